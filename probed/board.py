@@ -1,0 +1,80 @@
+"""The newest samples of every target: what the status shows, combined probes read and events keep as their history."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from probed.model import Outcome, Sample, Target
+
+RING = 20
+"""Samples kept per probe and target."""
+
+Key = tuple[str, str]
+"""(probe, target key)"""
+
+
+@dataclass(slots=True)
+class Entry:
+    target: Target
+    probe: str
+    interval: float
+    """Seconds between its cycles."""
+    ring: deque[Sample]
+    outcome: Outcome | None = None
+    since: float = 0.0
+    """Wall time since which the outcome is what it is."""
+    runs: dict[Outcome, int] | None = None
+
+    @property
+    def newest(self) -> Sample | None:
+        return self.ring[-1] if self.ring else None
+
+
+class Board:
+    """Entries by probe and target; an entry exists from the moment a target is known, samples or not."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, Entry] = {}
+
+    def expect(self, probe: str, target: Target, interval: float) -> None:
+        """Make the entry, or take over the address and interval that a reload brought."""
+        key = (probe, target.key)
+        entry = self._entries.get(key)
+        if entry is None:
+            self._entries[key] = Entry(target, probe, interval, deque(maxlen=RING), runs=dict.fromkeys(Outcome, 0))
+        else:
+            entry.target, entry.interval = target, interval
+
+    def keep_only(self, keys: set[Key]) -> None:
+        """Forget what is no longer probed."""
+        for key in self._entries.keys() - keys:
+            del self._entries[key]
+
+    def put(self, sample: Sample) -> Outcome | None:
+        """Take a sample in; returns the outcome before it when the outcome changed by it, else ``None``."""
+        entry = self._entries.get((sample.probe, sample.target.key))
+        if entry is None:
+            return None
+        before = entry.outcome
+        if before is not sample.outcome:
+            entry.outcome, entry.since = sample.outcome, sample.at
+        entry.ring.append(sample)
+        if entry.runs is not None:
+            entry.runs[sample.outcome] += 1
+        return before if before is not sample.outcome else None
+
+    def newest(self, probe: str, target: Target) -> Sample | None:
+        entry = self._entries.get((probe, target.key))
+        return entry.newest if entry else None
+
+    def ring(self, probe: str, target: Target) -> tuple[Sample, ...]:
+        """The last samples, oldest first."""
+        entry = self._entries.get((probe, target.key))
+        return tuple(entry.ring) if entry else ()
+
+    def entries(self, instance: str | None = None) -> Iterator[Entry]:
+        for entry in self._entries.values():
+            if instance is None or entry.target.instance == instance:
+                yield entry

@@ -1,0 +1,1 @@
+"""Configuration: strict YAML with line numbers -> frozen settings."""

@@ -1,0 +1,117 @@
+"""Where settings come from: a file, or the short forms ``--patroni`` and ``--postgres``. All problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from probed import strict_yaml
+from probed.config.settings import Settings
+from probed.errors import ConfigError, Problem
+
+
+def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from ``probed.yml``. ConfigError carries every problem: syntax, keys, types, missing secrets."""
+    document = strict_yaml.read(path, environ=environ)
+    if document.data is None:
+        raise ConfigError([Problem(str(path), "is empty; declare at least one instance")])
+    if not isinstance(document.data, dict):
+        raise ConfigError([Problem(str(path), "expected a map of settings", 1, 1)])
+    settings = strict_yaml.validate(document, Settings)
+    problems = list(_missing_files(settings, document)) + list(_unsupported(settings, document))
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+UNNAMED = "patroni"
+"""Name of an instance found by ``--patroni`` until Patroni tells its scope."""
+
+
+def from_patroni(urls: Sequence[str], **web_and_storage: object) -> Settings:
+    """``probed run --patroni URL``: one instance, found by itself, named after Patroni's scope once it answers."""
+    instance = {"name": UNNAMED, "patroni": [url.rstrip("/") for url in urls]}
+    return _validated({"instances": [instance], **web_and_storage}, "--patroni")
+
+
+def from_postgres(dsn: str, **web_and_storage: object) -> Settings:
+    """``probed run --postgres DSN``: a standalone server. A password in the DSN would stand in argv: refused."""
+    parts = urlsplit(dsn)
+    if parts.scheme not in ("postgresql", "postgres"):
+        message = f'expected an address such as postgresql://probed@127.0.0.1/postgres, got "{parts.scheme}:…"'
+        raise ConfigError([Problem("--postgres", message)])
+    if parts.password:
+        message = "a password in an argument can be read by everyone on this machine; use PGPASSWORD or ~/.pgpass"
+        raise ConfigError([Problem("--postgres", message)])
+    try:
+        port = parts.port or 5432
+    except ValueError:
+        raise ConfigError([Problem("--postgres", "expected a port from 1 to 65535")]) from None
+    query = parse_qs(parts.query)
+    host = unquote(parts.hostname or query.get("host", ["127.0.0.1"])[0])
+    login: dict[str, object] = {"host": host, "port": port}
+    if parts.username:
+        login["user"] = unquote(parts.username)
+    if parts.path.strip("/"):
+        login["database"] = unquote(parts.path.strip("/"))
+    if "sslmode" in query:
+        login["sslmode"] = query["sslmode"][0]
+    name = "".join(char if char.isalnum() or char in "-_." else "-" for char in host).strip("-") or "postgres"
+    node = {"name": name, "postgres": login}
+    return _validated({"instances": [{"name": "postgres", "nodes": [node]}], **web_and_storage}, "--postgres")
+
+
+def _validated(data: dict[str, object], where: str) -> Settings:
+    document = strict_yaml.Document(where, data)
+    return strict_yaml.validate(document, Settings)
+
+
+def _missing_files(settings: Settings, document: strict_yaml.Document) -> list[Problem]:
+    """Secret and CA files are needed at once; a missing one is told now, with its place, not at the first login."""
+    problems = []
+    for index, instance in enumerate(settings.instances):
+        logins = [(("instances", index, "postgres"), instance.postgres)]
+        for number, node in enumerate(instance.nodes):
+            logins.append((("instances", index, "nodes", number, "postgres"), node.postgres))  # type: ignore[arg-type]
+        for path, login in logins:
+            for key in ("password_file", "sslrootcert"):
+                file = getattr(login, key, None)
+                if file is None:
+                    continue
+                try:
+                    with file.open("rb"):
+                        pass
+                except OSError as error:
+                    message = f'cannot read "{file}": {error.strerror or error}'
+                    problems.append(document.problem((*path, key), message))
+    return problems
+
+
+def _unsupported(settings: Settings, document: strict_yaml.Document) -> list[Problem]:
+    """What would be unsafe to accept and ignore is refused; the rest is told by ``not_used_yet``."""
+    if settings.web.config_file is None:
+        return []
+    message = "authentication is not built yet; leave it out and listen on a loopback address"
+    return [document.problem(("web", "config_file"), message)]
+
+
+def not_used_yet(settings: Settings) -> list[str]:
+    """Parts of the contract that are accepted but have no effect in this version, for a warning at start."""
+    unused = []
+    if settings.notifications is not None:
+        unused.append("notifications")
+    if settings.inspections:
+        unused.append("inspections")
+    if settings.storage.fleet is not None:
+        unused.append("storage.fleet")
+    for instance in settings.instances:
+        if instance.etcd:
+            unused.append(f"{instance.name}: etcd")
+        if instance.components:
+            unused.append(f"{instance.name}: components")
+        if instance.haproxy is not None and instance.haproxy.stats is not None:
+            unused.append(f"{instance.name}: haproxy.stats")
+        if any(node.oom is not None for node in instance.nodes):
+            unused.append(f"{instance.name}: oom")
+    return unused

@@ -1,0 +1,237 @@
+"""``probed.yml`` as frozen values. The shape is the contract of the design page ``interface.md``, section 1."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from probed import quantity
+from probed.strict_yaml import Strict
+
+DEFAULT_FILE = Path("/etc/probed/probed.yml")
+DEFAULT_STORAGE = Path("/var/lib/probed")
+DEFAULT_LISTEN = "127.0.0.1:7432"
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        return quantity.seconds(value)
+    raise ValueError(f'expected a duration with its unit such as 500ms, 10s or 5m, got "{value}"')
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise ValueError("expected a duration above 0")
+    return value
+
+
+def _address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f'expected an address such as http://10.0.0.1:8008, got "{value}"')
+    if parts.username or parts.password:
+        raise ValueError("credentials do not belong into an address; use a *_file key")
+    _port_of(parts, value)
+    return value.rstrip("/")
+
+
+def _stats_address(value: str) -> str:
+    return value if value.startswith("unix:/") else _http_url(value)
+
+
+def _port_of(parts: Any, value: str) -> None:
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f'expected a port from 1 to 65535, got "{value}"') from None
+
+
+def _name(value: str) -> str:
+    if not value or len(value) > 63 or not all(char.isalnum() or char in "-_." for char in value):
+        raise ValueError(f'expected a name of letters, digits, "-", "_" and "." (at most 63), got "{value}"')
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_duration), AfterValidator(_positive)]
+HostPort = Annotated[str, AfterValidator(_address)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+StatsAddress = Annotated[str, AfterValidator(_stats_address)]
+Name = Annotated[str, AfterValidator(_name)]
+PathText = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` -> (host, port). ValueError names the form."""
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isdigit() or not 0 < int(port) < 65536 or (":" in host and not value.startswith("[")):
+        raise ValueError(f'expected host:port, got "{value}"')
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name counts when it is ``localhost``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Web(Strict):
+    listen: list[HostPort] = Field(default_factory=lambda: [DEFAULT_LISTEN], description="Addresses of the one listener.")
+    config_file: PathText | None = Field(default=None, description="exporter-toolkit web-config.yml: TLS and users.")
+    socket: PathText | None = Field(default=None, description="UNIX socket for the CLI; default probed.sock in storage.path.")
+    insecure: bool = Field(default=False, description="Allow a non-loopback address without authentication.")
+
+
+class Storage(Strict):
+    path: PathText = Field(default=DEFAULT_STORAGE, description="Directory of the embedded SQLite store.")
+    fleet: str | None = Field(default=None, description="Shared PostgreSQL that events are also shipped to.")
+    retention: Duration = Field(default=90 * 86400.0, description="How long history is kept.")
+
+
+class PolicySettings(Strict):
+    directory: PathText | None = Field(default=None, description="Overrides and additions on top of the built-in policies.")
+
+
+class Defaults(Strict):
+    interval: Duration = Field(default=5.0, description="Between two cycles, for every policy that names none.")
+    timeout: Duration = Field(default=2.0, description="The deadline around every cycle; below the interval.")
+    switchover_grace: Duration = Field(default=60.0, description="How long a switchover makes dependent samples inconclusive.")
+
+
+class Postgres(Strict):
+    host: str | None = Field(default=None, description="Address, or directory of a UNIX socket.")
+    port: Port | None = Field(default=None, description="Default 5432.")
+    user: str | None = Field(default=None, description="Default PGUSER, else probed.")
+    password_file: PathText | None = Field(default=None, description="File with the password; default PGPASSWORD or .pgpass.")
+    database: str | None = Field(default=None, description="Default postgres.")
+    sslmode: str | None = Field(default=None, description="As in libpq; default prefer.")
+    sslrootcert: PathText | None = Field(default=None, description="CA file for sslmode verify-ca and verify-full.")
+
+    @model_validator(mode="after")
+    def _known_sslmode(self) -> Postgres:
+        modes = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+        if self.sslmode is not None and self.sslmode not in modes:
+            raise ValueError(f'sslmode: expected one of {", ".join(modes)}, got "{self.sslmode}"')
+        return self
+
+    def over(self, base: Postgres | None) -> Postgres:
+        """These settings, with what they leave open taken from ``base``."""
+        if base is None:
+            return self
+        given = {name: value for name, value in self if value is not None}
+        return base.model_copy(update=given)
+
+
+class Disk(Strict):
+    path: PathText = Field(description="The file system that holds the data directory.")
+
+
+class Oom(Strict):
+    sources: list[str] = Field(default_factory=list, description="kmsg, cgroup paths; found by themselves when empty.")
+
+
+class Node(Strict):
+    name: Name
+    local: bool = Field(default=False, description="probed runs on this node: host probes apply.")
+    postgres: Postgres | None = None
+    patroni: HttpUrl | None = None
+    disk: Disk | None = None
+    oom: Oom | None = None
+
+
+class HAProxy(Strict):
+    stats: StatsAddress | None = Field(default=None, description="Statistics over HTTP (CSV) or unix:/path of the socket.")
+    frontends: list[HostPort] = Field(default_factory=list, description="Write ports; probed like a primary.")
+
+
+class Component(Strict):
+    url: HttpUrl
+    type: str | None = None
+    admin_url: HttpUrl | None = None
+    expect_status: list[int] | None = None
+    expect_json: dict[str, Any] | None = None
+    expect_body: str | None = None
+
+
+class Instance(Strict):
+    name: Name
+    labels: dict[str, str] = Field(default_factory=dict)
+    postgres: Postgres | None = Field(default=None, description="Inherited by the nodes.")
+    patroni: list[HttpUrl] = Field(default_factory=list, description="Discover nodes from Patroni's /cluster.")
+    nodes: list[Node] = Field(default_factory=list)
+    etcd: list[HttpUrl] = Field(default_factory=list)
+    haproxy: HAProxy | None = None
+    components: dict[Name, Component] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Instance:
+        names = [node.name for node in self.nodes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f'nodes: the name "{twice[0]}" is used twice')
+        if not (self.nodes or self.patroni or self.etcd or self.haproxy or self.components):
+            raise ValueError("nothing to probe: declare nodes, patroni, etcd, haproxy or components")
+        return self
+
+
+class Notifications(Strict):
+    alertmanager: list[HttpUrl] = Field(default_factory=list)
+    webhooks: list[dict[str, Any]] = Field(default_factory=list)
+    apprise: list[dict[str, Any]] = Field(default_factory=list)
+    heartbeat: dict[str, Any] | None = None
+
+
+class Inspection(Strict):
+    name: Name
+    schedule: str
+    instances: list[Name] = Field(default_factory=list)
+
+
+class Settings(Strict):
+    web: Web = Field(default_factory=lambda: Web())
+    storage: Storage = Field(default_factory=lambda: Storage())
+    policies: PolicySettings = Field(default_factory=lambda: PolicySettings())
+    defaults: Defaults = Field(default_factory=lambda: Defaults())
+    observer: Name = Field(default_factory=lambda: _host_name(), description="This daemon's name.")
+    instances: list[Instance] = Field(min_length=1)
+    notifications: Notifications | None = None
+    inspections: list[Inspection] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        names = [instance.name for instance in self.instances]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f'instances: the name "{twice[0]}" is used twice')
+        if self.defaults.timeout >= self.defaults.interval:
+            raise ValueError("defaults.timeout: expected a duration below defaults.interval")
+        for listen in self.web.listen:
+            host, _ = split_address(listen)
+            if not is_loopback(host) and self.web.config_file is None and not self.web.insecure:
+                raise ValueError(
+                    f"web.listen: {listen} can be reached from other machines without authentication; listen on "
+                    "127.0.0.1, or set web.insecure: true if something in front of it authenticates"
+                )
+        return self
+
+    @property
+    def socket(self) -> Path:
+        return self.web.socket or self.storage.path / "probed.sock"
+
+
+def _host_name() -> str:
+    name = "".join(char for char in socket.gethostname() if char.isalnum() or char in "-_.")
+    return name[:63] or "localhost"

@@ -1,0 +1,386 @@
+"""The composition root: the only place that constructs concrete classes, and owns every task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+import structlog
+
+from probed import discovery, systemd
+from probed.board import Board
+from probed.clock import Clock, SystemClock
+from probed.config import load
+from probed.config.settings import Instance, Settings
+from probed.errors import ConfigError, Problem
+from probed.metrics import Metrics
+from probed.model import Policy
+from probed.pipeline import Pipeline
+from probed.policy.load import Catalogue
+from probed.policy.load import load as load_policies
+from probed.probes import AnyProbe, Context, catalogue
+from probed.probes._http import HttpClient
+from probed.probes._sql import Login, Session
+from probed.rounds import Contexts, Pulse, Rounds
+from probed.store import Commit, Member
+from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
+from probed.watching import Cycle, InstancePlan, context_for, plan
+
+_log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 4.0
+"""SIGTERM ends within 5 s, whatever the targets and the disk do."""
+CRASHES, CRASH_WINDOW = 3, 60.0
+"""A task that dies this often within so many seconds ends the daemon: the service manager starts it anew."""
+BOOTSTRAP_SECONDS = 2.0
+
+ReadSettings = Callable[[], Settings]
+
+
+def readings_of(probes: Mapping[str, AnyProbe]) -> Catalogue:
+    """What policies may be bound to."""
+    return {name: frozenset(probe.readings) for name, probe in probes.items()}
+
+
+class Daemon:
+    """One running ``probed``. ``read_settings`` is asked again at each reload."""
+
+    def __init__(self, settings: Settings, read_settings: ReadSettings | None = None, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self._read_settings = read_settings or (lambda: settings)
+        self.clock: Clock = clock or SystemClock()
+        self.catalogue = catalogue()
+        self.policies: Mapping[str, Policy] = self._policies(settings)
+        self.store = SqliteStore(settings.storage.path, clock=self.clock)
+        self.board = Board()
+        self.pipeline = Pipeline(
+            self.store,
+            self.board,
+            self.clock,
+            observer=settings.observer,
+            switchover_grace=settings.defaults.switchover_grace,
+        )
+        self.metrics = Metrics()
+        self.started_at = self.clock.wall()
+        self.last_reload_ok = True
+        self.last_reload_at = self.started_at
+        self._pulse = Pulse(late=self.metrics.late, skipped=self.metrics.skipped)
+        self._http = HttpClient()
+        self._sessions: dict[str, Session] = {}
+        self._contexts = Contexts(self._context)
+        self._members: dict[str, dict[str, Member]] = {}
+        self._names: dict[str, str] = {}
+        self._rounds: dict[tuple[str, float], tuple[Rounds, asyncio.Task[None]]] = {}
+        self._plans: dict[str, InstancePlan] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._crashes: list[float] = []
+        self._failed = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._started = False
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the store, take up what the last daemon left, and begin to probe. StoreError or ConfigError."""
+        for part in load.not_used_yet(self.settings):
+            _log.warning("config.not_used_yet", part=part)
+        self.store.write_seconds = self.metrics.wrote
+        recovered = await self.store.open()
+        self.metrics.restore(await self.store.counts())
+        for member in recovered.members:
+            self._members.setdefault(member.instance, {})[member.name] = member
+        self.pipeline.recover(recovered)
+        self.pipeline.on_announce(self.metrics.announced)
+        await asyncio.gather(*(self._bootstrap(instance) for instance in self.settings.instances))
+        self._apply(self.settings, self.policies)
+        self.pipeline.forget_unknown()
+        self._pulse.progress_at = self.clock.mono()
+        self._started = True
+        _log.info(
+            "daemon.started",
+            observer=self.settings.observer,
+            instances=[instance.name for instance in self.settings.instances],
+            store=str(self.settings.storage.path),
+            absence=None if recovered.absence is None else round(recovered.absence, 1),
+            open_events=len(recovered.open_events),
+        )
+
+    async def stop(self) -> None:
+        """End every task, write what is queued, close politely what closes at once."""
+        self._started = False
+        tasks = [*self._tasks, *(task for _, task in self._rounds.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await asyncio.gather(*(session.close() for session in self._sessions.values()), return_exceptions=True)
+        for session in self._sessions.values():
+            session.drop()
+        await self._http.close()
+        await self.store.close()
+
+    def own(self, work: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
+        """Run ``work`` as a task of the daemon's: no task dies silently, one that dies is started again."""
+        task = asyncio.create_task(self._supervise(work, name), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _supervise(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        while True:
+            try:
+                await work()
+                return
+            except Exception:  # whatever it is, it is logged, counted, and ends the daemon when it comes back
+                now = self.clock.mono()
+                self._crashes = [*(at for at in self._crashes if now - at < CRASH_WINDOW), now]
+                _log.exception("task.crashed", task=name, crashes=len(self._crashes))
+                if len(self._crashes) >= CRASHES:
+                    self._failed.set()
+                    return
+                await self.clock.sleep_until(now + len(self._crashes))
+
+    # --- configuration ------------------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Read the files again and apply them whole, or raise ConfigError and go on as before.
+
+        Streaks and open events of what stays are kept. Members that left Patroni's list are forgotten.
+        """
+        async with self._reloading:
+            try:
+                settings = self._read_settings()
+                self._unchangeable(settings)
+                policies = self._policies(settings)
+            except ConfigError as error:
+                self.last_reload_ok = False
+                _log.error("config.reload_failed", problems=[str(problem) for problem in error.problems])
+                raise
+            self._forget_vanished()
+            await asyncio.gather(*(self._bootstrap(instance) for instance in settings.instances))
+            self.settings, self.policies = settings, policies
+            self.pipeline.switchover_grace = settings.defaults.switchover_grace
+            self._apply(settings, policies)
+            self.last_reload_ok, self.last_reload_at = True, self.clock.wall()
+            _log.info("config.reloaded", instances=[instance.name for instance in settings.instances])
+
+    def _policies(self, settings: Settings) -> Mapping[str, Policy]:
+        return load_policies(settings.policies.directory, readings_of(self.catalogue), settings.defaults)
+
+    def _unchangeable(self, settings: Settings) -> None:
+        problems = [
+            Problem("probed.yml", "cannot be changed by a reload; restart the daemon", path=path)
+            for path, before, after in (
+                ("storage.path", self.settings.storage.path, settings.storage.path),
+                ("web.listen", self.settings.web.listen, settings.web.listen),
+                ("web.socket", self.settings.socket, settings.socket),
+            )
+            if before != after
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def _apply(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
+        instances = [self._named(instance) for instance in settings.instances]
+        names = {instance.name for instance in instances}
+        for name in self._plans.keys() - names:
+            self.pipeline.unbind(name)
+            self._run(replace(self._plans.pop(name), cycles=(), combined=(), reaches=(), watches=()))
+        for instance in instances:
+            self._apply_instance(instance, settings, policies)
+
+    def _apply_instance(self, instance: Instance, settings: Settings, policies: Mapping[str, Policy]) -> None:
+        members = tuple(self._members.get(instance.name, {}).values())
+        planned = plan(instance, members, policies, self.catalogue, settings.defaults)
+        self._plans[instance.name] = planned
+        sampled = [(cycle.probe.name, cycle.reach.target, cycle.interval) for cycle in planned.cycles]
+        sampled += [(cycle.probe.name, cycle.target, cycle.interval) for cycle in planned.combined]
+        for probe, target, interval in sampled:
+            self.board.expect(probe, target, interval)
+        self._forget_unused()
+        waiting = bool(instance.patroni) and not planned.nodes
+        if not waiting:  # before the first member is known, nothing can be said to be gone
+            self.pipeline.bind(
+                instance.name, planned.labels, planned.nodes, planned.watches, all_policies=policies
+            )
+        self._run(planned)
+
+    def _forget_unused(self) -> None:
+        cycles = [cycle for planned in self._plans.values() for cycle in planned.cycles]
+        combined = [cycle for planned in self._plans.values() for cycle in planned.combined]
+        keys = {(cycle.probe.name, cycle.reach.target.key) for cycle in cycles}
+        self.board.keep_only(keys | {(cycle.probe.name, cycle.target.key) for cycle in combined})
+        self._contexts.keep_only(cycles)
+        for key in self._sessions.keys() - {cycle.reach.target.key for cycle in cycles}:
+            self._sessions.pop(key).drop()
+
+    def _run(self, planned: InstancePlan) -> None:
+        """Have one runner per grid of the instance follow the plan; start and end runners as grids come and go."""
+        for (name, interval), (rounds, task) in list(self._rounds.items()):
+            if name != planned.name:
+                continue
+            if interval in planned.intervals:
+                rounds.plan = planned
+            else:
+                task.cancel()
+                del self._rounds[name, interval]
+        for interval in planned.intervals:
+            if (planned.name, interval) not in self._rounds:
+                rounds = Rounds(planned, interval, self.pipeline, self._contexts.of, self.clock, self._pulse)
+                rounds.after_round = self._learn
+                task = self.own(rounds.run, f"rounds {planned.name} {interval:g}s")
+                self._rounds[planned.name, interval] = (rounds, task)
+
+    def _context(self, cycle: Cycle) -> Context:
+        login, key = cycle.reach.login, cycle.reach.target.key
+        session = None
+        if login is not None:
+            session = self._session(key, login, cycle.timeout)
+        return context_for(cycle.reach, cycle.timeout, self._http, session)
+
+    def _session(self, key: str, login: Login, timeout: float) -> Session:
+        session = self._sessions.get(key)
+        if session is None or session.login != login:
+            if session is not None:
+                session.drop()
+            session = self._sessions[key] = Session(login, timeout)
+        return session
+
+    # --- members of Patroni -------------------------------------------------------------------------------
+
+    async def _bootstrap(self, instance: Instance) -> None:
+        """Ask Patroni once who is there, so that the first rounds know their nodes and the instance its name."""
+        if not instance.patroni:
+            return
+        scope, members = await discovery.discover(instance.patroni, self._http, BOOTSTRAP_SECONDS, instance.name)
+        if instance.name == load.UNNAMED:
+            known = scope or next((name for name in self._members), "")
+            self._names[load.UNNAMED] = known or load.UNNAMED
+        name = self._names.get(instance.name, instance.name)
+        self._remember(name, [replace(member, instance=name) for member in members])
+
+    def _named(self, instance: Instance) -> Instance:
+        return instance.model_copy(update={"name": self._names.get(instance.name, instance.name)})
+
+    def _learn(self, name: str) -> None:
+        """After each round: members that came or moved. Those that vanished stay: they have failed."""
+        settings = next((self._named(item) for item in self.settings.instances if self._named(item).name == name), None)
+        if settings is None or not settings.patroni:
+            return
+        entries = (entry for entry in self.board.entries(name) if entry.probe == "patroni_cluster")
+        sample = next((entry.newest for entry in entries), None)
+        news = discovery.learned(name, self._members.get(name, {}).values(), sample)
+        if news:
+            _log.info("members.changed", instance=name, members=[member.name for member in news])
+            self._remember(name, news)
+            self._apply_instance(settings, self.settings, self.policies)
+
+    def _remember(self, name: str, members: Sequence[Member]) -> None:
+        known = self._members.setdefault(name, {})
+        news = [member for member in members if known.get(member.name) != member]
+        known.update({member.name: member for member in news})
+        if news:
+            self.store.append(Commit(members=tuple(news))).add_done_callback(_log_failure)
+
+    def _forget_vanished(self) -> None:
+        """A reload is how an operator says that a node is gone for good."""
+        gone: list[tuple[str, str]] = []
+        for name, known in self._members.items():
+            entries = (entry for entry in self.board.entries(name) if entry.probe == "patroni_cluster")
+            sample = next((entry.newest for entry in entries), None)
+            listed = {member.name for member in discovery.listed(name, sample)}
+            gone += [(name, member) for member in known if listed and member not in listed]
+        for name, member in gone:
+            del self._members[name][member]
+        if gone:
+            self.store.append(Commit(forgotten_members=tuple(gone))).add_done_callback(_log_failure)
+
+    # --- health -------------------------------------------------------------------------------------------
+
+    def unready(self) -> Sequence[str]:
+        """Why this daemon is not doing its work; empty when it is."""
+        reasons = []
+        if not self._started:
+            reasons.append("starting or stopping")
+        stalled = self.clock.mono() - self._pulse.progress_at
+        shortest = min((interval for _, interval in self._rounds), default=0.0)
+        if self._started and shortest and stalled > max(2 * shortest + 2.0, 5.0):
+            reasons.append(f"no round was finished for {stalled:.0f} s")
+        if self.store.degraded:
+            reasons.append(f"the store cannot write: {self.store.degraded}")
+        elif self._started and self.clock.mono() - self.store.progress_at > 3 * HEARTBEAT_SECONDS:
+            reasons.append("the store's writer makes no progress")
+        return reasons
+
+    async def watchdog(self) -> None:
+        """Feed the service manager's watchdog while work is done; a store that says why it cannot write may live."""
+        period = systemd.watchdog_seconds()
+        while period is not None:
+            alive = [reason for reason in self.unready() if not reason.startswith("the store cannot write")]
+            if not alive:
+                systemd.notify("WATCHDOG=1", f"STATUS={self._open_events()} open events")
+            await asyncio.sleep(period / 3)
+
+    def _open_events(self) -> int:
+        return sum(watch.event is not None for state in self.pipeline.instances.values() for watch in state.watches)
+
+    async def failed(self) -> None:
+        """Returns when the daemon cannot go on."""
+        await self._failed.wait()
+
+
+def _log_failure(future: asyncio.Future[None]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None:
+        _log.error("store.lost", error=str(error))
+
+
+async def run(settings: Settings, read_settings: ReadSettings | None = None) -> int:
+    """The daemon until SIGTERM or SIGINT; the exit code. ConfigError and StoreError come before anything runs."""
+    from probed.api.app import serve
+
+    daemon = Daemon(settings, read_settings)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await daemon.start()
+        closer = await serve(daemon, addresses=settings.web.listen, socket_path=settings.socket)
+    except BaseException:
+        await daemon.stop()
+        raise
+    loop.add_signal_handler(signal.SIGHUP, daemon.own, lambda: _reload(daemon), "reload")
+    _ = daemon.own(daemon.watchdog, "watchdog")
+    # What exists now lives as long as the daemon: keep the collector from walking it again and again.
+    gc.collect()
+    gc.freeze()
+    systemd.notify("READY=1", f"STATUS=probing {len(settings.instances)} instances")
+    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(daemon.failed())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    systemd.notify("STOPPING=1")
+    code = 0 if stop.is_set() else 1
+    for wait in waits:
+        wait.cancel()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await closer()
+            await daemon.stop()
+    except TimeoutError:
+        _log.error("daemon.stop_timed_out", seconds=STOP_SECONDS)
+    _log.info("daemon.stopped", code=code)
+    return code
+
+
+async def _reload(daemon: Daemon) -> None:
+    systemd.reloading()
+    with contextlib.suppress(ConfigError):  # logged, counted in a metric, and the old settings go on
+        await daemon.reload()
+    systemd.notify("READY=1")
+
+

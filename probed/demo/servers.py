@@ -1,0 +1,119 @@
+"""The PostgreSQL servers of the lab as processes.
+
+Patroni starts a postmaster through a helper that exits, in a session of its own, so it is nobody's child and in no
+process group of ours; every backend opens yet another session. They are found by what they show of themselves: the
+postmaster's command line names the data directory, and the title of every child names the cluster (Patroni sets
+``cluster_name`` to its scope, which is unique to a lab).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from probed.demo.processes import (
+    PROC,
+    ProcessId,
+    all_processes,
+    command_line,
+    descendants,
+    identify,
+    send_all,
+    stop_tree,
+    wait_gone,
+)
+
+IPC_RMID = 0
+
+
+def postmasters(data_dir: str) -> list[ProcessId]:
+    """The living postmasters on a data directory: the one in postmaster.pid, and any too young to have written it."""
+    candidates = {stat.pid for stat in all_processes()}
+    candidates.update(_pid_in_file(data_dir))
+    found = []
+    for pid in candidates:
+        process = identify(pid)
+        # The identity is taken first: what the command line then says, it says of this very process or a later
+        # one, and a later one is refused when the signal is sent.
+        if process is not None and _serves(command_line(pid), data_dir):
+            found.append(process)
+    return found
+
+
+def _serves(arguments: Sequence[str], data_dir: str) -> bool:
+    if not arguments or Path(arguments[0]).name not in ("postgres", "postmaster"):
+        return False
+    return any(pair == ("-D", data_dir) for pair in zip(arguments, arguments[1:], strict=False))
+
+
+def _pid_in_file(data_dir: str) -> list[int]:
+    with contextlib.suppress(OSError, ValueError):
+        return [int((Path(data_dir) / "postmaster.pid").read_text().split("\n", 1)[0])]
+    return []
+
+
+def server_processes(data_dir: str) -> list[ProcessId]:
+    """The postmaster and every child of it, postmaster first; empty when no server runs there."""
+    # A backend forked a moment ago still shows the postmaster's command line: a parent among them leads.
+    roots = postmasters(data_dir)
+    found = list(roots)
+    for root in roots:
+        found.extend(child for child in descendants(root) if child not in found)
+    return found
+
+
+def orphans(scope: str) -> list[ProcessId]:
+    """PostgreSQL processes of this lab, whatever became of their postmaster."""
+    prefix = f"postgres: {scope}: "
+    return [
+        stat.id
+        for stat in all_processes()
+        if any(argument.startswith(prefix) for argument in command_line(stat.pid)[:1])
+    ]
+
+
+def freeze(data_dir: str) -> bool:
+    """SIGSTOP the postmaster and all its children; whether there was a server."""
+    roots = postmasters(data_dir)
+    for root in roots:
+        stop_tree(root)
+    return bool(roots)
+
+
+def thaw(data_dir: str) -> bool:
+    """SIGCONT them, children first, so that the postmaster finds them answering; whether there was a server."""
+    members = server_processes(data_dir)
+    send_all(reversed(members), signal.SIGCONT)
+    return bool(members)
+
+
+def kill(data_dir: str) -> list[ProcessId]:
+    """SIGKILL the postmaster and all its children at once; returns them. Waits up to 5 s until they are gone."""
+    victims: list[ProcessId] = []
+    for root in postmasters(data_dir):
+        victims.extend(stop_tree(root))
+    send_all(victims, signal.SIGKILL)
+    wait_gone(victims, 5.0)
+    return victims
+
+
+def remove_shared_memory(data_dir: str) -> None:
+    """Remove the System V segment that a killed postmaster left: a machine has room for a few thousand of them.
+
+    Its key and id stand in the seventh line of postmaster.pid, which a killed postmaster leaves too; one that ends
+    by itself removes both.
+    """
+    try:
+        lines = (Path(data_dir) / "postmaster.pid").read_text().splitlines()
+        key, segment = (int(number) for number in lines[6].split())
+        table = (PROC / "sysvipc/shm").read_text().splitlines()
+    except (OSError, ValueError, IndexError):
+        return
+    for row in table[1:]:
+        fields = row.split()
+        # Columns of /proc/sysvipc/shm: key shmid perms size cpid lpid nattch ...; never one that is in use.
+        if int(fields[0]) == key and int(fields[1]) == segment and int(fields[6]) == 0:
+            ctypes.CDLL(None).shmctl(segment, IPC_RMID, None)

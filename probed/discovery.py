@@ -1,0 +1,47 @@
+"""Nodes from Patroni's own member list: asked once at start, then read from every cluster sample."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+from probed.errors import ProbeError
+from probed.model import Outcome, Sample, Target
+from probed.probes import Context
+from probed.probes._http import HttpClient
+from probed.probes.patroni_cluster import ClusterMember, patroni_cluster
+from probed.store import Member
+
+
+async def discover(urls: Sequence[str], http: HttpClient, timeout: float, instance: str) -> tuple[str, tuple[Member, ...]]:
+    """(scope, members) by one question to Patroni; ("", ()) when nobody answers within ``timeout`` seconds."""
+    context = Context(Target(instance, "", "patroni", kind="patroni_cluster"), timeout, tuple(urls), None, http)
+    try:
+        async with asyncio.timeout(timeout):
+            measured = await patroni_cluster(context)
+    except (ProbeError, TimeoutError):
+        return "", ()
+    facts = getattr(measured, "facts", {})
+    scope = facts.get("scope")
+    members = _members(instance, facts["members"])
+    return scope if isinstance(scope, str) else "", members
+
+
+def learned(instance: str, known: Iterable[Member], sample: Sample | None) -> tuple[Member, ...]:
+    """Members that are new or have moved, by a cluster sample. One that vanished stays known: it has failed."""
+    before = {member.name: member for member in known}
+    return tuple(member for member in listed(instance, sample) if before.get(member.name) != member)
+
+
+def listed(instance: str, sample: Sample | None) -> tuple[Member, ...]:
+    """The members that a cluster sample lists; empty when it says nothing."""
+    if sample is None or sample.outcome is not Outcome.OBSERVED:
+        return ()
+    return _members(instance, cast(tuple[ClusterMember, ...], sample.facts["members"]))
+
+
+def _members(instance: str, rows: Iterable[ClusterMember]) -> tuple[Member, ...]:
+    return tuple(
+        Member(instance, row.name, row.host, row.port, row.api_url) for row in rows if row.host and row.api_url
+    )

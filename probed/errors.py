@@ -1,0 +1,90 @@
+"""The error tree.
+
+ProbedError
+├── ConfigError       the operator's files or flags; carries every problem found, each with its place
+├── StoreError        the history cannot be read or written
+├── ApiError          a client command could not get its answer
+└── ProbeError        one cycle did not yield readings; never leaves ``take_sample``
+    ├── TargetFailed  the target's fault
+    ├── Blind         our fault, or nobody's: nothing can be said of the target
+    └── NotApplicable the topology has no such thing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ProbedError(Exception):
+    """Every error of ours; ``str()`` is fit for an operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in the operator's input: where, what, and what instead."""
+
+    where: str
+    """File path, flag or variable."""
+    message: str
+    line: int = 0
+    column: int = 0
+    path: str = ""
+    """Dotted path inside the file, such as ``instances[0].nodes[1].patroni``."""
+
+    def __str__(self) -> str:
+        place = f"{self.where}:{self.line}:{self.column}" if self.line else self.where
+        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+
+
+class ConfigError(ProbedError):
+    """Bad configuration: all problems at once, in the order of the files."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class StoreError(ProbedError):
+    pass
+
+
+class ApiError(ProbedError):
+    pass
+
+
+class ProbeError(ProbedError):
+    """Raised by probes; ``kind`` is from the closed set in ``KINDS``."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+class TargetFailed(ProbeError):
+    pass
+
+
+class Blind(ProbeError):
+    pass
+
+
+class NotApplicable(ProbeError):
+    def __init__(self, message: str) -> None:
+        super().__init__("not_applicable", message)
+
+
+KINDS = frozenset(
+    {
+        "",
+        # the target's fault
+        "refused", "reset", "timeout", "closed", "starting", "protocol", "too_large", "status", "body", "redirect",
+        "tls", "read_only", "no_answer", "state", "server",
+        # ours
+        "auth", "privilege", "no_database", "dns", "config", "lag", "descriptors", "no_input", "unsupported", "bug",
+        "too_many_connections", "lock", "transition",
+        # neither
+        "not_applicable",
+    }
+)  # fmt: skip
+"""Every reason a sample can carry: a bounded set, because it is a metric label."""

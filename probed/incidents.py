@@ -1,0 +1,130 @@
+"""Transition -> event: what happened, in words an operator reads at three in the morning. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from probed.model import (
+    Comparison,
+    Event,
+    EventState,
+    Increase,
+    Kind,
+    Policy,
+    Reading,
+    Sample,
+    Severity,
+    Threshold,
+    Transition,
+)
+from probed.quantity import human_bytes, human_seconds
+
+
+def new_id(at: float) -> str:
+    """A time-ordered id: UUID version 7 of ``at`` (RFC 9562)."""
+    stamp = (int(at * 1000) & ((1 << 48) - 1)) << 80
+    value = stamp | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | (7 << 76)
+    value = value & ~(0x3 << 62) | (2 << 62)
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def begin(
+    transition: Transition,
+    policy: Policy,
+    sample: Sample,
+    *,
+    event_id: str,
+    severity: Severity,
+    observer: str,
+    labels: Mapping[str, str],
+    cause: Event | None = None,
+) -> Event:
+    """The event that an ``opened`` or ``occurred`` transition starts; a consequence when there is a ``cause``."""
+    occurred = transition.kind is Kind.OCCURRED
+    return Event(
+        id=event_id,
+        event=policy.id,
+        name=policy.name,
+        severity=severity,
+        state=EventState.OCCURRED if occurred else EventState.OPEN,
+        target=sample.target,
+        opened_at=transition.at,
+        message=message(transition, policy, sample),
+        first_failed_at=transition.first_failed_at,
+        count=transition.count,
+        value=transition.value,
+        threshold=transition.threshold,
+        suggestion=policy.suggestion,
+        policy_version=policy.version,
+        observer=observer,
+        caused_by=(cause.caused_by or cause.id) if cause else None,
+        suppressed=cause is not None,
+        labels=dict(labels),
+    )
+
+
+def resolve(event: Event, transition: Transition) -> Event:
+    """The event after its recovery, or after nothing is left to watch."""
+    return replace(
+        event, state=EventState.RESOLVED, resolved_at=transition.at, resolve_reason=transition.reason or "recovered"
+    )
+
+
+def lift(event: Event) -> Event:
+    """A consequence that outlived its cause stands for itself from now on; who caused it stays known."""
+    return replace(event, suppressed=False)
+
+
+def message(transition: Transition, policy: Policy, sample: Sample) -> str:
+    """One sentence: what was seen, how often, and the target's own words."""
+    rule = policy.detect
+    why = f": {sample.reason}" if sample.reason else ""
+    if transition.kind is Kind.OCCURRED and transition.previous:
+        timeline = sample.readings.get("timeline")
+        on = f" (timeline {timeline:g})" if isinstance(timeline, float) else ""
+        return f"{transition.value} became the primary in place of {transition.previous}{on}"
+    match rule:
+        case Threshold() if rule.when.on_failure:
+            return f"{_times(rule.count)} failed{why}"
+        case Threshold():
+            return f"{_finding(rule.when.comparisons[0], transition.value)} in {_times(rule.count)}{why}"
+        case Increase():
+            number, window = transition.value, human_seconds(rule.window)
+            return f"{rule.reading} rose by {_plain(number)} within {window}, at or above {rule.at_least:g}"
+        case _:
+            return f"{rule.reading}: {_plain(transition.value)}{why}"
+
+
+_WORDS = {">=": "at or above", ">": "above", "<=": "at or below", "<": "below", "==": "equal to", "!=": "not"}
+
+
+def _finding(comparison: Comparison, value: Reading | None) -> str:
+    if comparison.op == "==":
+        return f"{comparison.reading} was {_shown(comparison.reading, value)}"
+    limit = _shown(comparison.reading, comparison.value)
+    return f"{comparison.reading} was {_shown(comparison.reading, value)}, {_WORDS[comparison.op]} {limit},"
+
+
+def _times(count: int) -> str:
+    return "1 sample" if count == 1 else f"{count} of {count} samples in a row"
+
+
+def _shown(reading: str, value: Reading | None) -> str:
+    """A reading with its unit, which its name carries."""
+    if not isinstance(value, float | int):
+        return str(value)
+    if reading.endswith("_seconds"):
+        return human_seconds(value)
+    if reading.endswith("_bytes"):
+        return human_bytes(value)
+    if reading.endswith(("_pct", "_ratio")):
+        return f"{value:.1f} %"
+    return _plain(value)
+
+
+def _plain(value: Reading | None) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,308 @@
+"""The nouns of the product. Imports the standard library only; everything else points here.
+
+Values are frozen: they travel between layers, and pure functions decide over them. Times come in pairs: ``at`` is
+wall time (Unix seconds, for people), ``mono`` is monotonic (seconds, for arithmetic).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+Reading = float | str
+"""One named value in base units (seconds, bytes, per cent where the name says so); a word for an identity."""
+
+NOTHING: Mapping[str, Reading] = MappingProxyType({})
+NO_FACTS: Mapping[str, object] = MappingProxyType({})
+
+
+class Outcome(StrEnum):
+    """What a cycle came to. Three outcomes, never two, plus one for what the topology does not have."""
+
+    OBSERVED = "observed"
+    FAILED = "failed"
+    """The target's fault: refused, hung, garbage."""
+    BLIND = "blind"
+    """Ours: credentials, privilege, DNS, our own bug or lag. Neither healthy nor down."""
+    NOT_APPLICABLE = "not_applicable"
+    """There is no such thing here: a primary has no WAL receiver."""
+
+
+class Severity(StrEnum):
+    FATAL = "fatal"
+    CRITICAL = "critical"
+    NORMAL = "normal"
+
+    @property
+    def rank(self) -> int:
+        """0 is the gravest."""
+        return list(Severity).index(self)
+
+
+class EventState(StrEnum):
+    OPEN = "open"
+    RESOLVED = "resolved"
+    OCCURRED = "occurred"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One addressable (instance, node, component, address) that a probe can be pointed at."""
+
+    instance: str
+    node: str = ""
+    """Empty for what belongs to the instance as a whole."""
+    component: str = ""
+    address: str = ""
+    """``host:port`` or a URL without credentials; for display only, an address may change and the target stay."""
+    kind: str = ""
+    """What probes bind to; the component, unless one component has several kinds of door (``frontend``)."""
+    member: str = ""
+    """Tells apart several targets of one component without a node, such as HAProxy frontends."""
+
+    @property
+    def key(self) -> str:
+        """Stable name: ``orders/node-a/postgres``."""
+        return "/".join(part for part in (self.instance, self.node, self.component, self.member) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The immutable result of one cycle."""
+
+    target: Target
+    probe: str
+    outcome: Outcome
+    at: float
+    mono: float
+    duration: float = 0.0
+    readings: Mapping[str, Reading] = field(default_factory=lambda: NOTHING)
+    reason: str = ""
+    """For people: one line, redacted, at most 500 characters. Empty when there is nothing to say."""
+    kind: str = ""
+    """The same from a closed set (``refused``, ``timeout``, ``privilege`` …), fit for a metric label."""
+    series: str = ""
+    """Identity of the counter series behind the readings; when it changes, counters start a new baseline."""
+    facts: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
+    """What the probe saw beyond numbers, for combined probes, discovery and evidence; never a metric."""
+
+
+# --- policies -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``reading op value``, the value resolved from a parameter or a literal."""
+
+    reading: str
+    op: str
+    value: float
+    parameter: str = ""
+
+    def holds(self, reading: float) -> bool:
+        match self.op:
+            case ">=":
+                return reading >= self.value
+            case ">":
+                return reading > self.value
+            case "<=":
+                return reading <= self.value
+            case "<":
+                return reading < self.value
+            case "==":
+                return reading == self.value
+            case _:
+                return reading != self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Comparisons joined by ``and``; with none, the condition is ``failed``."""
+
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def on_failure(self) -> bool:
+        return not self.comparisons
+
+    def met_by(self, sample: Sample) -> bool | None:
+        """Whether the sample meets the condition; ``None`` when it is inconclusive."""
+        if self.on_failure:
+            if sample.outcome is Outcome.FAILED:
+                return True
+            return False if sample.outcome is Outcome.OBSERVED else None
+        if sample.outcome is not Outcome.OBSERVED:
+            return None
+        met = True
+        for comparison in self.comparisons:
+            reading = sample.readings.get(comparison.reading)
+            if reading is None or isinstance(reading, str):
+                return None
+            met = met and comparison.holds(reading)
+        return met
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    when: Condition
+    count: int
+    resolve_count: int = 2
+    max_gap: int = 5
+    resolve_when: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Increase:
+    reading: str
+    window: float
+    at_least: float
+    resolve_count: int = 2
+    max_gap: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    reading: str
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    reading: str
+
+
+Detect = Threshold | Increase | Change | Occurrence
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example of a policy: tokens of samples and the events they must lead to (evaluators.md)."""
+
+    says: str
+    samples: tuple[str, ...]
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The effective policy of one event type: built-in file <- policies.d <- stored patch, resolved to numbers."""
+
+    id: str
+    name: str
+    group: str
+    severity: Severity
+    probe: str
+    detect: Detect
+    enabled: bool = True
+    can_disable: bool = True
+    fixed: bool = False
+    description: str = ""
+    suggestion: str = ""
+    params: Mapping[str, float | str] = field(default_factory=dict)
+    interval: float = 5.0
+    timeout: float = 2.0
+    confirm_interval: float | None = None
+    replica_severity: Severity | None = None
+    """Severity when the target's node is known to be a replica, if that differs."""
+    switchover_grace: bool = False
+    """Samples are inconclusive for ``defaults.switchover_grace`` after a switchover of the instance."""
+    evidence: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+    version: int = 1
+    source: str = ""
+    """The file the policy came from, for messages."""
+
+
+# --- what evaluators keep and return --------------------------------------------------------------------------
+
+
+class Phase(StrEnum):
+    QUIET = "quiet"
+    PENDING = "pending"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """The evaluator's whole memory of one watch. JSON-able field by field; survives restarts in the store."""
+
+    phase: Phase = Phase.QUIET
+    meeting: int = 0
+    """Conclusive samples in a row that met the condition."""
+    clearing: int = 0
+    """While open: conclusive samples in a row that did not."""
+    inconclusive: int = 0
+    not_applicable: int = 0
+    since_at: float | None = None
+    """Wall time of the first meeting sample of the streak that is running."""
+    last_mono: float | None = None
+    """Monotonic time of the newest sample, conclusive or not."""
+    series: str = ""
+    baseline: float | None = None
+    """Last observed value of the counter."""
+    increments: tuple[tuple[float, float], ...] = ()
+    """(mono, delta) of the increments still inside the window."""
+    identity: str = ""
+    """Last conclusive identity; empty until there was one."""
+    seen: str = ""
+    """Key of the last occurrence, so that it is not told twice."""
+
+
+class Kind(StrEnum):
+    OPENED = "opened"
+    RESOLVED = "resolved"
+    OCCURRED = "occurred"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What an evaluator returns when something happened."""
+
+    kind: Kind
+    at: float
+    first_failed_at: float | None = None
+    count: int = 1
+    value: Reading | None = None
+    threshold: float | None = None
+    previous: str = ""
+    """The identity before a change."""
+    reason: str = ""
+    """Why an event resolved: ``recovered``, ``not_applicable``, ``disabled``, ``target_removed``, ``policy_removed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the user sees: one episode (open until resolved) or one occurrence."""
+
+    id: str
+    event: str
+    name: str
+    severity: Severity
+    state: EventState
+    target: Target
+    opened_at: float
+    message: str
+    first_failed_at: float | None = None
+    resolved_at: float | None = None
+    resolve_reason: str = ""
+    count: int = 1
+    value: Reading | None = None
+    threshold: float | None = None
+    suggestion: str = ""
+    policy_version: int = 1
+    observer: str = ""
+    caused_by: str | None = None
+    suppressed: bool = False
+    acked_by: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.event, self.target)
+
+
+def fingerprint(event_type: str, target: Target) -> str:
+    """16 hex digits naming an event across observers and restarts: a hash of (event type, target)."""
+    return hashlib.sha256(f"{event_type}\0{target.key}".encode()).hexdigest()[:16]

@@ -1,0 +1,438 @@
+"""What becomes of a round of samples: combine -> evaluate, causes first -> suppress -> record -> announce.
+
+A *round* is the cycles of one instance that shared a slot. It is judged as a whole, so the order in which its samples
+arrived cannot matter. Evaluation is synchronous and pure; durability is the store's; only what is durable is
+announced (logged, counted, sent).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import structlog
+
+from probed import incidents, topology
+from probed.board import Board
+from probed.clock import Clock
+from probed.errors import StoreError
+from probed.evaluators import close, inconclusive, restart, step
+from probed.model import (
+    Change as ChangeRule,
+)
+from probed.model import (
+    Event,
+    Kind,
+    Occurrence,
+    Outcome,
+    Phase,
+    Policy,
+    Sample,
+    Severity,
+    Streak,
+    Target,
+    Threshold,
+    Transition,
+    fingerprint,
+)
+from probed.probes import Combined, View
+from probed.sampling import combine
+from probed.store import Change, Commit, Recovered
+from probed.topology import Shape
+
+_log = structlog.get_logger(__name__)
+
+
+class Appender(Protocol):
+    """The one thing of a store that the pipeline needs."""
+
+    def append(self, commit: Commit) -> asyncio.Future[None]: ...
+
+
+@dataclass(slots=True)
+class Watch:
+    """One (policy, target): its evaluator's state and its open event."""
+
+    policy: Policy
+    target: Target
+    streak: Streak = field(default_factory=Streak)
+    event: Event | None = None
+    saved: Streak = field(default_factory=Streak)
+    """The streak as the store knows it, to write only what changed."""
+    blocked: bool = False
+    """Whether a cause was failing or pending at the last sample."""
+    on_replica: bool = False
+    """Whether the node was a replica when the running streak began."""
+
+    @property
+    def key(self) -> str:
+        return watch_key(self.policy.id, self.target)
+
+    @property
+    def severity(self) -> Severity:
+        """Of the open event, else of the one that would open."""
+        return self.event.severity if self.event else topology.severity(self.policy, self.on_replica)
+
+
+def watch_key(policy: str, target: Target) -> str:
+    return f"{policy}|{target.key}"
+
+
+@dataclass(slots=True)
+class Instance:
+    """What the pipeline knows of one instance."""
+
+    name: str
+    labels: Mapping[str, str]
+    shape: Shape = field(default_factory=Shape)
+    watches: list[Watch] = field(default_factory=list)
+    """In topological order."""
+    switched_at: float | None = None
+    """Monotonic time of the last switchover, for the grace after it."""
+
+
+Announce = Callable[[Change], None]
+"""Told of every change that became durable and is not held back."""
+
+
+class Pipeline:
+    """Accepts rounds of samples for all instances. Single-threaded: lives in the event loop."""
+
+    def __init__(self, store: Appender, board: Board, clock: Clock, *, observer: str, switchover_grace: float) -> None:
+        self._store, self.board, self._clock = store, board, clock
+        self._observer = observer
+        self.switchover_grace = switchover_grace
+        self.instances: dict[str, Instance] = {}
+        self._by_place: dict[tuple[str, str, str], Watch] = {}
+        self._recovered: Recovered | None = None
+        self._announce: list[Announce] = []
+        self.suppressed = 0
+
+    def on_announce(self, announce: Announce) -> None:
+        self._announce.append(announce)
+
+    # --- what is watched ----------------------------------------------------------------------------------
+
+    def recover(self, recovered: Recovered) -> None:
+        """Remember what the last daemon left; watches take it up as they are bound."""
+        self._recovered = recovered
+
+    def bind(
+        self,
+        instance: str,
+        labels: Mapping[str, str],
+        nodes: Sequence[str],
+        wanted: Iterable[tuple[Policy, Target]],
+        *,
+        all_policies: Mapping[str, Policy],
+    ) -> None:
+        """Set what is watched in an instance. Streaks and open events of what stays are kept; the rest is closed.
+
+        Why something is closed is told apart: ``disabled``, ``policy_removed`` or ``target_removed``.
+        """
+        state = self.instances.setdefault(instance, Instance(instance, labels))
+        state.labels = labels
+        state.shape = replace(state.shape, nodes=tuple(nodes))
+        old = {watch.key: watch for watch in state.watches}
+        watches: list[Watch] = []
+        fresh: list[Watch] = []
+        for policy, target in wanted:
+            watch = old.pop(watch_key(policy.id, target), None)
+            if watch is None:
+                watch = self._fresh(state, policy, target)
+                fresh.append(watch)
+            watch.policy, watch.target = policy, target
+            watches.append(watch)
+        for watch in fresh:  # once the leader is known from all of them
+            watch.on_replica = state.shape.is_replica(watch.target.node)
+        state.watches = sorted(watches, key=lambda watch: topology.order(watch.policy, watch.target))
+        orphans = [*old.values(), *self._left_behind(instance)]
+        self._close(orphans, all_policies)
+        self._by_place = {
+            (state.name, watch.policy.id, watch.target.node): watch
+            for state in self.instances.values()
+            for watch in state.watches
+            if not watch.target.member
+        }
+
+    def unbind(self, instance: str) -> None:
+        """An instance that is no longer configured: its events close with ``target_removed``."""
+        state = self.instances.pop(instance, None)
+        if state is not None:
+            self._close(state.watches, {watch.policy.id: watch.policy for watch in state.watches})
+
+    def forget_unknown(self) -> None:
+        """Close what the last daemon left open in instances that are not configured any more."""
+        if self._recovered is None:
+            return
+        names = {event.target.instance for event in self._recovered.open_events} - self.instances.keys()
+        for name in names:
+            self._close(self._left_behind(name), {})
+
+    def _fresh(self, state: Instance, policy: Policy, target: Target) -> Watch:
+        """A new watch, taking up what the store kept of it."""
+        watch = Watch(policy, target)
+        if self._recovered is None:
+            return watch
+        recovered = self._recovered
+        streak = recovered.streaks.get(watch.key)
+        event = next((event for event in recovered.open_events if _same(event, policy, target)), None)
+        if event is not None:
+            self._recovered = replace(
+                recovered, open_events=tuple(other for other in recovered.open_events if other.id != event.id)
+            )
+        if streak is not None:
+            watch.saved = streak
+            absence = recovered.absence or 0.0
+            streak = restart(streak, policy, absence, self._clock.mono(), recovered.mono_shift)
+        streak = streak or Streak()
+        # Event and streak are one transaction, so they agree; should they ever not, the event is the truth.
+        if event is not None and streak.phase is not Phase.OPEN:
+            streak = replace(streak, phase=Phase.OPEN, since_at=event.first_failed_at)
+        elif event is None and streak.phase is Phase.OPEN:
+            streak = replace(streak, phase=Phase.QUIET, meeting=0)
+        watch.streak, watch.event = streak, event
+        watch.blocked = event is not None and event.suppressed
+        if policy.id == topology.SWITCHOVER:
+            if streak.identity:
+                state.shape = replace(state.shape, leader=streak.identity)
+            at = recovered.last_switchover.get(state.name)
+            if at is not None and state.switched_at is None:
+                state.switched_at = self._clock.mono() - max(0.0, self._clock.wall() - at)
+        return watch
+
+    def _left_behind(self, instance: str) -> list[Watch]:
+        """Open events of the last daemon that no watch took up, as watches to be closed."""
+        if self._recovered is None:
+            return []
+        left = [event for event in self._recovered.open_events if event.target.instance == instance]
+        self._recovered = replace(
+            self._recovered,
+            open_events=tuple(event for event in self._recovered.open_events if event.target.instance != instance),
+        )
+        return [_watch_of(event) for event in left]
+
+    def _close(self, watches: Iterable[Watch], all_policies: Mapping[str, Policy]) -> None:
+        at = self._clock.wall()
+        changes: list[Change] = []
+        forgotten: list[str] = []
+        for watch in watches:
+            policy = all_policies.get(watch.policy.id)
+            reason = "policy_removed" if policy is None else "target_removed" if policy.enabled else "disabled"
+            _, transition = close(watch.streak, at, reason)
+            if transition is not None and watch.event is not None:
+                changes.append(Change(incidents.resolve(watch.event, transition), "resolved", at))
+            forgotten.append(watch.key)
+        self._commit(Commit(changes=tuple(changes), forgotten=tuple(forgotten)))
+
+    # --- what becomes of a round --------------------------------------------------------------------------
+
+    def accept(self, instance: str, samples: Sequence[Sample], due: Sequence[tuple[Combined, Target]] = ()) -> None:
+        """Judge one round: the samples of an instance's cycles, and the combined probes that are due with it."""
+        state = self.instances.get(instance)
+        if state is None:
+            return
+        fresh: dict[tuple[str, str], Sample] = {}
+        for sample in samples:
+            self._take(sample, fresh)
+        for probe, target in due:
+            self._take(combine(probe, self._view(state, probe, target)), fresh)
+        self._see_leader(state, fresh)
+        changes: list[Change] = []
+        streaks: dict[str, Streak] = {}
+        for watch in state.watches:
+            fresh_sample = fresh.get((watch.policy.probe, watch.target.key))
+            if fresh_sample is not None:
+                changes += self._judge(state, watch, fresh_sample)
+                if _differs(watch.streak, watch.saved):
+                    streaks[watch.key] = watch.saved = watch.streak
+        self._commit(Commit(changes=tuple(changes), streaks=streaks))
+
+    def _take(self, sample: Sample, fresh: dict[tuple[str, str], Sample]) -> None:
+        before = self.board.put(sample)
+        fresh[sample.probe, sample.target.key] = sample
+        if before is not None:
+            _log.info(
+                "target.outcome",
+                target=sample.target.key,
+                probe=sample.probe,
+                outcome=sample.outcome.value,
+                before=before.value,
+                reason=sample.reason,
+            )
+
+    def _view(self, state: Instance, probe: Combined, target: Target) -> View:
+        newest = {
+            (entry.probe, entry.target.node): entry.newest
+            for entry in self.board.entries(state.name)
+            if entry.probe in probe.inputs
+        }
+        samples = {key: sample for key, sample in newest.items() if sample is not None}
+        # The clock of a combination is that of its inputs, so that it is right also when they were late.
+        own = samples.get((probe.inputs[0], target.node)) or next(iter(samples.values()), None)
+        at, mono = (own.at, own.mono) if own else (self._clock.wall(), self._clock.mono())
+        return View(target, state.shape.nodes, samples, at, mono, self.board.newest(probe.name, target))
+
+    def _see_leader(self, state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None:
+        for (probe, _), sample in fresh.items():
+            name = sample.readings.get("leader") if probe == "leader" else None
+            if name and isinstance(name, str) and name != state.shape.leader:
+                if state.shape.leader:
+                    state.switched_at = sample.mono
+                state.shape = replace(state.shape, leader=name)
+
+    def _judge(self, state: Instance, watch: Watch, sample: Sample) -> list[Change]:
+        policy = watch.policy
+        conclusive = sample.outcome is not Outcome.NOT_APPLICABLE
+        if policy.switchover_grace and conclusive and self._in_grace(state, sample):
+            watch.streak = inconclusive(watch.streak, policy, sample)
+            return []
+        if watch.streak.phase is Phase.QUIET:
+            watch.on_replica = state.shape.is_replica(watch.target.node)
+        cause, pending = self._cause(state, watch)
+        blocked = cause is not None or pending
+        if watch.blocked and not blocked and not _is_occurrence(policy):
+            # What was counted while the cause lasted was the cause's doing: a consequence needs fresh samples.
+            watch.streak = _afresh(watch.streak)
+        watch.blocked = blocked
+        streak, transition = step(watch.streak, policy, sample)
+        if transition is None:
+            watch.streak = streak
+            return self._outlived(watch, sample, blocked)
+        if transition.kind is Kind.OPENED and pending and cause is None:
+            # The cause has not opened yet: keep the streak just short of opening, and decide at the next sample.
+            watch.streak = replace(watch.streak, last_mono=sample.mono)
+            return []
+        watch.streak = streak
+        return [self._change(state, watch, transition, sample, cause)]
+
+    def _change(
+        self, state: Instance, watch: Watch, transition: Transition, sample: Sample, cause: Event | None
+    ) -> Change:
+        ring = self.board.ring(watch.policy.probe, watch.target)
+        if transition.kind is Kind.RESOLVED:
+            event = watch.event
+            assert event is not None, "only an open event resolves"
+            watch.event = None
+            return Change(incidents.resolve(event, transition), "resolved", transition.at, after=ring[-10:])
+        event = incidents.begin(
+            transition,
+            watch.policy,
+            sample,
+            event_id=incidents.new_id(transition.at),
+            severity=watch.severity,
+            observer=self._observer,
+            labels=state.labels,
+            cause=None if transition.kind is Kind.OCCURRED else cause,
+        )
+        if transition.kind is Kind.OPENED:
+            watch.event = event
+        if event.suppressed:
+            self.suppressed += 1
+        return Change(event, transition.kind.value, transition.at, before=ring[-10:])
+
+    def _outlived(self, watch: Watch, sample: Sample, blocked: bool) -> list[Change]:
+        """A suppressed event whose cause has gone, and that goes on for a fresh streak, is announced after all."""
+        event = watch.event
+        if event is None or not event.suppressed or blocked or watch.streak.meeting < _count(watch.policy):
+            return []
+        watch.event = incidents.lift(event)
+        return [Change(watch.event, "lifted", sample.at)]
+
+    def _cause(self, state: Instance, watch: Watch) -> tuple[Event | None, bool]:
+        """(the open event that explains this one, whether one may be about to open)."""
+        pending = False
+        for event_type, node in topology.causes(state.shape, watch.policy, watch.target):
+            other = self._by_place.get((state.name, event_type, node))
+            if other is None or other is watch or not topology.may_hide(other.severity, watch.severity):
+                continue
+            if other.event is not None:
+                return other.event, False
+            pending = pending or other.streak.phase is Phase.PENDING
+        return None, pending
+
+    def _in_grace(self, state: Instance, sample: Sample) -> bool:
+        return state.switched_at is not None and sample.mono - state.switched_at < self.switchover_grace
+
+    def confirming(self, instance: str) -> Mapping[str, float]:
+        """Probes whose pending streaks are to be confirmed faster, with the seconds between two cycles."""
+        state = self.instances.get(instance)
+        wanted: dict[str, float] = {}
+        for watch in state.watches if state else ():
+            confirm = watch.policy.confirm_interval
+            if confirm is not None and watch.streak.phase is Phase.PENDING:
+                wanted[watch.policy.probe] = min(confirm, wanted.get(watch.policy.probe, confirm))
+        return wanted
+
+    # --- record, then announce ----------------------------------------------------------------------------
+
+    def _commit(self, commit: Commit) -> None:
+        if not commit:
+            return
+        done = self._store.append(commit)
+        done.add_done_callback(lambda future: self._committed(commit, future))
+
+    def _committed(self, commit: Commit, future: asyncio.Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            _log.error("store.lost", error=str(error), events=[change.event.id for change in commit.changes])
+            if not isinstance(error, StoreError):
+                raise error
+        for change in commit.changes:
+            _tell(change)
+            if error is None:
+                for announce in self._announce:
+                    announce(change)
+
+
+def _tell(change: Change) -> None:
+    event = change.event
+    level = _log.info if event.suppressed or change.kind == "resolved" else _log.warning
+    level(
+        f"event.{change.kind}",
+        event_type=event.event,
+        severity=event.severity.value,
+        target=event.target.key,
+        event_id=event.id,
+        message=event.message,
+        suppressed=event.suppressed,
+        caused_by=event.caused_by,
+        reason=event.resolve_reason or None,
+    )
+
+
+def _same(event: Event, policy: Policy, target: Target) -> bool:
+    return event.event == policy.id and event.fingerprint == fingerprint(policy.id, target)
+
+
+def _watch_of(event: Event) -> Watch:
+    """A stand-in for a watch that no longer exists, just good enough to close its event."""
+    policy = Policy(event.event, event.name, "", event.severity, "", Occurrence(""))
+    return Watch(policy, event.target, Streak(phase=Phase.OPEN, since_at=event.first_failed_at), event)
+
+
+def _is_occurrence(policy: Policy) -> bool:
+    return isinstance(policy.detect, ChangeRule | Occurrence)
+
+
+def _count(policy: Policy) -> int:
+    return policy.detect.count if isinstance(policy.detect, Threshold) else 1
+
+
+def _afresh(streak: Streak) -> Streak:
+    """Counting starts anew; an open event stays open, and must be met afresh to outlive its cause."""
+    if streak.phase is Phase.OPEN:
+        return replace(streak, meeting=0)
+    return replace(streak, phase=Phase.QUIET, meeting=0, since_at=None)
+
+
+def _differs(streak: Streak, saved: Streak) -> bool:
+    """Whether the store must hear of it: that a sample came, or that an open event goes on, is not worth a write."""
+    return _essence(streak) != _essence(saved)
+
+
+def _essence(streak: Streak) -> Streak:
+    meeting = 0 if streak.phase is Phase.OPEN else streak.meeting
+    return replace(streak, last_mono=None, inconclusive=0, not_applicable=0, meeting=meeting)

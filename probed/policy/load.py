@@ -1,0 +1,319 @@
+"""Policies from files: the built-in ones, overrides and additions from ``policies.directory``, resolved to numbers.
+
+Every problem of every file is reported at once; nothing is half-applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from probed import strict_yaml
+from probed.config.settings import Defaults, Duration
+from probed.errors import ConfigError, Problem
+from probed.model import (
+    Change,
+    Condition,
+    Detect,
+    Example,
+    Increase,
+    Occurrence,
+    Policy,
+    Severity,
+    Threshold,
+)
+from probed.policy import conditions, parameters
+from probed.strict_yaml import Document, Strict, did_you_mean
+
+Catalogue = Mapping[str, Set[str]]
+"""Probe name -> the readings it can give."""
+
+BUILT_IN = next(
+    (path for path in (Path(__file__).parents[1] / "_policies", Path(__file__).parents[2] / "policies") if path.is_dir()),
+    Path(__file__).parents[1] / "_policies",
+)
+"""The shipped policies: inside the package in a wheel, at the top level in a checkout."""
+
+Count = int | str
+"""A number, or the name of a parameter."""
+
+
+class ThresholdRule(Strict):
+    type: Literal["threshold"]
+    when: str
+    count: Count
+    resolve_count: Count = 2
+    max_gap: int = Field(default=5, ge=0, le=10_000)
+    resolve_when: str | None = None
+
+
+class IncreaseRule(Strict):
+    type: Literal["increase"]
+    reading: str
+    window: Duration
+    at_least: int | float | str
+    resolve_count: Count = 2
+
+
+class ChangeRule(Strict):
+    type: Literal["change"]
+    reading: str
+
+
+class OccurrenceRule(Strict):
+    type: Literal["occurrence"]
+    reading: str
+
+
+class ExampleText(Strict):
+    says: str
+    samples: str | int | float
+    events: str
+
+
+SeverityWord = Literal["fatal", "critical", "normal"]
+
+
+class PolicyFile(Strict):
+    """One event policy, complete. An override names only the keys that it changes."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Stable identifier of the event type; the file's name.")
+    name: str = Field(min_length=1, description="The event's name for people.")
+    group: str = Field(default="Custom", description="Heading under which the event is listed.")
+    severity: SeverityWord
+    replica_severity: SeverityWord | None = Field(default=None, description="Severity on a node known to be a replica.")
+    enabled: bool = True
+    can_disable: bool = Field(default=True, description="Whether an operator may switch monitoring off.")
+    fixed: bool = Field(default=False, description="true: the rule cannot be edited.")
+    description: str = ""
+    suggestion: str = Field(default="", description="What to do about it.")
+    probe: str = Field(description="The probe whose samples are judged.")
+    params: dict[str, int | float | str] = Field(default_factory=dict)
+    detect: Annotated[ThresholdRule | IncreaseRule | ChangeRule | OccurrenceRule, Field(discriminator="type")]
+    interval: Duration | None = Field(default=None, description="Between two cycles; default defaults.interval.")
+    timeout: Duration | None = Field(default=None, description="Deadline of a cycle; default defaults.timeout.")
+    confirm_interval: Duration | None = Field(default=None, description="The cadence while a streak is pending.")
+    switchover_grace: bool = Field(default=False, description="Inconclusive for defaults.switchover_grace after a switchover.")
+    evidence: list[str] = Field(default_factory=list)
+    examples: list[ExampleText] = Field(default_factory=list)
+
+
+RULE_KEYS = ("detect", "params", "probe")
+
+
+def load(directory: Path | None, catalogue: Catalogue, defaults: Defaults) -> dict[str, Policy]:
+    """All effective policies by id, in the order of their names. ConfigError carries every problem found."""
+    problems: list[Problem] = []
+    documents = _read(sorted(BUILT_IN.glob("*.yaml")), problems)
+    if not documents and not problems:
+        raise ConfigError([Problem(str(BUILT_IN), "the built-in policies are missing; reinstall the package")])
+    built_in = set(documents)
+    if directory is not None:
+        for document in _overrides(directory, problems):
+            identity = document.data["id"]
+            if identity in built_in:
+                problems += _forbidden(documents[identity], document)
+                documents[identity] = strict_yaml.overlay(documents[identity], document)
+            elif identity in documents:
+                where = documents[identity].where
+                problems.append(document.problem(("id",), f'policy "{identity}" stands in {where} already'))
+            else:
+                documents[identity] = document
+    policies: dict[str, Policy] = {}
+    for identity, document in documents.items():
+        try:
+            policies[identity] = resolve(document, catalogue, defaults)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return policies
+
+
+def resolve(document: Document, catalogue: Catalogue, defaults: Defaults) -> Policy:
+    """One complete document as a policy with every parameter in base units. ConfigError carries every problem."""
+    file = strict_yaml.validate(document, PolicyFile)
+    resolver = _Resolver(document, file, catalogue, defaults)
+    policy = resolver.policy()
+    if resolver.problems:
+        raise ConfigError(resolver.problems)
+    return policy
+
+
+class _Resolver:
+    """Collects the problems that only a whole policy shows: names that do not meet, contradictions."""
+
+    def __init__(self, document: Document, file: PolicyFile, catalogue: Catalogue, defaults: Defaults) -> None:
+        self.document, self.file, self.catalogue, self.defaults = document, file, catalogue, defaults
+        self.problems: list[Problem] = []
+        self.readings: Set[str] = catalogue.get(file.probe, frozenset())
+        self.params = self.parameters()
+
+    def complain(self, path: tuple[str | int, ...], message: str) -> None:
+        self.problems.append(self.document.problem(path, message))
+
+    def policy(self) -> Policy:
+        file, defaults = self.file, self.defaults
+        if file.probe not in self.catalogue:
+            hint = did_you_mean(file.probe, sorted(self.catalogue))
+            self.complain(("probe",), f'no such probe "{file.probe}"{hint}')
+        if not file.enabled and not file.can_disable:
+            self.complain(("enabled",), f'"{file.id}" is mandatory (can_disable: false) and cannot be switched off')
+        interval = file.interval or defaults.interval
+        timeout = file.timeout or min(defaults.timeout, interval * 0.8)
+        if timeout >= interval:
+            self.complain(("timeout",), f"expected a duration below the interval ({interval:g} s), got {timeout:g} s")
+        if file.confirm_interval is not None and file.confirm_interval > interval:
+            self.complain(("confirm_interval",), f"expected at most the interval ({interval:g} s)")
+        return Policy(
+            id=file.id,
+            name=file.name,
+            group=file.group,
+            severity=Severity(file.severity),
+            replica_severity=Severity(file.replica_severity) if file.replica_severity else None,
+            probe=file.probe,
+            detect=self.detect(),
+            enabled=file.enabled,
+            can_disable=file.can_disable,
+            fixed=file.fixed,
+            description=_one_line(file.description),
+            suggestion=_one_line(file.suggestion),
+            params=dict(self.params),
+            interval=interval,
+            timeout=timeout,
+            confirm_interval=file.confirm_interval,
+            switchover_grace=file.switchover_grace,
+            evidence=tuple(file.evidence),
+            examples=self.examples(),
+            source=self.document.where,
+        )
+
+    def parameters(self) -> dict[str, float | str]:
+        parsed: dict[str, float | str] = {}
+        for name, value in self.file.params.items():
+            try:
+                parsed[name] = parameters.parse(name, value)
+            except ValueError as error:
+                self.complain(("params", name), str(error))
+                parsed[name] = 1.0  # so that the rule is checked too, and all problems come at once
+        return parsed
+
+    def detect(self) -> Detect:
+        rule = self.file.detect
+        match rule:
+            case ThresholdRule():
+                return Threshold(
+                    when=self.condition(rule.when, "when"),
+                    count=self.count(rule.count, "count"),
+                    resolve_count=self.count(rule.resolve_count, "resolve_count"),
+                    max_gap=rule.max_gap,
+                    resolve_when=self.condition(rule.resolve_when, "resolve_when") if rule.resolve_when else None,
+                )
+            case IncreaseRule():
+                return Increase(
+                    reading=self.reading(rule.reading),
+                    window=rule.window,
+                    at_least=self.number(rule.at_least, "at_least"),
+                    resolve_count=self.count(rule.resolve_count, "resolve_count"),
+                )
+            case ChangeRule():
+                return Change(self.reading(rule.reading))
+            case OccurrenceRule():
+                return Occurrence(self.reading(rule.reading))
+
+    def condition(self, text: str, key: str) -> Condition:
+        try:
+            return conditions.parse(text, self.params, self.readings)
+        except ValueError as error:
+            if self.readings:  # an unknown probe is told once, not once more for each of its readings
+                self.complain(("detect", key), str(error))
+            return Condition()
+
+    def reading(self, name: str) -> str:
+        if self.readings and name not in self.readings:
+            hint = did_you_mean(name, sorted(self.readings))
+            self.complain(("detect", "reading"), f'probe "{self.file.probe}" has no reading "{name}"{hint}')
+        return name
+
+    def number(self, value: int | float | str, key: str) -> float:
+        if not isinstance(value, str):
+            return float(value)
+        found = self.params.get(value)
+        if found is None or isinstance(found, str):
+            hint = did_you_mean(value, sorted(self.params))
+            self.complain(("detect", key), f'"{value}" is not a parameter of this policy{hint}')
+            return 1.0
+        return found
+
+    def count(self, value: Count, key: str) -> int:
+        number = self.number(value, key)
+        if number != int(number) or number < 1:
+            self.complain(("detect", key), f"expected a whole number of at least 1, got {number:g}")
+            return 1
+        return int(number)
+
+    def examples(self) -> tuple[Example, ...]:
+        parsed = []
+        for index, example in enumerate(self.file.examples):
+            samples, events = tuple(str(example.samples).split()), tuple(example.events.split())
+            if len(samples) != len(events):
+                message = f"expected one event token per sample, got {len(samples)} samples and {len(events)} events"
+                self.complain(("examples", index), message)
+                continue
+            parsed.append(Example(example.says, samples, events))
+        return tuple(parsed)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _read(paths: Sequence[Path], problems: list[Problem]) -> dict[str, Document]:
+    documents: dict[str, Document] = {}
+    for path in paths:
+        document = _document(path, problems)
+        if document is not None:
+            documents[document.data["id"]] = document
+    return documents
+
+
+def _document(path: Path, problems: list[Problem]) -> Document | None:
+    try:
+        document = strict_yaml.read(path)
+    except ConfigError as error:
+        problems += error.problems
+        return None
+    if not isinstance(document.data, dict) or not isinstance(document.data.get("id"), str):
+        problems.append(document.problem(("id",), 'expected a map with an "id" that names the event'))
+        return None
+    return document
+
+
+def _overrides(directory: Path, problems: list[Problem]) -> list[Document]:
+    if not directory.is_dir():
+        problems.append(Problem(str(directory), "policies.directory: expected a directory"))
+        return []
+    paths = sorted(path for path in directory.iterdir() if path.suffix in (".yaml", ".yml"))
+    return [document for path in paths if (document := _document(path, problems)) is not None]
+
+
+def _forbidden(base: Document, top: Document) -> list[Problem]:
+    """What an override of a built-in policy must not touch."""
+    problems = []
+    for key in ("fixed", "can_disable"):
+        if key in top.data and top.data[key] != base.data.get(key, key == "can_disable"):
+            problems.append(top.problem((key,), "belongs to the event and cannot be changed", at_key=True))
+    if base.data.get("fixed"):
+        for key in RULE_KEYS:
+            if key in top.data:
+                message = f'the rule of "{base.data["id"]}" is fixed; severity and enabled can be changed'
+                problems.append(top.problem((key,), message, at_key=True))
+    return problems
+
+
+def policy_schema() -> dict[str, Any]:
+    """JSON Schema of a complete policy file."""
+    return PolicyFile.model_json_schema()

@@ -1,0 +1,160 @@
+"""Probes: how they are declared, and how they are found. Nothing else.
+
+A probe is a named, documented, read-only way to measure a target; it measures and never judges. Its module holds one
+function, whose docstring is its manual. There are two kinds:
+
+- ``@probe``: an async function that does the I/O of one cycle against one target;
+- ``@combined``: a pure function over the newest samples of other probes of the same instance; it touches nothing.
+
+Every module of this package whose name does not start with ``_`` is imported at start; one that cannot be imported
+stops the start, because a monitor that silently lost a probe is worse than one that does not run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from probed.model import NO_FACTS, Reading, Sample, Target
+
+if TYPE_CHECKING:
+    from probed.probes._http import HttpClient
+    from probed.probes._sql import Session
+
+Readings = Mapping[str, Reading]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a probe returns when plain readings are not all it has to say."""
+
+    readings: Readings
+    reason: str = ""
+    """One line for people, when an observed sample needs a word of explanation."""
+    series: str = ""
+    """Identity of the counter series, for probes with counters."""
+    facts: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
+
+
+@dataclass(slots=True)
+class Context:
+    """What one probe may touch while it measures one target. Made by the daemon, kept over the target's life."""
+
+    target: Target
+    timeout: float
+    """Seconds that the caller gives this cycle; the probe sets no deadline of its own."""
+    urls: Sequence[str] = ()
+    """Base addresses of the target's HTTP doors, without a trailing slash; the preferred one first."""
+    path: Path | None = None
+    _http: HttpClient | None = None
+    _sql: Session | None = None
+    memory: dict[str, object] = field(default_factory=dict)
+    """A probe's own scratch between cycles (which address answered last); never needed for a right answer."""
+
+    @property
+    def http(self) -> HttpClient:
+        assert self._http is not None, "this kind of target has no HTTP client"
+        return self._http
+
+    @property
+    def sql(self) -> Session:
+        assert self._sql is not None, "this kind of target has no database session"
+        return self._sql
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a combined probe sees: the newest samples of its instance, of one and the same round where possible."""
+
+    target: Target
+    nodes: tuple[str, ...]
+    samples: Mapping[tuple[str, str], Sample]
+    """(probe, node) -> newest sample; the node is empty for what belongs to the instance as a whole."""
+    at: float
+    mono: float
+    before: Sample | None = None
+    """This combined probe's own previous sample: its only memory."""
+
+    def of(self, probe: str, node: str | None = None) -> Sample | None:
+        """The newest sample of a probe on a node, by default on the view's own."""
+        return self.samples.get((probe, self.target.node if node is None else node))
+
+
+Run = Callable[[Context], Awaitable[Readings | Measured]]
+Combine = Callable[[View], Readings | Measured]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A probe that does I/O."""
+
+    name: str
+    run: Run
+    kinds: tuple[str, ...]
+    """Kinds of target it can be pointed at."""
+    readings: Mapping[str, str]
+    """Reading -> what it is, with its unit."""
+    manual: str
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """A probe that computes from the samples of others."""
+
+    name: str
+    combine: Combine
+    scope: Literal["node", "instance"]
+    component: str
+    inputs: tuple[str, ...]
+    readings: Mapping[str, str]
+    manual: str
+
+
+AnyProbe = Probe | Combined
+_declared: dict[str, AnyProbe] = {}
+
+
+def probe(*, kinds: Sequence[str], readings: Mapping[str, str]) -> Callable[[Run], Run]:
+    """Declare an I/O probe; its name is the function's, its manual the docstring."""
+
+    def declare(function: Run) -> Run:
+        name = function.__name__
+        _declare(Probe(name, function, tuple(kinds), dict(readings), inspect.getdoc(function) or ""))
+        return function
+
+    return declare
+
+
+def combined(
+    *, scope: Literal["node", "instance"], component: str, inputs: Sequence[str], readings: Mapping[str, str]
+) -> Callable[[Combine], Combine]:
+    """Declare a combined probe; its name is the function's, its manual the docstring."""
+
+    def declare(function: Combine) -> Combine:
+        name = function.__name__
+        manual = inspect.getdoc(function) or ""
+        _declare(Combined(name, function, scope, component, tuple(inputs), dict(readings), manual))
+        return function
+
+    return declare
+
+
+def _declare(declared: AnyProbe) -> None:
+    if declared.name in _declared:
+        raise ValueError(f"two probes are named {declared.name}")
+    if not declared.manual:
+        raise ValueError(f"probe {declared.name} has no docstring: it is the probe's manual")
+    _declared[declared.name] = declared
+
+
+def catalogue() -> Mapping[str, AnyProbe]:
+    """Every probe by name. Imports all modules of this package on the first call."""
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_declared.items()))

@@ -1,0 +1,35 @@
+from typing import Any
+
+from probed.errors import TargetFailed
+from probed.model import Reading
+from probed.probes import Context, Measured, probe
+
+
+@probe(
+    kinds=("patroni",),
+    readings={
+        "state": "Patroni's word for PostgreSQL's state: running, streaming, start failed …",
+        "role": "primary (master before Patroni 4), standby_leader, replica, sync_standby, quorum_standby",
+        "timeline": "PostgreSQL's timeline as Patroni knows it",
+    },
+)
+async def patroni_rest(context: Context) -> Measured:
+    """What a node's own Patroni says of its PostgreSQL: ``GET /patroni``.
+
+    Answered from memory and one query of Patroni's, with status 200 or 503 whatever the state: the body decides. The
+    address needs no credentials. Failed: refused, no answer in time, not Patroni.
+    """
+    answer = await context.http.get(f"{context.urls[0]}/patroni")
+    body = answer.object()
+    state = body.get("state")
+    if not isinstance(state, str):
+        raise TargetFailed("body", f'{answer.url}: HTTP {answer.status} without a "state": this is not Patroni')
+    readings: dict[str, Reading] = {"state": state[:60]}
+    role = body.get("role")
+    if isinstance(role, str):
+        readings["role"] = "primary" if role == "master" else role[:30]
+    timeline = body.get("timeline")
+    if isinstance(timeline, int):
+        readings["timeline"] = float(timeline)
+    facts: dict[str, Any] = {"pause": body.get("pause") is True, "body": body}
+    return Measured(readings, facts=facts)

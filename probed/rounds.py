@@ -1,0 +1,113 @@
+"""Runs the rounds of one instance on one grid: start its cycles in their slots, gather the samples, have them judged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from probed import cadence
+from probed.clock import Clock
+from probed.model import Sample, Target
+from probed.pipeline import Pipeline
+from probed.probes import Combined, Context
+from probed.sampling import take_sample
+from probed.watching import CombinedCycle, Cycle, InstancePlan
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Signs of life of all rounds, for the watchdog and the metrics."""
+
+    progress_at: float = 0.0
+    """Monotonic time at which a round was last judged."""
+    late: Callable[[float], None] = field(default=lambda _: None)
+    """Told how many seconds after its due time each cycle started."""
+    skipped: Callable[[int], None] = field(default=lambda _: None)
+
+
+ContextOf = Callable[[Cycle], Context]
+
+
+class Rounds:
+    """One instance, one interval. ``plan`` may be replaced at any time; the next round follows it."""
+
+    def __init__(
+        self, plan: InstancePlan, interval: float, pipeline: Pipeline, context_of: ContextOf, clock: Clock, pulse: Pulse
+    ) -> None:
+        self.plan = plan
+        self.interval = interval
+        self._pipeline, self._context_of, self._clock, self._pulse = pipeline, context_of, clock, pulse
+        self.after_round: Callable[[str], None] = lambda _: None
+        """Told the instance's name when a round has been judged."""
+
+    async def run(self) -> None:
+        """For ever, until cancelled."""
+        start = cadence.phase(self.plan.name, self.interval)
+        async for slot in cadence.every(self.interval, start, self._clock):
+            if slot.skipped:
+                self._pulse.skipped(slot.skipped)
+            await self.round(slot.due, slot.number)
+            await self._confirm(slot.due)
+
+    async def round(self, due: float, number: int) -> None:
+        """Every cycle of this grid once, then the combined probes that are due in round ``number``."""
+        cycles = [cycle for cycle in self.plan.cycles if cycle.interval == self.interval]
+        combined = [
+            cycle for cycle in self.plan.combined if cycle.home == self.interval and number % cycle.every == 0
+        ]
+        await self._judge(due, cycles, combined)
+
+    async def _confirm(self, due: float) -> None:
+        """While streaks are pending, ask again at their ``confirm_interval``, until the next slot is near."""
+        asked = self._clock.mono()
+        while wanted := self._pipeline.confirming(self.plan.name):
+            combined = [cycle for cycle in self.plan.combined if cycle.probe.name in wanted]
+            probes = {name for cycle in combined for name in cycle.probe.inputs} | wanted.keys()
+            cycles = [c for c in self.plan.cycles if c.probe.name in probes and c.interval == self.interval]
+            asked += min(wanted.values())
+            longest = max((cycle.timeout for cycle in cycles), default=0.0)
+            if not cycles or asked + longest >= due + self.interval:
+                return
+            await self._clock.sleep_until(asked)
+            await self._judge(asked, cycles, [cycle for cycle in combined if cycle.home == self.interval])
+            asked = max(asked, self._clock.mono())
+
+    async def _judge(self, due: float, cycles: Sequence[Cycle], combined: Sequence[CombinedCycle]) -> None:
+        samples = await asyncio.gather(*(self._cycle(cycle, due) for cycle in cycles))
+        targets: list[tuple[Combined, Target]] = [(cycle.probe, cycle.target) for cycle in combined]
+        self._pipeline.accept(self.plan.name, samples, targets)
+        self._pulse.progress_at = self._clock.mono()
+        self.after_round(self.plan.name)
+
+    async def _cycle(self, cycle: Cycle, due: float) -> Sample:
+        start = due + cycle.offset
+        await self._clock.sleep_until(start)
+        self._pulse.late(max(0.0, self._clock.mono() - start))
+        return await take_sample(cycle.probe, self._context_of(cycle), cycle.timeout, self._clock)
+
+
+class Contexts:
+    """The contexts of all cycles, kept over rounds and reloads; probes of one target share its session."""
+
+    def __init__(self, make: Callable[[Cycle], Context]) -> None:
+        self._make = make
+        self._kept: dict[tuple[str, str], tuple[Cycle, Context]] = {}
+
+    def of(self, cycle: Cycle) -> Context:
+        key = (cycle.probe.name, cycle.reach.target.key)
+        kept = self._kept.get(key)
+        if kept is not None and kept[0].reach == cycle.reach and kept[0].timeout == cycle.timeout:
+            return kept[1]
+        context = self._make(cycle)
+        if kept is not None:
+            context.memory = kept[1].memory
+        self._kept[key] = (cycle, context)
+        return context
+
+    def keep_only(self, cycles: Sequence[Cycle]) -> None:
+        keys = {(cycle.probe.name, cycle.reach.target.key) for cycle in cycles}
+        for key in self._kept.keys() - keys:
+            del self._kept[key]
+
+

@@ -1,0 +1,90 @@
+"""One cycle: a deadline around the probe, an outcome in every case. Never raises for a target's sake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from probed.clock import Clock
+from probed.errors import Blind, NotApplicable, ProbeError, TargetFailed
+from probed.model import NO_FACTS, NOTHING, Outcome, Reading, Sample, Target
+from probed.probes import Combined, Context, Measured, Probe, View
+
+_log = structlog.get_logger(__name__)
+
+LAG_SHARE = 0.5
+"""A cycle that overran its deadline by more than this share of it was starved by us: blind, not failed."""
+
+MAX_REASON = 500
+
+
+async def take_sample(probe: Probe, context: Context, timeout: float, clock: Clock) -> Sample:
+    """Run ``probe`` once under one deadline of ``timeout`` seconds. Only cancellation passes through."""
+    at, mono = clock.wall(), clock.mono()
+    measured: Measured | Mapping[str, Reading] = NOTHING
+    error: ProbeError | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            measured = await probe.run(context)
+    except ProbeError as raised:
+        error = raised
+    except TimeoutError:
+        elapsed = clock.mono() - mono
+        if elapsed > timeout * (1 + LAG_SHARE):
+            error = Blind("lag", f"this daemon stood still for {elapsed - timeout:.1f} s during the cycle")
+        else:
+            error = TargetFailed("timeout", f"no answer within {timeout:g} s")
+    except Exception as raised:  # the one broad except: a bug in a probe must not end the daemon, nor blame the target
+        _log.exception("probe.bug", probe=probe.name, target=context.target.key)
+        error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
+    duration = clock.mono() - mono
+    return _sample(probe.name, context.target, at, mono, duration, measured, error)
+
+
+def combine(probe: Combined, view: View) -> Sample:
+    """The sample of a combined probe; the same outcomes, no I/O and no deadline."""
+    measured: Measured | Mapping[str, Reading] = NOTHING
+    error: ProbeError | None = None
+    try:
+        measured = probe.combine(view)
+    except ProbeError as raised:
+        error = raised
+    except Exception as raised:  # as above: what a server sent must never end the daemon
+        _log.exception("probe.bug", probe=probe.name, target=view.target.key)
+        error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
+    return _sample(probe.name, view.target, view.at, view.mono, 0.0, measured, error)
+
+
+def _sample(
+    probe: str,
+    target: Target,
+    at: float,
+    mono: float,
+    duration: float,
+    measured: Measured | Mapping[str, Reading],
+    error: ProbeError | None,
+) -> Sample:
+    if error is not None:
+        return Sample(target, probe, _outcome(error), at, mono, duration, NOTHING, _line(str(error)), error.kind)
+    if isinstance(measured, Measured):
+        return Sample(
+            target, probe, Outcome.OBSERVED, at, mono, duration, measured.readings, _line(measured.reason), "",
+            measured.series, measured.facts,
+        )  # fmt: skip
+    return Sample(target, probe, Outcome.OBSERVED, at, mono, duration, measured, facts=NO_FACTS)
+
+
+def _outcome(error: ProbeError) -> Outcome:
+    if isinstance(error, Blind):
+        return Outcome.BLIND
+    if isinstance(error, NotApplicable):
+        return Outcome.NOT_APPLICABLE
+    return Outcome.FAILED
+
+
+def _line(text: str) -> str:
+    """One bounded line without control or direction-changing characters: the text may come from a hostile peer."""
+    clean = "".join(char if char.isprintable() else " " for char in text[: MAX_REASON * 2])
+    return " ".join(clean.split())[:MAX_REASON]

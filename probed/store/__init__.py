@@ -1,0 +1,144 @@
+"""Where history lives: one protocol, one engine so far (``sqlite``).
+
+Record first, announce after: a commit is one transaction of transitions, streaks and members; who asked for it may
+announce only when its future is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from probed.model import Event, EventState, Sample, Severity, Streak
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event's new state, and what made it change. ``event`` is written whole."""
+
+    event: Event
+    kind: str
+    """``opened``, ``resolved``, ``occurred``, or ``linked`` (suppression was lifted or a cause became known)."""
+    at: float
+    before: tuple[Sample, ...] = ()
+    """Samples up to and with the trigger; kept with the event when it opens or occurs."""
+    after: tuple[Sample, ...] = ()
+    """Samples up to and with the recovery; kept when it resolves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node once seen in Patroni's member list; remembered, because a member that vanishes is a failed one."""
+
+    instance: str
+    name: str
+    host: str
+    port: int
+    api_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What must become durable together."""
+
+    changes: tuple[Change, ...] = ()
+    streaks: Mapping[str, Streak] = field(default_factory=dict)
+    """By watch key; a streak that says nothing (quiet, no memory) deletes its row."""
+    forgotten: tuple[str, ...] = ()
+    """Watch keys whose streaks are dropped."""
+    members: tuple[Member, ...] = ()
+    forgotten_members: tuple[tuple[str, str], ...] = ()
+    """(instance, name)"""
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.streaks or self.forgotten or self.members or self.forgotten_members)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a start finds: the state that the last commit left."""
+
+    open_events: tuple[Event, ...]
+    streaks: Mapping[str, Streak]
+    members: tuple[Member, ...]
+    last_switchover: Mapping[str, float]
+    """Wall time of the newest ``ha_switchover`` by instance."""
+    absence: float | None
+    """Seconds since the store last heard of a daemon; ``None`` at the very first start."""
+    mono_shift: float
+    """What to add to a stored monotonic time to date it on today's monotonic clock (0 within one boot)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Filters of the event list; newest first. Times are Unix seconds, ``until`` exclusive."""
+
+    instance: str | None = None
+    event: str | None = None
+    severity: Severity | None = None
+    state: EventState | None = None
+    suppressed: bool | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int = 100
+    before_id: str | None = None
+    """Only events older than this id: how a page follows another."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventDetail:
+    """One event with what was kept of it. Samples are JSON objects in the API's shape."""
+
+    event: Event
+    before: Sequence[Mapping[str, Any]] = ()
+    after: Sequence[Mapping[str, Any]] = ()
+    consequences: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DailyCount:
+    date: str
+    """``2026-11-22`` in the zone that was asked for."""
+    event: str
+    instance: str
+    severity: Severity
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    path: str
+    schema: int
+    events: int
+    bytes: int
+    engine: str
+
+
+class Store(Protocol):
+    async def open(self) -> Recovered:
+        """Open or create. StoreError when it cannot be used, naming the remedy."""
+        ...
+
+    def append(self, commit: Commit) -> asyncio.Future[None]:
+        """Queue a commit, in order; the future is done when it is durable. Never blocks the loop."""
+        ...
+
+    async def events(self, query: EventQuery) -> Sequence[Event]: ...
+
+    async def event(self, event_id: str) -> EventDetail | None: ...
+
+    async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
+        """Triggers per day, event and instance, by the day on which they opened or occurred in ``zone``."""
+        ...
+
+    async def counts(self) -> Mapping[tuple[str, str, str], int]:
+        """Events announced ever, by (event, severity, instance)."""
+        ...
+
+    async def status(self) -> StoreStatus: ...
+
+    async def close(self) -> None:
+        """Write what is queued, then close."""
+        ...

@@ -1,0 +1,103 @@
+"""Values to rows and back, the same for every engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any, Protocol
+
+from probed.model import Event, EventState, Phase, Sample, Severity, Streak, Target
+
+class Row(Protocol):
+    """A database row by column name, of any engine."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+EVENT_COLUMNS = (
+    "id", "event", "name", "severity", "state", "instance", "node", "component", "member", "address", "fingerprint",
+    "opened_at", "first_failed_at", "resolved_at", "resolve_reason", "count", "value", "threshold", "message",
+    "suggestion", "policy_version", "observer", "caused_by", "suppressed", "acked_by", "labels",
+)  # fmt: skip
+
+
+def event_row(event: Event) -> tuple[Any, ...]:
+    """In the order of ``EVENT_COLUMNS``."""
+    target = event.target
+    return (
+        event.id, event.event, event.name, event.severity.value, event.state.value, target.instance, target.node,
+        target.component, target.member, target.address, event.fingerprint, event.opened_at, event.first_failed_at,
+        event.resolved_at, event.resolve_reason, event.count,
+        None if event.value is None else json.dumps(event.value), event.threshold, event.message, event.suggestion,
+        event.policy_version, event.observer, event.caused_by, int(event.suppressed), event.acked_by,
+        json.dumps(dict(event.labels)),
+    )  # fmt: skip
+
+
+def event_of(row: Row) -> Event:
+    target = Target(row["instance"], row["node"], row["component"], row["address"], member=row["member"])
+    return Event(
+        id=row["id"],
+        event=row["event"],
+        name=row["name"],
+        severity=Severity(row["severity"]),
+        state=EventState(row["state"]),
+        target=target,
+        opened_at=row["opened_at"],
+        message=row["message"],
+        first_failed_at=row["first_failed_at"],
+        resolved_at=row["resolved_at"],
+        resolve_reason=row["resolve_reason"],
+        count=row["count"],
+        value=None if row["value"] is None else json.loads(row["value"]),
+        threshold=row["threshold"],
+        suggestion=row["suggestion"],
+        policy_version=row["policy_version"],
+        observer=row["observer"],
+        caused_by=row["caused_by"],
+        suppressed=bool(row["suppressed"]),
+        acked_by=row["acked_by"],
+        labels=json.loads(row["labels"]),
+    )
+
+
+_QUIET = Streak()
+
+
+def worth_keeping(streak: Streak) -> bool:
+    """Whether a streak says anything that a fresh one does not: a healthy fleet writes nothing."""
+    return (
+        streak.phase is not Phase.QUIET
+        or streak.baseline is not None
+        or bool(streak.identity)
+        or bool(streak.seen)
+        or bool(streak.increments)
+    )
+
+
+def streak_text(streak: Streak) -> str:
+    """JSON of the fields that differ from a fresh streak."""
+    values = {name: value for name, value in asdict(streak).items() if value != getattr(_QUIET, name)}
+    return json.dumps(values)
+
+
+def streak_of(text: str) -> Streak:
+    """Unknown fields, left by another version, are dropped."""
+    known = {item.name for item in fields(Streak)}
+    values = {name: value for name, value in json.loads(text).items() if name in known}
+    if "phase" in values:
+        values["phase"] = Phase(values["phase"])
+    if "increments" in values:
+        values["increments"] = tuple((float(mono), float(delta)) for mono, delta in values["increments"])
+    return Streak(**values)
+
+
+def sample_json(sample: Sample) -> dict[str, Any]:
+    """A sample in the API's shape, ``at`` as Unix seconds (the API renders times)."""
+    return {
+        "at": sample.at,
+        "outcome": sample.outcome.value,
+        "readings": dict(sample.readings),
+        "reason": sample.reason,
+        "duration_ms": round(sample.duration * 1000, 3),
+    }

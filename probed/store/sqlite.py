@@ -1,0 +1,403 @@
+"""The embedded store: SQLite in WAL mode, written by one thread of its own.
+
+One writer connection in one thread makes every commit and checkpoint (the only safe way before SQLite 3.51.3, whose
+WAL-reset bug needs two writers); ``synchronous=FULL`` makes a commit survive power loss; what queued up meanwhile
+becomes one transaction (group commit). Reads run in a second thread on a read-only connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from probed.clock import Clock, SystemClock, boot_id
+from probed.errors import StoreError
+from probed.model import Event, Severity
+from probed.store import Commit, DailyCount, EventDetail, EventQuery, Member, Recovered, StoreStatus
+from probed.store.rows import EVENT_COLUMNS, event_of, event_row, sample_json, streak_of, streak_text, worth_keeping
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+
+SCHEMA = sorted((Path(__file__).parent / "schema").glob("[0-9]*.sql"))
+MAX_GROUP = 500
+MAX_QUEUED = 10_000
+"""Commits kept in memory while the disk refuses; beyond that the newest are dropped, counted and told."""
+RETRY_SECONDS = 1.0
+HEARTBEAT_SECONDS = 10.0
+
+_UPSERT = f"""
+INSERT INTO event ({", ".join(EVENT_COLUMNS)}) VALUES ({", ".join("?" * len(EVENT_COLUMNS))})
+ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in EVENT_COLUMNS[1:])}
+"""  # noqa: S608 - column names are constants
+
+
+class SqliteStore:
+    """See ``probed.store.Store``. ``directory`` is made when missing; one daemon at a time may own it."""
+
+    def __init__(self, directory: Path, *, clock: Clock | None = None) -> None:
+        self._directory = directory
+        self._path = directory / "probed.db"
+        self._clock = clock or SystemClock()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queued = 0
+        self._writer: threading.Thread | None = None
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-read")
+        self._read: sqlite3.Connection | None = None
+        self._lock: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.write_seconds: Callable[[float], None] = lambda _: None
+        """Told how long each transaction took; for the metric."""
+        self.degraded = ""
+        """Why the disk refuses, while it does."""
+        self.progress_at = 0.0
+        """Monotonic time of the writer's last sign of life, for the watchdog."""
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    async def open(self) -> Recovered:
+        """Open or create the store and say what the last daemon left. StoreError names the remedy."""
+        self._loop = asyncio.get_running_loop()
+        ready: asyncio.Future[Recovered] = self._loop.create_future()
+        self._writer = threading.Thread(target=self._write_forever, args=(ready,), name="store-write", daemon=True)
+        self._writer.start()
+        recovered = await ready
+        self._read = await self._in_reader(lambda: _connect(self._path, read_only=True))
+        return recovered
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            self._queue.put(None)
+            while self._writer.is_alive():
+                await asyncio.sleep(0.01)
+        if self._read is not None:
+            await self._in_reader(self._read.close)
+        self._reader.shutdown(wait=False)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def append(self, commit: Commit) -> asyncio.Future[None]:
+        """Queue a commit; the future is done when it is durable."""
+        assert self._loop is not None, "open() first"
+        done: asyncio.Future[None] = self._loop.create_future()
+        if self._queued >= MAX_QUEUED:
+            done.set_exception(StoreError(f"{MAX_QUEUED} commits are waiting for the disk; this one is lost"))
+            return done
+        self._queued += 1
+        self._queue.put(_Job(commit, done))
+        return done
+
+    def _write_forever(self, ready: asyncio.Future[Recovered]) -> None:
+        """The writer thread: open, then group what is queued into transactions until told to stop."""
+        try:
+            connection, recovered = self._open()
+        except (OSError, sqlite3.Error, StoreError) as error:
+            problem = error if isinstance(error, StoreError) else StoreError(self._cannot(error))
+            self._call(lambda: ready.set_exception(problem))
+            return
+        self._call(lambda: ready.set_result(recovered))
+        stopping = False
+        while not stopping:
+            jobs, stopping = self._next_group()
+            self._write(connection, jobs, give_up=stopping)
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+
+    def _next_group(self) -> tuple[list[_Job], bool]:
+        jobs: list[_Job] = []
+        try:
+            job = self._queue.get(timeout=HEARTBEAT_SECONDS)
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) >= MAX_GROUP:
+                    return jobs, False
+                job = self._queue.get_nowait()
+        except queue.Empty:
+            return jobs, False
+        return jobs, True
+
+    def _write(self, connection: sqlite3.Connection, jobs: list[_Job], *, give_up: bool) -> None:
+        """One transaction for the group. While the disk refuses, the group is kept and tried again, in order."""
+        while True:
+            self.progress_at = self._clock.mono()
+            started = time.perf_counter()
+            try:
+                self._transaction(connection, jobs)
+            except sqlite3.IntegrityError as error:
+                # One bad commit must not take its neighbours along: each gets a transaction of its own.
+                if len(jobs) > 1:
+                    for job in jobs:
+                        self._write(connection, [job], give_up=give_up)
+                    return
+                self._finish(jobs, StoreError(f"refused by the store: {error}"))
+                return
+            except sqlite3.Error as error:
+                if not self.degraded:
+                    _log.error("store.degraded", path=str(self._path), error=str(error), queued=self._queued)
+                self.degraded = str(error)
+                if give_up:
+                    self._finish(jobs, StoreError(self._cannot(error)))
+                    return
+                time.sleep(RETRY_SECONDS)
+                continue
+            if self.degraded:
+                _log.info("store.recovered", path=str(self._path))
+                self.degraded = ""
+            if jobs:
+                self.write_seconds(time.perf_counter() - started)
+            self._finish(jobs, None)
+            return
+
+    def _transaction(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for job in jobs:
+                _apply(connection, job.commit)
+            beat = (self._clock.wall(), self._clock.mono(), boot_id())
+            connection.execute("INSERT OR REPLACE INTO heartbeat (one, at, mono, boot) VALUES (1, ?, ?, ?)", beat)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+
+    def _finish(self, jobs: Sequence[_Job], error: StoreError | None) -> None:
+        def settle() -> None:
+            for job in jobs:
+                self._queued -= 1
+                if job.done.done():
+                    continue
+                if error is None:
+                    job.done.set_result(None)
+                else:
+                    job.done.set_exception(error)
+
+        if jobs:
+            self._call(settle)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        """Into the event loop; after the loop has gone nobody is left to be told."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function)
+
+    # --- opening ------------------------------------------------------------------------------------------
+
+    def _open(self) -> tuple[sqlite3.Connection, Recovered]:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock_directory(self._directory)
+        old_mask = os.umask(0o077)
+        try:
+            connection = _connect(self._path)
+        finally:
+            os.umask(old_mask)
+        migrate(connection, str(self._path))
+        return connection, self._recover(connection)
+
+    def _recover(self, connection: sqlite3.Connection) -> Recovered:
+        open_events = [event_of(row) for row in connection.execute("SELECT * FROM event WHERE state = 'open'")]
+        streaks = {row["watch"]: streak_of(row["state"]) for row in connection.execute("SELECT * FROM streak")}
+        members = [Member(**dict(row)) for row in connection.execute("SELECT * FROM member ORDER BY instance, name")]
+        switchovers = connection.execute(
+            "SELECT instance, max(opened_at) AS at FROM event WHERE event = 'ha_switchover' GROUP BY instance"
+        )
+        absence, shift = self._absence(connection)
+        return Recovered(
+            tuple(open_events),
+            streaks,
+            tuple(members),
+            {row["instance"]: row["at"] for row in switchovers},
+            absence,
+            shift,
+        )
+
+    def _absence(self, connection: sqlite3.Connection) -> tuple[float | None, float]:
+        row = connection.execute("SELECT at, mono, boot FROM heartbeat").fetchone()
+        if row is None:
+            return None, 0.0
+        now = self._clock.mono()
+        if row["boot"] and row["boot"] == boot_id():
+            return max(0.0, now - row["mono"]), 0.0
+        away = max(0.0, self._clock.wall() - row["at"])
+        return away, now - away - row["mono"]
+
+    def _cannot(self, error: Exception) -> str:
+        return f"cannot use {self._path}: {error}; choose another directory with --storage.path or storage.path"
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    async def events(self, query: EventQuery) -> Sequence[Event]:
+        where, values = _filters(query)
+        sql = f"SELECT * FROM event {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - filters are constants
+        rows = await self._select(sql, (*values, query.limit))
+        return [event_of(row) for row in rows]
+
+    async def event(self, event_id: str) -> EventDetail | None:
+        rows = await self._select("SELECT * FROM event WHERE id = ?", (event_id,))
+        if not rows:
+            return None
+        consequences = await self._select("SELECT id FROM event WHERE caused_by = ? ORDER BY id", (event_id,))
+        row = rows[0]
+        return EventDetail(
+            event_of(row),
+            json.loads(row["samples_before"]),
+            json.loads(row["samples_after"]),
+            [item["id"] for item in consequences],
+        )
+
+    async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
+        # Hours are counted in SQL and folded into days here: every zone's offset is constant within a quarter of an
+        # hour, so DST is exact, and a year of events is a few thousand rows.
+        sql = """
+            SELECT CAST(opened_at / 900 AS INTEGER) AS quarter, event, instance, severity, count(*) AS number
+            FROM event WHERE opened_at >= ? AND opened_at < ? AND suppressed = 0
+            GROUP BY quarter, event, instance, severity
+        """
+        rows = await self._select(sql, (since, until))
+        return _by_day(rows, ZoneInfo(zone))
+
+    async def counts(self) -> Mapping[tuple[str, str, str], int]:
+        sql = """
+            SELECT event, severity, instance, count(*) AS number
+            FROM event WHERE suppressed = 0 GROUP BY event, severity, instance
+        """
+        rows = await self._select(sql, ())
+        return {(row["event"], row["severity"], row["instance"]): row["number"] for row in rows}
+
+    async def status(self) -> StoreStatus:
+        rows = await self._select("SELECT count(*) AS events, (SELECT user_version FROM pragma_user_version) AS v FROM event", ())
+        size = sum(file.stat().st_size for file in self._directory.glob("probed.db*"))
+        return StoreStatus(str(self._path), rows[0]["v"], rows[0]["events"], size, f"SQLite {sqlite3.sqlite_version}")
+
+    async def _select(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
+        def run() -> list[sqlite3.Row]:
+            assert self._read is not None, "open() first"
+            try:
+                return self._read.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(self._cannot(error)) from None
+
+        return await self._in_reader(run)
+
+    async def _in_reader(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, function)
+
+
+class _Job:
+    __slots__ = ("commit", "done")
+
+    def __init__(self, commit: Commit, done: asyncio.Future[None]) -> None:
+        self.commit, self.done = commit, done
+
+
+def migrate(connection: sqlite3.Connection, where: str) -> None:
+    """Bring the schema up to date, each step in a transaction. StoreError on a schema newer than this program."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(SCHEMA):
+        raise StoreError(f"{where} was made by a newer probed (schema {version}, known here {len(SCHEMA)}); upgrade probed")
+    for number, file in enumerate(SCHEMA[version:], start=version + 1):
+        script = file.read_text(encoding="utf-8")
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    # Read back: a file system that cannot do WAL would silently weaken what a commit promises.
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode != "wal" or connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
+        raise StoreError(f"{path}: this file system does not support SQLite's WAL mode; choose a local directory")
+    return connection
+
+
+def _lock_directory(directory: Path) -> int:
+    handle = os.open(directory / "probed.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise StoreError(f"{directory} is in use by another probed; stop it, or choose another --storage.path") from None
+    return handle
+
+
+def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
+    for change in commit.changes:
+        connection.execute(_UPSERT, event_row(change.event))
+        if change.before:
+            _keep(connection, "samples_before", change.event.id, [sample_json(sample) for sample in change.before])
+        if change.after:
+            _keep(connection, "samples_after", change.event.id, [sample_json(sample) for sample in change.after])
+        row = (change.event.id, change.kind, change.at)
+        connection.execute("INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)", row)
+    for watch, streak in commit.streaks.items():
+        if worth_keeping(streak):
+            connection.execute("INSERT OR REPLACE INTO streak (watch, state) VALUES (?, ?)", (watch, streak_text(streak)))
+        else:
+            connection.execute("DELETE FROM streak WHERE watch = ?", (watch,))
+    for watch in commit.forgotten:
+        connection.execute("DELETE FROM streak WHERE watch = ?", (watch,))
+    for member in commit.members:
+        row_ = (member.instance, member.name, member.host, member.port, member.api_url)
+        connection.execute("INSERT OR REPLACE INTO member (instance, name, host, port, api_url) VALUES (?,?,?,?,?)", row_)
+    for key in commit.forgotten_members:
+        connection.execute("DELETE FROM member WHERE instance = ? AND name = ?", key)
+
+
+def _keep(connection: sqlite3.Connection, column: str, event_id: str, samples: Sequence[Mapping[str, Any]]) -> None:
+    sql = f"UPDATE event SET {column} = ? WHERE id = ?"  # noqa: S608 - the column is one of two constants
+    connection.execute(sql, (json.dumps(samples), event_id))
+
+
+def _filters(query: EventQuery) -> tuple[str, list[Any]]:
+    clauses: list[str] = []
+    values: list[Any] = []
+    wanted: list[tuple[str, Any]] = [
+        ("instance = ?", query.instance),
+        ("event = ?", query.event),
+        ("severity = ?", query.severity.value if query.severity else None),
+        ("state = ?", query.state.value if query.state else None),
+        ("suppressed = ?", None if query.suppressed is None else int(query.suppressed)),
+        ("opened_at >= ?", query.since),
+        ("opened_at < ?", query.until),
+        ("id < ?", query.before_id),
+    ]
+    for clause, value in wanted:
+        if value is not None:
+            clauses.append(clause)
+            values.append(value)
+    return ("WHERE " + " AND ".join(clauses) if clauses else ""), values
+
+
+def _by_day(rows: Sequence[sqlite3.Row], zone: ZoneInfo) -> list[DailyCount]:
+    days: dict[tuple[str, str, str, str], int] = {}
+    for row in rows:
+        day = datetime.fromtimestamp(row["quarter"] * 900, UTC).astimezone(zone).date().isoformat()
+        key = (day, row["event"], row["instance"], row["severity"])
+        days[key] = days.get(key, 0) + row["number"]
+    ordered = sorted(days.items(), key=lambda item: (item[0][0], item[0][1:]), reverse=True)
+    return [DailyCount(day, event, name, Severity(grade), number) for (day, event, name, grade), number in ordered]

@@ -1,0 +1,348 @@
+"""Strict YAML: what PyYAML silently forgives is an error here, and every error names file, line and column.
+
+Duplicate keys, aliases, tags, deep nesting and oversized files are refused; scalars follow the YAML 1.2 core schema
+(``on`` is a word, ``010`` is ten); ``${VAR}`` and ``${VAR:-default}`` expand in values only. All problems of a file
+are reported at once, and a pydantic model's complaints are mapped back to their place in the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from probed.errors import ConfigError, Problem
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+MAX_PROBLEMS = 100
+
+Path_ = tuple[str | int, ...]
+Place = tuple[int, int]
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of everything read from a file: unknown keys and loose types are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+@dataclass(slots=True)
+class Document:
+    """A parsed file: plain data, and where each value (``places``) and each key (``keys``) stands."""
+
+    where: str
+    data: Any
+    places: dict[Path_, Place] = field(default_factory=dict)
+    keys: dict[Path_, Place] = field(default_factory=dict)
+    files: dict[Path_, str] = field(default_factory=dict)
+    """Where a value came from when this document was laid over another."""
+
+    def problem(self, path: Path_, message: str, *, at_key: bool = False) -> Problem:
+        """A problem at ``path``, or at its nearest ancestor that stands in the file."""
+        shown = dotted(path)
+        for length in range(len(path), -1, -1):
+            prefix = path[:length]
+            place = (self.keys if at_key and length == len(path) else self.places).get(prefix)
+            if place is not None:
+                return Problem(self.files.get(prefix, self.where), message, *place, path=shown)
+        return Problem(self.where, message, path=shown)
+
+
+def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
+    """Read and parse one file. ConfigError when it cannot be read or is not strict YAML."""
+    try:
+        # A FIFO or a device would block or never end: only regular files are configuration.
+        if path.exists() and not path.is_file():
+            raise ConfigError([Problem(str(path), "expected a regular file")])
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError([Problem(str(path), f"is larger than {MAX_BYTES} bytes")])
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(str(path), "is not UTF-8 text", line, 1)]) from None
+    return parse(text, str(path), environ=environ)
+
+
+def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None) -> Document:
+    """Parse YAML text. ConfigError carries every problem found."""
+    problems: list[Problem] = []
+    try:
+        _scan(text, where, problems)
+        if problems:
+            raise ConfigError(problems[:MAX_PROBLEMS])
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError([_syntax_problem(error, where)]) from None
+    document = Document(where, None)
+    document.places[()] = (1, 1)
+    if root is not None:
+        builder = _Builder(document, problems, os.environ if environ is None else environ)
+        document.data = builder.build(root, ())
+    if problems:
+        raise ConfigError(problems[:MAX_PROBLEMS])
+    return document
+
+
+def overlay(base: Document, top: Document) -> Document:
+    """``top`` laid over ``base``: maps merge, scalars and lists replace; every value keeps its place and file."""
+    merged = Document(base.where, base.data, dict(base.places), dict(base.keys), dict(base.files))
+    merged.data = _overlay(merged, top, base.data, top.data, ())
+    return merged
+
+
+def _overlay(merged: Document, top: Document, below: Any, above: Any, path: Path_) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        result = dict(below)
+        for key, value in above.items():
+            here = (*path, key)
+            result[key] = _overlay(merged, top, below.get(key), value, here)
+        return result
+    for known in [known for known in merged.places if known[: len(path)] == path]:
+        del merged.places[known]
+    for known, place in top.places.items():
+        if known[: len(path)] == path:
+            merged.places[known] = place
+            merged.files[known] = top.files.get(known, top.where)
+            if known in top.keys:
+                merged.keys[known] = top.keys[known]
+    return above
+
+
+def validate(document: Document, model: type[_M], *, data: Any = None) -> _M:
+    """The document as ``model``. ConfigError carries every complaint, each with its place and what was expected."""
+    try:
+        return model.model_validate(document.data if data is None else data)
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, document, model)) from None
+
+
+def problems_of(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Problem]:
+    """pydantic's complaints in our words, in the order of the file, at most one per place."""
+    found: dict[tuple[Path_, str], Problem] = {}
+    for item in error.errors(include_url=False):
+        path = _real_path(item["loc"], document)
+        if item["type"] == "extra_forbidden":
+            names = _names_at(model, path[:-1])
+            message = f'unknown key "{path[-1]}"' + did_you_mean(str(path[-1]), names)
+            problem = document.problem(path, message, at_key=True)
+        elif item["type"] == "missing":
+            problem = document.problem(path, f'required key "{item["loc"][-1]}" is missing')
+        else:
+            problem = document.problem(path, _expectation(item, path))
+        found.setdefault((path, problem.message), problem)
+    return sorted(found.values(), key=lambda problem: (problem.line, problem.column))[:MAX_PROBLEMS]
+
+
+def did_you_mean(word: str, names: Sequence[str]) -> str:
+    """``; did you mean "timeout"?``, or the known names when none is close, or nothing when there are too many."""
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; known here: {', '.join(sorted(names))}" if 0 < len(names) <= 20 else ""
+
+
+def dotted(path: Path_) -> str:
+    """``("instances", 0, "name")`` -> ``instances[0].name``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _scan(text: str, where: str, problems: list[Problem]) -> None:
+    """Refuse on the flat event stream what must never reach the recursive composer."""
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        mark = event.start_mark
+        here = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        if isinstance(event, yaml.AliasEvent):
+            problems.append(Problem(where, "aliases (*name) are not supported; write the value out", *here))
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents == 2:
+                problems.append(Problem(where, "expected one YAML document, found a second one", *here))
+        elif isinstance(event, yaml.CollectionStartEvent | yaml.ScalarEvent):
+            if event.tag not in (None, "!"):
+                problems.append(Problem(where, f"tags ({event.tag}) are not supported", *here))
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    problems.append(Problem(where, f"nested deeper than {MAX_DEPTH} levels", *here))
+                    return
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if len(problems) >= MAX_PROBLEMS:
+            return
+
+
+def _syntax_problem(error: yaml.YAMLError, where: str) -> Problem:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    message = getattr(error, "problem", None) or str(error).splitlines()[0]
+    context = getattr(error, "context", None)
+    text = f"not valid YAML: {message}" + (f" ({context})" if context else "")
+    return Problem(where, text, mark.line + 1, mark.column + 1) if mark else Problem(where, text)
+
+
+_VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+
+
+class _Builder:
+    def __init__(self, document: Document, problems: list[Problem], environ: Mapping[str, str]) -> None:
+        self.document = document
+        self.problems = problems
+        self.environ = environ
+
+    def build(self, node: Any, path: Path_) -> Any:
+        self.document.places[path] = _place(node)
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
+        return self.mapping(node, path)
+
+    def mapping(self, node: Any, path: Path_) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.complain(key_node, path, "expected a plain word as key")
+                continue
+            key = key_node.value
+            here = (*path, key)
+            if key in result:
+                first = self.document.keys[here]
+                self.complain(key_node, here, f'duplicate key "{key}", first at line {first[0]}')
+                continue
+            self.document.keys[here] = _place(key_node)
+            result[key] = self.build(value_node, here)
+        return result
+
+    def scalar(self, node: Any, path: Path_) -> Any:
+        text = _VARIABLE.sub(lambda match: self.expand(match, node, path), node.value)
+        return text if node.style else _plain(text)
+
+    def expand(self, match: re.Match[str], node: Any, path: Path_) -> str:
+        name, default = match[1], match[2]
+        if name is None:
+            return "$"
+        value = self.environ.get(name)
+        if value is None and default is None:
+            self.complain(node, path, f"environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+        return value if value is not None else default or ""
+
+    def complain(self, node: Any, path: Path_, message: str) -> None:
+        self.problems.append(Problem(self.document.where, message, *_place(node), path=dotted(path)))
+
+
+def _place(node: Any) -> Place:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _plain(text: str) -> Any:
+    """A plain scalar by the YAML 1.2 core schema."""
+    if text in ("", "~", "null", "Null", "NULL"):
+        return None
+    if text in ("true", "True", "TRUE"):
+        return True
+    if text in ("false", "False", "FALSE"):
+        return False
+    if _INT.fullmatch(text) and len(text) <= 20:
+        return int(text)
+    if _FLOAT.fullmatch(text) and len(text) <= 40:
+        return float(text)
+    return text
+
+
+def _real_path(loc: tuple[Any, ...], document: Document) -> Path_:
+    """pydantic's loc without the tags of unions and validators that do not stand in the file."""
+    path: list[str | int] = []
+    last = len(loc) - 1
+    for index, part in enumerate(loc):
+        candidate = (*path, part)
+        if candidate in document.places or (index == last and not _is_tag(part)):
+            path.append(part)
+    return tuple(path)
+
+
+def _is_tag(part: Any) -> bool:
+    return isinstance(part, str) and (not part.isidentifier() or part in ("str", "int", "float", "bool"))
+
+
+def _expectation(item: Any, path: Path_) -> str:
+    message: str = item["msg"]
+    if item["type"] == "value_error":
+        return message.removeprefix("Value error, ")
+    message = message.replace("Input should be", "expected").replace("valid ", "")
+    secret = any(word in str(part).lower() for part in path for word in ("pass", "secret", "token", "dsn", "fleet"))
+    shown = "" if secret else f", got {_shown(item['input'])}"
+    return message + shown
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a map"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _names_at(model: Any, path: Path_) -> list[str]:
+    """The keys a map at ``path`` may have, by walking the model's annotations."""
+    candidates: list[Any] = [model]
+    for part in path:
+        inner: list[Any] = []
+        for candidate in candidates:
+            inner += _step_into(candidate, part)
+        candidates = inner
+    names: list[str] = []
+    for candidate in candidates:
+        for name, info in candidate.model_fields.items() if _is_model(candidate) else ():
+            names.append(info.alias or name)
+    return names
+
+
+def _is_model(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def _step_into(annotation: Any, part: str | int) -> list[Any]:
+    if not _is_model(annotation):
+        return []
+    for name, info in annotation.model_fields.items():
+        if (info.alias or name) == part:
+            return _leaves(info.annotation)
+    return [annotation] if isinstance(part, int) else []
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    """Models reachable through Optional, unions, lists and maps; an index or map key then steps onto itself."""
+    origin = typing.get_origin(annotation)
+    if origin is None:
+        return [annotation] if _is_model(annotation) else []
+    if origin in (typing.Union, types.UnionType) or origin in (list, tuple, dict, typing.Annotated):
+        return [leaf for argument in typing.get_args(annotation) for leaf in _leaves(argument)]
+    return []
