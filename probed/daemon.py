@@ -49,7 +49,9 @@ def readings_of(probes: Mapping[str, AnyProbe]) -> Catalogue:
 class Daemon:
     """One running ``probed``. ``read_settings`` is asked again at each reload."""
 
-    def __init__(self, settings: Settings, read_settings: ReadSettings | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, read_settings: ReadSettings | None = None, *, clock: Clock | None = None
+    ) -> None:
         self.settings = settings
         self._read_settings = read_settings or (lambda: settings)
         self.clock: Clock = clock or SystemClock()
@@ -136,7 +138,7 @@ class Daemon:
             try:
                 await work()
                 return
-            except Exception:  # whatever it is, it is logged, counted, and ends the daemon when it comes back
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged, counted, and ends the daemon when it comes back
                 now = self.clock.mono()
                 self._crashes = [*(at for at in self._crashes if now - at < CRASH_WINDOW), now]
                 _log.exception("task.crashed", task=name, crashes=len(self._crashes))
@@ -205,9 +207,7 @@ class Daemon:
         self._forget_unused()
         waiting = bool(instance.patroni) and not planned.nodes
         if not waiting:  # before the first member is known, nothing can be said to be gone
-            self.pipeline.bind(
-                instance.name, planned.labels, planned.nodes, planned.watches, all_policies=policies
-            )
+            self.pipeline.bind(instance.name, planned.labels, planned.nodes, planned.watches, all_policies=policies)
         self._run(planned)
 
     def _forget_unused(self) -> None:
@@ -382,5 +382,3 @@ async def _reload(daemon: Daemon) -> None:
     with contextlib.suppress(ConfigError):  # logged, counted in a metric, and the old settings go on
         await daemon.reload()
     systemd.notify("READY=1")
-
-

@@ -14,7 +14,9 @@ from probed.probes.patroni_cluster import ClusterMember, patroni_cluster
 from probed.store import Member
 
 
-async def discover(urls: Sequence[str], http: HttpClient, timeout: float, instance: str) -> tuple[str, tuple[Member, ...]]:
+async def discover(
+    urls: Sequence[str], http: HttpClient, timeout: float, instance: str
+) -> tuple[str, tuple[Member, ...]]:
     """(scope, members) by one question to Patroni; ("", ()) when nobody answers within ``timeout`` seconds."""
     context = Context(Target(instance, "", "patroni", kind="patroni_cluster"), timeout, tuple(urls), None, http)
     try:

@@ -130,7 +130,9 @@ _STEPS: dict[type, Callable[[Streak, Policy, Sample], Step]] = {
 }
 
 
-def _judge(streak: Streak, sample: Sample, met: bool, count: int, resolve_count: int, value: Any, threshold: Any) -> Step:
+def _judge(
+    streak: Streak, sample: Sample, met: bool, count: int, resolve_count: int, value: Any, threshold: Any
+) -> Step:
     """One conclusive sample over an episode (quiet -> pending -> open -> quiet)."""
     streak = _conclusive(streak, sample)
     if met:
@@ -150,7 +152,12 @@ def _judge(streak: Streak, sample: Sample, met: bool, count: int, resolve_count:
     if clearing < resolve_count:
         return replace(streak, clearing=clearing, meeting=0), None
     resolved = Transition(
-        Kind.RESOLVED, at=sample.at, first_failed_at=streak.since_at, value=value, threshold=threshold, reason="recovered"
+        Kind.RESOLVED,
+        at=sample.at,
+        first_failed_at=streak.since_at,
+        value=value,
+        threshold=threshold,
+        reason="recovered",
     )
     return _no_streak(streak), resolved
 

@@ -269,7 +269,7 @@ class Transition:
     previous: str = ""
     """The identity before a change."""
     reason: str = ""
-    """Why an event resolved: ``recovered``, ``not_applicable``, ``disabled``, ``target_removed``, ``policy_removed``."""
+    """Why it resolved: ``recovered``, ``not_applicable``, ``disabled``, ``target_removed`` or ``policy_removed``."""
 
 
 @dataclass(frozen=True, slots=True)

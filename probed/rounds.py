@@ -1,4 +1,4 @@
-"""Runs the rounds of one instance on one grid: start its cycles in their slots, gather the samples, have them judged."""
+"""Runs the rounds of one instance on one grid: start cycles in their slots, gather samples, have them judged."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ class Rounds:
     async def round(self, due: float, number: int) -> None:
         """Every cycle of this grid once, then the combined probes that are due in round ``number``."""
         cycles = [cycle for cycle in self.plan.cycles if cycle.interval == self.interval]
-        combined = [
-            cycle for cycle in self.plan.combined if cycle.home == self.interval and number % cycle.every == 0
-        ]
+        combined = [cycle for cycle in self.plan.combined if cycle.home == self.interval and number % cycle.every == 0]
         await self._judge(due, cycles, combined)
 
     async def _confirm(self, due: float) -> None:
@@ -109,5 +107,3 @@ class Contexts:
         keys = {(cycle.probe.name, cycle.reach.target.key) for cycle in cycles}
         for key in self._kept.keys() - keys:
             del self._kept[key]
-
-

@@ -36,7 +36,7 @@ async def take_sample(probe: Probe, context: Context, timeout: float, clock: Clo
             error = Blind("lag", f"this daemon stood still for {elapsed - timeout:.1f} s during the cycle")
         else:
             error = TargetFailed("timeout", f"no answer within {timeout:g} s")
-    except Exception as raised:  # the one broad except: a bug in a probe must not end the daemon, nor blame the target
+    except Exception as raised:  # noqa: BLE001 - the one broad except: a bug in a probe must not end the daemon nor blame the target
         _log.exception("probe.bug", probe=probe.name, target=context.target.key)
         error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
     duration = clock.mono() - mono
@@ -51,7 +51,7 @@ def combine(probe: Combined, view: View) -> Sample:
         measured = probe.combine(view)
     except ProbeError as raised:
         error = raised
-    except Exception as raised:  # as above: what a server sent must never end the daemon
+    except Exception as raised:  # noqa: BLE001 - as above: what a server sent must never end the daemon
         _log.exception("probe.bug", probe=probe.name, target=view.target.key)
         error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
     return _sample(probe.name, view.target, view.at, view.mono, 0.0, measured, error)

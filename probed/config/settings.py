@@ -88,10 +88,19 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _host_name() -> str:
+    name = "".join(char for char in socket.gethostname() if char.isalnum() or char in "-_.")
+    return name[:63] or "localhost"
+
+
 class Web(Strict):
-    listen: list[HostPort] = Field(default_factory=lambda: [DEFAULT_LISTEN], description="Addresses of the one listener.")
+    listen: list[HostPort] = Field(
+        default_factory=lambda: [DEFAULT_LISTEN], description="Addresses of the one listener."
+    )
     config_file: PathText | None = Field(default=None, description="exporter-toolkit web-config.yml: TLS and users.")
-    socket: PathText | None = Field(default=None, description="UNIX socket for the CLI; default probed.sock in storage.path.")
+    socket: PathText | None = Field(
+        default=None, description="UNIX socket for the CLI; default probed.sock in storage.path."
+    )
     insecure: bool = Field(default=False, description="Allow a non-loopback address without authentication.")
 
 
@@ -102,20 +111,26 @@ class Storage(Strict):
 
 
 class PolicySettings(Strict):
-    directory: PathText | None = Field(default=None, description="Overrides and additions on top of the built-in policies.")
+    directory: PathText | None = Field(
+        default=None, description="Overrides and additions on top of the built-in policies."
+    )
 
 
 class Defaults(Strict):
     interval: Duration = Field(default=5.0, description="Between two cycles, for every policy that names none.")
     timeout: Duration = Field(default=2.0, description="The deadline around every cycle; below the interval.")
-    switchover_grace: Duration = Field(default=60.0, description="How long a switchover makes dependent samples inconclusive.")
+    switchover_grace: Duration = Field(
+        default=60.0, description="How long a switchover makes dependent samples inconclusive."
+    )
 
 
 class Postgres(Strict):
     host: str | None = Field(default=None, description="Address, or directory of a UNIX socket.")
     port: Port | None = Field(default=None, description="Default 5432.")
     user: str | None = Field(default=None, description="Default PGUSER, else probed.")
-    password_file: PathText | None = Field(default=None, description="File with the password; default PGPASSWORD or .pgpass.")
+    password_file: PathText | None = Field(
+        default=None, description="File with the password; default PGPASSWORD or .pgpass."
+    )
     database: str | None = Field(default=None, description="Default postgres.")
     sslmode: str | None = Field(default=None, description="As in libpq; default prefer.")
     sslrootcert: PathText | None = Field(default=None, description="CA file for sslmode verify-ca and verify-full.")
@@ -153,7 +168,9 @@ class Node(Strict):
 
 
 class HAProxy(Strict):
-    stats: StatsAddress | None = Field(default=None, description="Statistics over HTTP (CSV) or unix:/path of the socket.")
+    stats: StatsAddress | None = Field(
+        default=None, description="Statistics over HTTP (CSV) or unix:/path of the socket."
+    )
     frontends: list[HostPort] = Field(default_factory=list, description="Write ports; probed like a primary.")
 
 
@@ -201,11 +218,11 @@ class Inspection(Strict):
 
 
 class Settings(Strict):
-    web: Web = Field(default_factory=lambda: Web())
-    storage: Storage = Field(default_factory=lambda: Storage())
-    policies: PolicySettings = Field(default_factory=lambda: PolicySettings())
-    defaults: Defaults = Field(default_factory=lambda: Defaults())
-    observer: Name = Field(default_factory=lambda: _host_name(), description="This daemon's name.")
+    web: Web = Field(default_factory=Web)
+    storage: Storage = Field(default_factory=Storage)
+    policies: PolicySettings = Field(default_factory=PolicySettings)
+    defaults: Defaults = Field(default_factory=Defaults)
+    observer: Name = Field(default_factory=_host_name, description="This daemon's name.")
     instances: list[Instance] = Field(min_length=1)
     notifications: Notifications | None = None
     inspections: list[Inspection] = Field(default_factory=list)
@@ -230,8 +247,3 @@ class Settings(Strict):
     @property
     def socket(self) -> Path:
         return self.web.socket or self.storage.path / "probed.sock"
-
-
-def _host_name() -> str:
-    name = "".join(char for char in socket.gethostname() if char.isalnum() or char in "-_.")
-    return name[:63] or "localhost"

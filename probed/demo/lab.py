@@ -228,8 +228,8 @@ class Lab:
         leader = await self.leader()
         return leader is not None and not await self._streaming_missing(leader)
 
-    async def healthy(self) -> str:
-        """``""`` when all is well; else what is missing, in words."""
+    async def unhealthy(self) -> str:
+        """What is missing for the lab to be well, in words; ``""`` when nothing is."""
         return await self._health_missing()
 
     async def wait_healthy(self, *, seconds: float = HEALTHY_SECONDS) -> None:
@@ -376,11 +376,13 @@ class Lab:
             if members[name].get("timeline") != members[leader].get("timeline"):
                 return f"{name} is on another timeline than {leader}"
         answers = await asyncio.gather(*(self.patroni(name) for name in self.nodes), return_exceptions=True)
-        for answer in answers:
+        for name, answer in zip(self.nodes, answers, strict=True):
             if isinstance(answer, LabError):
                 return answer.what
             if isinstance(answer, BaseException):
                 raise answer
+            if answer.get("state") != "running":
+                return f"{name} is {answer.get('state')}"
         return await self._streaming_missing(leader) or await self._haproxy_missing(leader)
 
     async def _haproxy_missing(self, leader: str) -> str:

@@ -13,7 +13,7 @@ _COMPARISON = re.compile(r"\s*([a-z_][a-z0-9_]*)\s*(>=|<=|==|!=|>|<)\s*(\S+)\s*"
 
 
 def parse(text: str, params: Mapping[str, float | str], readings: Set[str]) -> Condition:
-    """``"lag_seconds >= lag_threshold_sec"`` with parameters resolved. ValueError says what is wrong and what is known."""
+    """``"lag_seconds >= lag_threshold_sec"`` with parameters resolved. ValueError says what is wrong."""
     if text.strip() == "failed":
         return Condition()
     return Condition(tuple(_comparison(part, params, readings) for part in re.split(r"\sand\s", text)))

@@ -32,7 +32,11 @@ Catalogue = Mapping[str, Set[str]]
 """Probe name -> the readings it can give."""
 
 BUILT_IN = next(
-    (path for path in (Path(__file__).parents[1] / "_policies", Path(__file__).parents[2] / "policies") if path.is_dir()),
+    (
+        path
+        for path in (Path(__file__).parents[1] / "_policies", Path(__file__).parents[2] / "policies")
+        if path.is_dir()
+    ),
     Path(__file__).parents[1] / "_policies",
 )
 """The shipped policies: inside the package in a wheel, at the top level in a checkout."""
@@ -80,7 +84,9 @@ SeverityWord = Literal["fatal", "critical", "normal"]
 class PolicyFile(Strict):
     """One event policy, complete. An override names only the keys that it changes."""
 
-    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Stable identifier of the event type; the file's name.")
+    id: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Stable identifier of the event type; the file's name."
+    )
     name: str = Field(min_length=1, description="The event's name for people.")
     group: str = Field(default="Custom", description="Heading under which the event is listed.")
     severity: SeverityWord
@@ -96,7 +102,9 @@ class PolicyFile(Strict):
     interval: Duration | None = Field(default=None, description="Between two cycles; default defaults.interval.")
     timeout: Duration | None = Field(default=None, description="Deadline of a cycle; default defaults.timeout.")
     confirm_interval: Duration | None = Field(default=None, description="The cadence while a streak is pending.")
-    switchover_grace: bool = Field(default=False, description="Inconclusive for defaults.switchover_grace after a switchover.")
+    switchover_grace: bool = Field(
+        default=False, description="Inconclusive for defaults.switchover_grace after a switchover."
+    )
     evidence: list[str] = Field(default_factory=list)
     examples: list[ExampleText] = Field(default_factory=list)
 

@@ -206,7 +206,7 @@ class Session:
         except ProbeError as error:
             self._refused = (time.monotonic(), error)
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - translate() maps every one of them
             translated = translate(error, login)
             self._refused = (time.monotonic(), translated)
             raise translated from None
@@ -220,7 +220,7 @@ class Session:
             yield
         except ProbeError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             if connection is None and not _still_usable(error):
                 self.drop()
             raise translate(error, self.login) from None
@@ -290,7 +290,9 @@ def translate(error: Exception, login: Login) -> ProbeError:
         case asyncpg.InsufficientPrivilegeError():
             return Blind("privilege", f"{where}: {text}; run: {grants(role, login.database)}")
         case asyncpg.LockNotAvailableError():
-            return Blind("lock", f"{where}: a lock that somebody holds kept the probe waiting {LOCK_TIMEOUT_MS} ms: {text}")
+            return Blind(
+                "lock", f"{where}: a lock that somebody holds kept the probe waiting {LOCK_TIMEOUT_MS} ms: {text}"
+            )
         case asyncpg.QueryCanceledError():
             return TargetFailed("timeout", f"{where}: {text}")
         case asyncpg.OperatorInterventionError() | asyncpg.PostgresConnectionError():
@@ -309,7 +311,9 @@ def translate(error: Exception, login: Login) -> ProbeError:
             return TargetFailed("closed", f"{where}: {text}")
         case _:
             # The driver decodes what the network sends: whatever else it raises, the bytes were not PostgreSQL's.
-            return TargetFailed("protocol", f"{where} does not speak PostgreSQL's protocol: {type(error).__name__}: {text}")
+            return TargetFailed(
+                "protocol", f"{where} does not speak PostgreSQL's protocol: {type(error).__name__}: {text}"
+            )
 
 
 def grants(role: str, database: str = "postgres") -> str:

@@ -3,7 +3,6 @@ from probed.model import Outcome, Reading
 from probed.probes import Measured, Readings, View, combined
 
 
-
 @combined(
     scope="node",
     component="postgres",
@@ -17,7 +16,7 @@ from probed.probes import Measured, Readings, View, combined
 def cache_hit_ratio(view: View) -> Readings | Measured:
     """The cache hit ratio of the last cycle, never of the server's lifetime.
 
-    Computed from the counters' increase since this probe's last cycle; a reset, a restart or a crash (the counters fall)
+    Computed from the counters' increase since this probe's last cycle; a reset, a restart or a crash (counters fall)
     starts anew and yields no reading. An idle server has no ratio: ``blocks`` says whether there was enough traffic to
     judge. Blocks served by the operating system's cache count as read.
     """

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from probed.model import Event, EventState, Phase, Sample, Severity, Streak, Target
 
+
 class Row(Protocol):
     """A database row by column name, of any engine."""
 

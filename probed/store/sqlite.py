@@ -56,6 +56,7 @@ class SqliteStore:
         self._clock = clock or SystemClock()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._queued = 0
+        self._closing = threading.Event()
         self._writer: threading.Thread | None = None
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-read")
         self._read: sqlite3.Connection | None = None
@@ -82,9 +83,10 @@ class SqliteStore:
 
     async def close(self) -> None:
         if self._writer is not None:
+            self._closing.set()
             self._queue.put(None)
-            while self._writer.is_alive():
-                await asyncio.sleep(0.01)
+            # Not in the default executor, which a hung DNS lookup may have filled.
+            await self._in_reader(self._writer.join)
         if self._read is not None:
             await self._in_reader(self._read.close)
         self._reader.shutdown(wait=False)
@@ -117,7 +119,7 @@ class SqliteStore:
         stopping = False
         while not stopping:
             jobs, stopping = self._next_group()
-            self._write(connection, jobs, give_up=stopping)
+            self._write(connection, jobs)
         with contextlib.suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
@@ -135,7 +137,7 @@ class SqliteStore:
             return jobs, False
         return jobs, True
 
-    def _write(self, connection: sqlite3.Connection, jobs: list[_Job], *, give_up: bool) -> None:
+    def _write(self, connection: sqlite3.Connection, jobs: list[_Job]) -> None:
         """One transaction for the group. While the disk refuses, the group is kept and tried again, in order."""
         while True:
             self.progress_at = self._clock.mono()
@@ -146,7 +148,7 @@ class SqliteStore:
                 # One bad commit must not take its neighbours along: each gets a transaction of its own.
                 if len(jobs) > 1:
                     for job in jobs:
-                        self._write(connection, [job], give_up=give_up)
+                        self._write(connection, [job])
                     return
                 self._finish(jobs, StoreError(f"refused by the store: {error}"))
                 return
@@ -154,10 +156,10 @@ class SqliteStore:
                 if not self.degraded:
                     _log.error("store.degraded", path=str(self._path), error=str(error), queued=self._queued)
                 self.degraded = str(error)
-                if give_up:
+                if self._closing.is_set():
                     self._finish(jobs, StoreError(self._cannot(error)))
                     return
-                time.sleep(RETRY_SECONDS)
+                self._closing.wait(RETRY_SECONDS)
                 continue
             if self.degraded:
                 _log.info("store.recovered", path=str(self._path))
@@ -285,7 +287,9 @@ class SqliteStore:
         return {(row["event"], row["severity"], row["instance"]): row["number"] for row in rows}
 
     async def status(self) -> StoreStatus:
-        rows = await self._select("SELECT count(*) AS events, (SELECT user_version FROM pragma_user_version) AS v FROM event", ())
+        rows = await self._select(
+            "SELECT count(*) AS events, (SELECT user_version FROM pragma_user_version) AS v FROM event", ()
+        )
         size = sum(file.stat().st_size for file in self._directory.glob("probed.db*"))
         return StoreStatus(str(self._path), rows[0]["v"], rows[0]["events"], size, f"SQLite {sqlite3.sqlite_version}")
 
@@ -314,7 +318,9 @@ def migrate(connection: sqlite3.Connection, where: str) -> None:
     """Bring the schema up to date, each step in a transaction. StoreError on a schema newer than this program."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(SCHEMA):
-        raise StoreError(f"{where} was made by a newer probed (schema {version}, known here {len(SCHEMA)}); upgrade probed")
+        raise StoreError(
+            f"{where} was made by a newer probed (schema {version}, known here {len(SCHEMA)}); upgrade probed"
+        )
     for number, file in enumerate(SCHEMA[version:], start=version + 1):
         script = file.read_text(encoding="utf-8")
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
@@ -341,7 +347,9 @@ def _lock_directory(directory: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(handle)
-        raise StoreError(f"{directory} is in use by another probed; stop it, or choose another --storage.path") from None
+        raise StoreError(
+            f"{directory} is in use by another probed; stop it, or choose another --storage.path"
+        ) from None
     return handle
 
 
@@ -356,14 +364,18 @@ def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
         connection.execute("INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)", row)
     for watch, streak in commit.streaks.items():
         if worth_keeping(streak):
-            connection.execute("INSERT OR REPLACE INTO streak (watch, state) VALUES (?, ?)", (watch, streak_text(streak)))
+            connection.execute(
+                "INSERT OR REPLACE INTO streak (watch, state) VALUES (?, ?)", (watch, streak_text(streak))
+            )
         else:
             connection.execute("DELETE FROM streak WHERE watch = ?", (watch,))
     for watch in commit.forgotten:
         connection.execute("DELETE FROM streak WHERE watch = ?", (watch,))
     for member in commit.members:
         row_ = (member.instance, member.name, member.host, member.port, member.api_url)
-        connection.execute("INSERT OR REPLACE INTO member (instance, name, host, port, api_url) VALUES (?,?,?,?,?)", row_)
+        connection.execute(
+            "INSERT OR REPLACE INTO member (instance, name, host, port, api_url) VALUES (?,?,?,?,?)", row_
+        )
     for key in commit.forgotten_members:
         connection.execute("DELETE FROM member WHERE instance = ? AND name = ?", key)
 

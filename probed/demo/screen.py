@@ -1,0 +1,111 @@
+"""What the demo shows: the instance and its events, from the same JSON that the API gives everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from probed.quantity import human_bytes, human_seconds
+
+Json = Mapping[str, Any]
+
+_STYLES = {"fatal": "bold white on red", "critical": "bold yellow", "normal": "cyan"}
+_SHAPES = {"observed": "●", "failed": "✕", "blind": "○", "not_applicable": "·", None: "…"}
+
+
+def render(status: Json, events: Sequence[Json], hint: str) -> RenderableType:
+    """The whole picture for a terminal."""
+    instances = status["instances"]
+    parts: list[RenderableType] = [_instance(instance) for instance in instances]
+    parts.append(_events(events))
+    parts.append(Text(hint, style="dim"))
+    return Group(*parts)
+
+
+def lines(status: Json) -> Iterable[str]:
+    """The instance in plain lines, for a log or a pipe."""
+    for instance in status["instances"]:
+        yield f"{instance['name']}: {instance['state']}, leader {instance['leader'] or 'unknown'}"
+        for node in instance["nodes"]:
+            yield "  " + "  ".join(f"{title} {value}" for title, value in zip(_COLUMNS, _row(node), strict=True))
+
+
+def event_line(event: Json) -> str:
+    """One event in one plain line."""
+    word = event["state"] if not event["suppressed"] else f"{event['state']}, held back"
+    where = event["node"] or event["component"] or event["instance"]
+    return f"{_clock(event)} {event['severity'].upper():8} {event['event']} on {where} ({word}): {event['message']}"
+
+
+_COLUMNS = ("node", "role", "database", "patroni", "receiver", "lag", "connections", "ping")
+
+
+def _instance(instance: Json) -> Panel:
+    table = Table(box=None, pad_edge=False, expand=False)
+    for title in _COLUMNS:
+        table.add_column(title, no_wrap=True)
+    for node in instance["nodes"]:
+        table.add_row(*_row(node))
+    state = Text(f" {instance['state']} ", style=_STYLES.get(instance["state"], "bold green"))
+    title = Text.assemble((instance["name"], "bold"), "  ", state, f"  leader {instance['leader'] or 'unknown'}")
+    return Panel(table, title=title, title_align="left")
+
+
+def _row(node: Json) -> tuple[str, ...]:
+    targets = {target["probe"]: target for target in node["targets"]}
+    return (
+        node["name"],
+        node["role"] or "–",
+        _outcome(targets.get("postgres_liveness")),
+        _reading(targets, "patroni_member", "state") or _outcome(targets.get("patroni_rest")),
+        {1.0: "streaming", 0.0: "not streaming"}.get(_value(targets, "wal_receiver", "wal_receiver_streaming"), "–"),
+        _reading(targets, "replication_lag", "lag_seconds", human_seconds)
+        + _reading(targets, "replication_lag", "lag_bytes", lambda value: f" / {human_bytes(value)}"),
+        _reading(targets, "connections", "connections_used_pct", lambda value: f"{value:.0f} %"),
+        _reading(targets, "postgres_liveness", "ping_seconds", human_seconds),
+    )
+
+
+def _outcome(target: Json | None) -> str:
+    if target is None:
+        return "–"
+    word = {"observed": "ok", None: "waiting"}.get(target["outcome"], target["outcome"])
+    return f"{_SHAPES.get(target['outcome'], '')} {word}"
+
+
+def _value(targets: Mapping[str, Json], probe: str, reading: str) -> Any:
+    target = targets.get(probe)
+    return target["readings"].get(reading) if target else None
+
+
+def _reading(targets: Mapping[str, Json], probe: str, reading: str, shown: Any = str) -> str:
+    value = _value(targets, probe, reading)
+    return "" if value is None else shown(value)
+
+
+def _events(events: Sequence[Json]) -> Panel:
+    if not events:
+        text = Text("No events yet. Break something on purpose, in another terminal: probed demo break primary-kill")
+        return Panel(text, title="events", title_align="left")
+    table = Table(box=None, pad_edge=False, expand=True)
+    for title, ratio in (("at", None), ("severity", None), ("event", None), ("on", None), ("state", None), ("what", 1)):
+        table.add_column(title, no_wrap=ratio is None, ratio=ratio, overflow="fold")
+    for event in events:
+        held = event["suppressed"]
+        style = "dim" if held or event["state"] == "resolved" else ""
+        severity = Text(event["severity"], style="" if style else _STYLES.get(event["severity"], ""))
+        where = event["node"] or event["component"] or event["instance"]
+        state = "held back" if held else event["state"]
+        table.add_row(_clock(event), severity, event["event"], where, state, event["message"], style=style)
+    return Panel(table, title="events, newest first", title_align="left")
+
+
+def _clock(event: Json) -> str:
+    at = datetime.fromisoformat(event["opened_at"])
+    return at.strftime("%H:%M:%S")

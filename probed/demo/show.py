@@ -1,0 +1,215 @@
+"""``probed demo``: a real two-node HA stack on loopback, the daemon on it, and faults to cause on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from probed.cli.client import Client
+from probed.config import load
+from probed.config.settings import DEFAULT_LISTEN, Settings, split_address
+from probed.daemon import Daemon
+from probed.demo import screen
+from probed.demo.errors import LabError
+from probed.demo.faults import FAULTS
+from probed.demo.lab import Lab, find_haproxy
+from probed.errors import ApiError
+
+REFRESH_SECONDS = 1.0
+SHOWN_EVENTS = 12
+
+_CONFIGURATION = """\
+# Written by `probed demo`; a file like yours would be.
+web: {{listen: ["{listen}"]}}
+storage: {{path: "{storage}"}}
+policies: {{directory: "{policies}"}}
+instances:
+  - name: demo
+    labels: {{env: demo}}
+    postgres: {{user: {user}, password_file: "{password}"}}
+    patroni: [{patroni}]
+"""
+_FRONTEND = '    haproxy: {{frontends: ["{frontend}"]}}\n'
+_DEADLOCKS = "{id: deadlocks_frequent, enabled: true}   # off by default; the demo can cause them\n"
+
+
+def default_directory() -> Path:
+    """Where the demo lives: one per user, below the directory for temporary files."""
+    return Path(tempfile.gettempdir()) / f"probed-demo-{os.getuid()}"
+
+
+async def up(directory: Path, *, listen: str | None = None, seconds: float | None = None) -> int:
+    """Start the stack and the daemon, show them until Ctrl-C (or for so many seconds), end everything; exit code.
+
+    LabError when the stack cannot be started; it says what failed and where its log is.
+    """
+    _own(directory)
+    stop = _stop_on_signals()
+    print("starting etcd, PostgreSQL and Patroni on loopback …", flush=True)
+    lab = await Lab.start(
+        directory / "lab", haproxy=find_haproxy() is not None, progress=lambda text: print(f"  {text}", flush=True)
+    )
+    try:
+        settings = load.load_file(_configure(directory, lab, listen or _free_address()))
+        with _log_to(directory / "probed.log"):
+            await _watch(settings, directory, stop, seconds)
+    finally:
+        print("ending the stack …", flush=True)
+        await lab.stop()
+    return 0
+
+
+def break_fault(directory: Path, name: str) -> None:
+    """Cause a fault in the running demo. LabError when there is no such fault, no demo, or it is broken already."""
+    fault = _fault(name)
+    print(f"{name}: {fault.says}")
+    asyncio.run(fault.break_(Lab.attach(directory / "lab")))
+    print(f"done; expect: {', '.join(fault.expects)}. Mend it with: probed demo heal {name}")
+
+
+def heal_fault(directory: Path, name: str) -> None:
+    """Mend a fault and wait until the cluster is healthy again. LabError when it was not broken."""
+    fault = _fault(name)
+    asyncio.run(fault.heal(Lab.attach(directory / "lab")))
+    print(f"{name}: healed, the cluster is healthy again")
+
+
+def list_faults() -> Sequence[tuple[str, str, str]]:
+    """(name, what it does, the events to expect)."""
+    return [(fault.name, fault.says, ", ".join(fault.expects)) for fault in FAULTS.values()]
+
+
+def _fault(name: str) -> Any:
+    fault = FAULTS.get(name)
+    if fault is None:
+        raise LabError(f'no fault "{name}"; known: {", ".join(FAULTS)}')
+    return fault
+
+
+def _own(directory: Path) -> None:
+    """Make the directory, or make sure that it is ours: its name in a shared place can be guessed."""
+    directory.mkdir(mode=0o755, exist_ok=True)
+    stat = directory.lstat()
+    if directory.is_symlink() or stat.st_uid != os.getuid():
+        raise LabError(f"{directory} belongs to somebody else; choose another one with --directory")
+
+
+def _configure(directory: Path, lab: Lab, listen: str) -> Path:
+    password, policies = directory / "password", directory / "policies.d"
+    with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(lab.monitor_password)
+    policies.mkdir(exist_ok=True)
+    (policies / "deadlocks_frequent.yaml").write_text(_DEADLOCKS, encoding="utf-8")
+    urls = ", ".join(node.patroni_url for node in lab.nodes.values())
+    text = _CONFIGURATION.format(
+        listen=listen,
+        storage=directory / "store",
+        policies=policies,
+        user=lab.monitor_user,
+        password=password,
+        patroni=urls,
+    )
+    if lab.haproxy_write_address is not None:
+        text += _FRONTEND.format(frontend=lab.haproxy_write_address)
+    file_ = directory / "probed.yml"
+    file_.write_text(text, encoding="utf-8")
+    return file_
+
+
+def _free_address() -> str:
+    """The usual address, or a free port when another program has it."""
+    host, port = split_address(DEFAULT_LISTEN)
+    for candidate in (port, 0):
+        with socket.socket() as door, contextlib.suppress(OSError):
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind((host, candidate))
+            return f"{host}:{door.getsockname()[1]}"
+    raise LabError(f"no free port on {host}")
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+@contextlib.contextmanager
+def _log_to(path: Path) -> Any:
+    """The daemon's log goes to a file: the terminal shows the picture."""
+    with path.open("a", encoding="utf-8") as file:
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(file))
+        yield
+
+
+async def _watch(settings: Settings, directory: Path, stop: asyncio.Event, seconds: float | None) -> None:
+    from probed.api.app import serve
+
+    daemon = Daemon(settings)
+    await daemon.start()
+    closer = await serve(daemon, addresses=settings.web.listen, socket_path=settings.socket)
+    try:
+        url = f"http://{settings.web.listen[0]}"
+        client = Client(socket_path=settings.socket)
+        hint = f"probed demo break NAME | heal NAME | list     API {url}/api/v1/status   metrics {url}/metrics\n"
+        hint += f"configuration {directory / 'probed.yml'}   log {directory / 'probed.log'}   Ctrl-C ends everything"
+        picture = _live if sys.stdout.isatty() else _plain
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await picture(client, stop, hint)
+    finally:
+        await closer()
+        await daemon.stop()
+
+
+async def _ask(client: Client) -> tuple[Any, Any]:
+    """(status, newest events), over the socket like any other client."""
+    status = await asyncio.to_thread(client.get, "/api/v1/status")
+    events = await asyncio.to_thread(client.get, f"/api/v1/events?limit={SHOWN_EVENTS}")
+    return status, events["items"]
+
+
+async def _live(client: Client, stop: asyncio.Event, hint: str) -> None:
+    from rich.live import Live
+
+    with Live(auto_refresh=False, screen=True) as live:
+        while not stop.is_set():
+            with contextlib.suppress(ApiError):
+                live.update(screen.render(*await _ask(client), hint), refresh=True)
+            await _pause(stop)
+
+
+async def _plain(client: Client, stop: asyncio.Event, hint: str) -> None:
+    """Into a pipe: the instance once it is known, then every event as it comes."""
+    print(hint, flush=True)
+    told: dict[str, str] = {}
+    pictured = ""
+    while not stop.is_set():
+        with contextlib.suppress(ApiError):
+            status, events = await _ask(client)
+            states = ",".join(instance["state"] for instance in status["instances"])
+            if "waiting" not in states and states != pictured:
+                print("\n".join(screen.lines(status)), flush=True)
+                pictured = states
+            for event in reversed(events):
+                line = screen.event_line(event)
+                if told.get(event["id"]) != line:
+                    told[event["id"]] = line
+                    print(line, flush=True)
+        await _pause(stop)
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REFRESH_SECONDS):
+            await stop.wait()
