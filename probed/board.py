@@ -22,10 +22,11 @@ class Entry:
     interval: float
     """Seconds between its cycles."""
     ring: deque[Sample]
+    runs: dict[Outcome, int]
+    """Cycles so far, by outcome."""
     outcome: Outcome | None = None
     since: float = 0.0
     """Wall time since which the outcome is what it is."""
-    runs: dict[Outcome, int] | None = None
 
     @property
     def newest(self) -> Sample | None:
@@ -36,45 +37,49 @@ class Board:
     """Entries by probe and target; an entry exists from the moment a target is known, samples or not."""
 
     def __init__(self) -> None:
-        self._entries: dict[Key, Entry] = {}
+        self._instances: dict[str, dict[Key, Entry]] = {}
 
     def expect(self, probe: str, target: Target, interval: float) -> None:
         """Make the entry, or take over the address and interval that a reload brought."""
+        entries = self._instances.setdefault(target.instance, {})
         key = (probe, target.key)
-        entry = self._entries.get(key)
+        entry = entries.get(key)
         if entry is None:
-            self._entries[key] = Entry(target, probe, interval, deque(maxlen=RING), runs=dict.fromkeys(Outcome, 0))
+            entries[key] = Entry(target, probe, interval, deque(maxlen=RING), dict.fromkeys(Outcome, 0))
         else:
             entry.target, entry.interval = target, interval
 
     def keep_only(self, keys: set[Key]) -> None:
         """Forget what is no longer probed."""
-        for key in self._entries.keys() - keys:
-            del self._entries[key]
+        for entries in self._instances.values():
+            for key in entries.keys() - keys:
+                del entries[key]
 
     def put(self, sample: Sample) -> Outcome | None:
         """Take a sample in; returns the outcome before it when the outcome changed by it, else ``None``."""
-        entry = self._entries.get((sample.probe, sample.target.key))
+        entry = self._entry(sample.probe, sample.target)
         if entry is None:
             return None
         before = entry.outcome
         if before is not sample.outcome:
             entry.outcome, entry.since = sample.outcome, sample.at
         entry.ring.append(sample)
-        if entry.runs is not None:
-            entry.runs[sample.outcome] += 1
+        entry.runs[sample.outcome] += 1
         return before if before is not sample.outcome else None
 
     def newest(self, probe: str, target: Target) -> Sample | None:
-        entry = self._entries.get((probe, target.key))
+        entry = self._entry(probe, target)
         return entry.newest if entry else None
 
     def ring(self, probe: str, target: Target) -> tuple[Sample, ...]:
         """The last samples, oldest first."""
-        entry = self._entries.get((probe, target.key))
+        entry = self._entry(probe, target)
         return tuple(entry.ring) if entry else ()
 
     def entries(self, instance: str | None = None) -> Iterator[Entry]:
-        for entry in self._entries.values():
-            if instance is None or entry.target.instance == instance:
-                yield entry
+        """Of one instance, or of all."""
+        for name in self._instances if instance is None else (instance,):
+            yield from self._instances.get(name, {}).values()
+
+    def _entry(self, probe: str, target: Target) -> Entry | None:
+        return self._instances.get(target.instance, {}).get((probe, target.key))

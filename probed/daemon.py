@@ -99,7 +99,7 @@ class Daemon:
         self.pipeline.on_announce(self.metrics.announced)
         await asyncio.gather(*(self._bootstrap(instance) for instance in self.settings.instances))
         self._apply(self.settings, self.policies)
-        self.pipeline.forget_unknown()
+        self.pipeline.forget_unknown(self._plans.keys())
         self._pulse.progress_at = self.clock.mono()
         self._started = True
         _log.info(

@@ -10,7 +10,8 @@ from probed.errors import ProbeError
 from probed.model import Outcome, Sample, Target
 from probed.probes import Context
 from probed.probes._http import HttpClient
-from probed.probes.patroni_cluster import ClusterMember, patroni_cluster
+from probed.probes._patroni import ClusterMember
+from probed.probes.patroni_cluster import patroni_cluster
 from probed.store import Member
 
 

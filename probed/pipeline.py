@@ -8,7 +8,7 @@ announced (logged, counted, sent).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -163,11 +163,11 @@ class Pipeline:
         if state is not None:
             self._close(state.watches, {watch.policy.id: watch.policy for watch in state.watches})
 
-    def forget_unknown(self) -> None:
+    def forget_unknown(self, configured: Set[str]) -> None:
         """Close what the last daemon left open in instances that are not configured any more."""
         if self._recovered is None:
             return
-        names = {event.target.instance for event in self._recovered.open_events} - self.instances.keys()
+        names = {event.target.instance for event in self._recovered.open_events} - configured
         for name in names:
             self._close(self._left_behind(name), {})
 
@@ -237,8 +237,9 @@ class Pipeline:
         fresh: dict[tuple[str, str], Sample] = {}
         for sample in samples:
             self._take(sample, fresh)
+        newest = self._newest(state) if due else {}
         for probe, target in due:
-            self._take(combine(probe, self._view(state, probe, target)), fresh)
+            self._take(combine(probe, self._view(state, probe, target, newest)), fresh)
         self._see_leader(state, fresh)
         changes: list[Change] = []
         streaks: dict[str, Streak] = {}
@@ -263,17 +264,17 @@ class Pipeline:
                 reason=sample.reason,
             )
 
-    def _view(self, state: Instance, probe: Combined, target: Target) -> View:
-        newest = {
-            (entry.probe, entry.target.node): entry.newest
-            for entry in self.board.entries(state.name)
-            if entry.probe in probe.inputs
-        }
-        samples = {key: sample for key, sample in newest.items() if sample is not None}
-        # The clock of a combination is that of its inputs, so that it is right also when they were late.
-        own = samples.get((probe.inputs[0], target.node)) or next(iter(samples.values()), None)
+    def _newest(self, state: Instance) -> Mapping[tuple[str, str], Sample]:
+        """(probe, node) -> newest sample, of everything but the several write ports, which nothing combines."""
+        entries = self.board.entries(state.name)
+        return {(e.probe, e.target.node): e.newest for e in entries if e.newest is not None and not e.target.member}
+
+    def _view(self, state: Instance, probe: Combined, target: Target, newest: Mapping[tuple[str, str], Sample]) -> View:
+        # The time of a combination is that of its inputs, so that it is right also when they were late.
+        inputs = (newest.get((name, node)) for name in probe.inputs for node in (target.node, "", *state.shape.nodes))
+        own = next((sample for sample in inputs if sample is not None), None)
         at, mono = (own.at, own.mono) if own else (self._clock.wall(), self._clock.mono())
-        return View(target, state.shape.nodes, samples, at, mono, self.board.newest(probe.name, target))
+        return View(target, state.shape.nodes, newest, at, mono, self.board.newest(probe.name, target))
 
     def _see_leader(self, state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None:
         for (probe, _), sample in fresh.items():

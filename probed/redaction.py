@@ -15,7 +15,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A header's value may hold blanks: all of it goes, to its closing quote or the end of the line.
     (
         re.compile(
-            r"(?i)((?:authorization|cookie)[\"']?\s*[:=,]\s*)(" + _QUOTED + r"|[^\r\n]+)",
+            rf"(?i)((?:authorization|cookie)[\"']?(?:\s*[:=]\s*|\s*,\s*(?=[\"'])))(?:{_QUOTED}|[^\r\n]+)",
         ),
         rf"\1{MASK}",
     ),
@@ -25,6 +25,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?i)({_SECRET_WORD}[\"']?\s*[=:]\s*)(?:{_QUOTED}|[^\s,;&)\]}}]+)"), rf"\1{MASK}"),
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*"), MASK),
 )
+_CUT_URL = re.compile(r"(?<=://)([^\s:@/]*):\S*\Z")
+_CUT_JWT = re.compile(r"\beyJ[\w.-]*\Z")
 _SECRET_KEY = re.compile(rf"(?i){_SECRET_WORD}$|authorization$|cookie$|^dsn$")
 
 
@@ -36,8 +38,8 @@ def is_secret(key: str) -> bool:
 def redact(text: str) -> str:
     """``text`` with passwords, tokens and credentials in URLs masked. Looks at the first 4096 characters."""
     if len(text) > _MAX_INPUT:
-        # A secret that is cut in two could no longer be told: the word at the cut goes whole.
-        text = re.sub(r"\S*\Z", "", text[:_MAX_INPUT]) + "…"
+        # What tells these two from plain words may stand behind the cut: they go as they are begun.
+        text = _CUT_URL.sub(rf"\1:{MASK}", _CUT_JWT.sub(MASK, text[:_MAX_INPUT])) + "…"
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text

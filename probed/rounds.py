@@ -29,6 +29,10 @@ class Pulse:
 ContextOf = Callable[[Cycle], Context]
 
 
+FIRST_WITHIN = 5.0
+"""Seconds within which everything is probed for the first time, spread by name as the grids are."""
+
+
 class Rounds:
     """One instance, one interval. ``plan`` may be replaced at any time; the next round follows it."""
 
@@ -44,14 +48,24 @@ class Rounds:
     async def run(self) -> None:
         """For ever, until cancelled."""
         start = cadence.phase(self.plan.name, self.interval)
+        await self._first(start)
         async for slot in cadence.every(self.interval, start, self._clock):
             if slot.skipped:
                 self._pulse.skipped(slot.skipped)
             await self.round(slot.due, slot.number)
             await self._confirm(slot.due)
 
+    async def _first(self, start: float) -> None:
+        """One round soon after the start, so that a slow grid is not in the dark until its first slot."""
+        soon = cadence.phase(self.plan.name, FIRST_WITHIN)
+        now = self._clock.mono()
+        due = now + (soon - now) % FIRST_WITHIN
+        if due + 2 * FIRST_WITHIN < now + (start - now) % self.interval:
+            await self._clock.sleep_until(due)
+            await self.round(due, 0)
+
     async def round(self, due: float, number: int) -> None:
-        """Every cycle of this grid once, then the combined probes that are due in round ``number``."""
+        """Every cycle of this grid once, then the combined probes that are due in round ``number`` (all in 0)."""
         cycles = [cycle for cycle in self.plan.cycles if cycle.interval == self.interval]
         combined = [cycle for cycle in self.plan.combined if cycle.home == self.interval and number % cycle.every == 0]
         await self._judge(due, cycles, combined)

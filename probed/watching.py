@@ -116,13 +116,12 @@ def context_for(reach: Reach, timeout: float, http: HttpClient, session: Session
 
 def _reaches(instance: settings.Instance, members: Sequence[Member]) -> Iterable[Reach]:
     urls: list[str] = list(instance.patroni)
-    declared = {node.name for node in instance.nodes}
     for node in instance.nodes:
         yield from _declared(instance, node)
         if node.patroni:
             urls.append(node.patroni)
     for member in members:
-        if member.name not in declared:
+        if not any(_is(node, member, instance.postgres) for node in instance.nodes):
             yield from _discovered(instance, member)
             urls.append(member.api_url)
     if urls:
@@ -134,6 +133,14 @@ def _reaches(instance: settings.Instance, members: Sequence[Member]) -> Iterable
         login = login_of(instance.postgres, host, port)
         target = Target(instance.name, "", "haproxy", frontend, kind="frontend", member=frontend)
         yield Reach(target, login)
+
+
+def _is(node: settings.Node, member: Member, inherited: settings.Postgres | None) -> bool:
+    """Whether a declared node is this member, perhaps under a name of its own."""
+    if node.name == member.name or (node.patroni is not None and node.patroni == member.api_url):
+        return True
+    login = login_of(node.postgres.over(inherited), "127.0.0.1", 5432) if node.postgres else None
+    return login is not None and (login.host, login.port) == (member.host, member.port)
 
 
 def _declared(instance: settings.Instance, node: settings.Node) -> Iterable[Reach]:

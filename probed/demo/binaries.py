@@ -16,13 +16,15 @@ import sys
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from probed.demo.errors import LabError
 
 TRIAL_SECONDS = 30.0
-LAUNCHER = Path(__file__).with_name("launcher.py")
+LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")))
+"""How ``launcher.py`` is run; its arguments follow."""
 NEEDED_FROM_POSTGRES = ("postgres", "initdb", "pg_ctl", "pg_basebackup", "pg_rewind", "pg_controldata", "pg_isready")
 
 CAP_DAC_OVERRIDE = 1
@@ -194,7 +196,9 @@ def choose_account() -> Account:
     raise LabError("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody to run it as")
 
 
-def try_out(binaries: Binaries, account: Account, directory: Path, environment: dict[str, str]) -> tuple[Account, Versions]:
+def try_out(
+    binaries: Binaries, account: Account, directory: Path, environment: dict[str, str]
+) -> tuple[Account, Versions]:
     """Really start every program as the account, with the least privilege that lets it.
 
     Reading modes of folders would miss half of what can stand in the way (ACLs, mounts without exec, a missing
@@ -202,35 +206,42 @@ def try_out(binaries: Binaries, account: Account, directory: Path, environment: 
 
     Returns the account with the capability it needs, and the versions. LabError tells what failed last.
     """
-    candidates = CAPABILITIES if account.switch else (None,)
+    mark = directory / f"trial-{uuid.uuid4().hex}"
+    commands: list[list[str]] = [
+        [binaries.python, "-c", PATRONI_TRIAL, str(mark)],
+        [str(binaries.postgres / "postgres"), "--version"],
+        [str(binaries.etcd), "--help"],
+        [str(binaries.postgres / "initdb"), "--version"],
+    ]
+    if binaries.haproxy is not None:
+        commands.append([str(binaries.haproxy), "-v"])
     complaint = ""
-    for capability in candidates:
-        candidate = Account(account.name, account.uid, account.gid, account.switch, capability)
-        mark = directory / f"trial-{uuid.uuid4().hex}"
-        commands: list[list[str]] = [
-            [binaries.python, "-c", PATRONI_TRIAL, str(mark)],
-            [str(binaries.postgres / "postgres"), "--version"],
-            [str(binaries.postgres / "initdb"), "--version"],
-            [str(binaries.etcd), "--help"],
-        ]
-        if binaries.haproxy is not None:
-            commands.append([str(binaries.haproxy), "-v"])
+    for capability in CAPABILITIES if account.switch else (None,):
+        candidate = replace(account, capability=capability)
+        trial = partial(_trial, account=candidate, directory=directory, environment=environment)
         with ThreadPoolExecutor(len(commands)) as pool:
-            results = list(pool.map(lambda command: _trial(command, candidate, directory, environment), commands))
+            results = list(pool.map(trial, commands))
         mark.unlink(missing_ok=True)
-        failed = [f"{Path(command[0]).name}: {text}" for command, (status, text) in zip(commands, results) if status]
-        if not failed:
-            return candidate, _versions(*(text for _, text in results[:4]))
-        complaint = "; ".join(failed)
+        complaints = [
+            f"{Path(command[0]).name}: {text}"
+            for command, (status, text) in zip(commands, results, strict=True)
+            if status
+        ]
+        if not complaints:
+            patroni, postgres, etcd_help = (text for _, text in results[:3])
+            return candidate, _versions(patroni, postgres, etcd_help)
+        complaint = "; ".join(complaints)
     raise LabError(f"user {account.name} cannot run the stack in {directory}: {complaint}")
 
 
-def _trial(command: Sequence[str], account: Account, directory: Path, environment: dict[str, str]) -> tuple[int, str]:
+def _trial(
+    command: Sequence[str], *, account: Account, directory: Path, environment: dict[str, str]
+) -> tuple[int, str]:
     """Exit status and output of one command, run through the launcher."""
     reader, writer = os.pipe()
     os.write(writer, b"1")
     os.close(writer)
-    launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(reader), "free", account.launcher_identity, str(directory)]
+    launcher = [*LAUNCH, str(reader), "free", account.launcher_identity, str(directory)]
     try:
         done = subprocess.run(
             [*launcher, *command],
@@ -250,7 +261,7 @@ def _trial(command: Sequence[str], account: Account, directory: Path, environmen
     return done.returncode, text if done.returncode == 0 else text[-500:]
 
 
-def _versions(patroni: str, postgres: str, initdb: str, etcd_help: str) -> Versions:
+def _versions(patroni: str, postgres: str, etcd_help: str) -> Versions:
     major = re.search(r"\b(\d+)(?:\.|devel|beta|rc)", postgres)
     if major is None:
         raise LabError(f"cannot read a version from: {postgres}")

@@ -53,8 +53,8 @@ class Settings:
             )
         if self.loop_wait + 2 * self.retry_timeout > self.ttl:
             raise LabError(f"Patroni demands loop_wait + 2 * retry_timeout <= ttl ({self.ttl})")
-        if self.max_connections < 25:
-            raise LabError(f"max_connections: expected 25 or more, got {self.max_connections}")
+        if self.max_connections < 30:
+            raise LabError(f"max_connections: expected 30 or more, got {self.max_connections}")
 
 
 def draw(
@@ -230,7 +230,9 @@ def _haproxy_config(ports: HaproxyEntry, nodes: list[NodeEntry]) -> str:
         f"    server {node.name} {HOST}:{node.postgres_port} maxconn 100 check port {node.patroni_port}"
         for node in nodes
     )
-    check = "    http-check expect status 200\n    default-server inter 1s fall 2 rise 1 on-marked-down shutdown-sessions"
+    check = """\
+    http-check expect status 200
+    default-server inter 1s fall 2 rise 1 on-marked-down shutdown-sessions"""
     return f"""\
 global
     maxconn 200

@@ -332,9 +332,9 @@ async def _deadlock(lab: Lab, plan: Plan) -> None:
     node = plan["node"]
     async with lab.session(node) as connection:
         before = await connection.fetchval(DEADLOCKS)
+        await connection.execute("DROP TABLE IF EXISTS lab_deadlock")
         await connection.execute(
-            "DROP TABLE IF EXISTS lab_deadlock;"
-            f"CREATE TABLE lab_deadlock AS SELECT n, 0 AS hits FROM generate_series(1, {2 * DEADLOCK_PAIRS}) n"
+            "CREATE TABLE lab_deadlock AS SELECT n, 0 AS hits FROM generate_series(1, $1::int) n", 2 * DEADLOCK_PAIRS
         )
     try:
         async with asyncio.timeout(EFFECT_SECONDS):
@@ -388,9 +388,10 @@ UPDATE = "UPDATE lab_deadlock SET hits = hits + 1 WHERE n = $1"
 async def _freeze_patroni(lab: Lab, plan: Plan) -> None:
     """Patroni of a replica is stopped (SIGSTOP); its database streams on.
 
-    A replica, because a leader whose Patroni is silent loses the lock: after ttl (20 s) the other node would be promoted
-    while the old one goes on taking writes. The REST port accepts and never answers; the member stays ``streaming``
-    in /cluster for ttl, then vanishes. Thawed, it is back within half a second (/liveness 503 until its first loop).
+    A replica, because a leader whose Patroni is silent loses the lock: after ttl (20 s) the other node would be
+    promoted while the old one goes on taking writes. The REST port accepts and never answers; the member stays
+    ``streaming`` in /cluster for ttl, then vanishes. Thawed, it is back within half a second (/liveness 503 until its
+    first loop).
     """
     await lab.freeze_patroni(plan["node"])
 

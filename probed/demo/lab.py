@@ -73,7 +73,7 @@ class LabNode:
 
 
 class Lab:
-    """A running stack. Made by :meth:`start` or :meth:`attach`; every method may be called from any attached process."""
+    """A running stack, made by :meth:`start` or :meth:`attach`; each method may be called from any attached process."""
 
     monitor_user = "probed"
     """A LOGIN role with pg_monitor, and pg_use_reserved_connections where PostgreSQL has it (16 and later)."""
@@ -243,9 +243,7 @@ class Lab:
         target = self._node(node)
         return await self._connect_to(target.host, target.postgres_port, user, database, timeout)
 
-    async def _connect_to(
-        self, host: str, port: int, user: str, database: str, timeout: float
-    ) -> asyncpg.Connection:
+    async def _connect_to(self, host: str, port: int, user: str, database: str, timeout: float) -> asyncpg.Connection:
         passwords = {self.monitor_user: self.monitor_password, APP_USER: APP_PASSWORD}
         return await asyncpg.connect(
             host=host,
@@ -273,8 +271,7 @@ class Lab:
                     # Not close(): that waits for the server, which may be frozen.
                     connection.terminate()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            reason = str(error) or type(error).__name__
-            raise LabError(f"PostgreSQL of {node}: {reason}") from error
+            raise LabError(f"PostgreSQL of {node}: {_reason(error)}") from error
 
     async def patroni(self, node: str, path: str = "/patroni") -> dict[str, Any]:
         """What a node's Patroni answers to ``GET path``, whatever the status. LabError when it does not within 2 s."""
@@ -288,7 +285,7 @@ class Lab:
             ):
                 answer = await response.json(content_type=None)
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            raise LabError(f"{whose} does not answer: {error or type(error).__name__}") from error
+            raise LabError(f"{whose}: {_reason(error)}") from error
         if not isinstance(answer, dict):
             raise LabError(f"{whose} answers with something else than an object")
         return answer
@@ -397,7 +394,7 @@ class Lab:
                 finally:
                     connection.terminate()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            return f"HAProxy's write port: {str(error) or type(error).__name__}"
+            return f"HAProxy's write port: {_reason(error)}"
         return "" if reached == self.nodes[leader].postgres_port else f"HAProxy does not lead to {leader} yet"
 
     # -- process control ------------------------------------------------------------------------------------------
@@ -493,7 +490,7 @@ class Lab:
             ):
                 status, text = response.status, await response.text()
         except (OSError, aiohttp.ClientError) as error:
-            raise LabError(f"Patroni of {old} does not take a switchover: {error or type(error).__name__}") from error
+            raise LabError(f"Patroni of {old} does not take a switchover: {_reason(error)}") from error
         if status != 200:
             raise LabError(f"Patroni of {old} refuses a switchover: {text.strip()} (HTTP {status})")
 
@@ -574,9 +571,7 @@ class Lab:
         return "haproxy"
 
 
-def _prepare(
-    ledger: Ledger, settings: Settings, postgres_bin: Path | None, patroni_python: str | None
-) -> LabState:
+def _prepare(ledger: Ledger, settings: Settings, postgres_bin: Path | None, patroni_python: str | None) -> LabState:
     """Everything before the first process: find the programs, clear the directory, try, write the files."""
     directory = ledger.directory
     binaries = find_binaries(postgres_bin=postgres_bin, patroni_python=patroni_python, haproxy=settings.haproxy)
@@ -596,14 +591,22 @@ def _remove_remains(ledger: Ledger) -> None:
     """Clear away an earlier lab that is dead; LabError when it lives."""
     if ledger.exists():
         state = ledger.read()
-        living = state.boot_id == boot_id() and [
-            name for name, process in state.processes.items() if is_alive(process)
-        ]
+        living = state.boot_id == boot_id() and [name for name, process in state.processes.items() if is_alive(process)]
         if living:
             raise LabError(f"a lab already runs in {ledger.directory} ({', '.join(living)}): stop it first")
         end_lab(ledger.directory)
     for folder in FOLDERS:
         shutil.rmtree(ledger.directory / folder, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """A few words for the errors of sockets, HTTP and SQL."""
+    cause = getattr(error, "os_error", error)  # aiohttp wraps the operating system's
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    return str(cause) or type(cause).__name__
 
 
 def _leader_in(view: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probed.demo.binaries import LAUNCHER
+from probed.demo.binaries import LAUNCH
 from probed.demo.errors import LabError
 from probed.demo.ledger import Ledger
 from probed.demo.processes import ProcessId, adopt, identify, is_alive
@@ -17,7 +17,6 @@ PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 # Variables of these families would reconfigure the stack's programs behind their configuration files.
 FOREIGN_PREFIXES = ("PATRONI_", "PG", "ETCD", "PYTHON", "NOTIFY_SOCKET")
 GATE = 3
-LAUNCH = (sys.executable, "-I", "-S", str(LAUNCHER))
 
 
 def environment(directory: Path) -> dict[str, str]:
@@ -69,7 +68,7 @@ def module_command(module: str, *arguments: str) -> tuple[list[str], dict[str, s
     return [sys.executable, "-m", module, *arguments], {"PYTHONPATH": path}
 
 
-def _spawn(argv: Sequence[str], variables: Mapping[str, str], log: Path, gate: int) -> ProcessId:
+def _spawn(argv: list[str], variables: Mapping[str, str], log: Path, gate: int) -> ProcessId:
     # Well above the child's descriptors 0 to 3: a dup2 onto itself would leave close-on-exec set on old C libraries.
     source = fcntl.fcntl(gate, fcntl.F_DUPFD_CLOEXEC, 10)
     try:

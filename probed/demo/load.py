@@ -42,9 +42,7 @@ async def hold_replay(lab: Lab, replica: str) -> None:
         await reader.execute("BEGIN; SELECT count(*) FROM lab_report")
         await writer.execute("TRUNCATE lab_report")
         while not reader.is_closed():
-            await writer.execute(
-                "INSERT INTO lab_trickle (filler) SELECT repeat('x', 1000) FROM generate_series(1, 5)"
-            )
+            await writer.execute("INSERT INTO lab_trickle (filler) SELECT repeat('x', 1000) FROM generate_series(1, 5)")
             await asyncio.sleep(TRICKLE_SECONDS)
 
 

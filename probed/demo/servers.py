@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import signal
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from probed.demo.processes import (
@@ -46,7 +47,7 @@ def postmasters(data_dir: str) -> list[ProcessId]:
 def _serves(arguments: Sequence[str], data_dir: str) -> bool:
     if not arguments or Path(arguments[0]).name not in ("postgres", "postmaster"):
         return False
-    return any(pair == ("-D", data_dir) for pair in zip(arguments, arguments[1:], strict=False))
+    return ("-D", data_dir) in pairwise(arguments)
 
 
 def _pid_in_file(data_dir: str) -> list[int]:

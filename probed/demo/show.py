@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from probed.config.settings import DEFAULT_LISTEN, Settings, split_address
 from probed.daemon import Daemon
 from probed.demo import screen
 from probed.demo.errors import LabError
-from probed.demo.faults import FAULTS
+from probed.demo.faults import FAULTS, find_fault
 from probed.demo.lab import Lab, find_haproxy
 from probed.errors import ApiError
 
@@ -71,16 +71,16 @@ async def up(directory: Path, *, listen: str | None = None, seconds: float | Non
 
 def break_fault(directory: Path, name: str) -> None:
     """Cause a fault in the running demo. LabError when there is no such fault, no demo, or it is broken already."""
-    fault = _fault(name)
+    fault = find_fault(name)
     print(f"{name}: {fault.says}")
-    asyncio.run(fault.break_(Lab.attach(directory / "lab")))
+    asyncio.run(_do(fault.break_(_attached(directory))))
     print(f"done; expect: {', '.join(fault.expects)}. Mend it with: probed demo heal {name}")
 
 
 def heal_fault(directory: Path, name: str) -> None:
     """Mend a fault and wait until the cluster is healthy again. LabError when it was not broken."""
-    fault = _fault(name)
-    asyncio.run(fault.heal(Lab.attach(directory / "lab")))
+    fault = find_fault(name)
+    asyncio.run(_do(fault.heal(_attached(directory))))
     print(f"{name}: healed, the cluster is healthy again")
 
 
@@ -89,11 +89,12 @@ def list_faults() -> Sequence[tuple[str, str, str]]:
     return [(fault.name, fault.says, ", ".join(fault.expects)) for fault in FAULTS.values()]
 
 
-def _fault(name: str) -> Any:
-    fault = FAULTS.get(name)
-    if fault is None:
-        raise LabError(f'no fault "{name}"; known: {", ".join(FAULTS)}')
-    return fault
+def _attached(directory: Path) -> Lab:
+    return Lab.attach(directory / "lab", progress=lambda text: print(f"  {text}", flush=True))
+
+
+async def _do(deed: Awaitable[None]) -> None:
+    await deed
 
 
 def _own(directory: Path) -> None:

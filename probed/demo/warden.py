@@ -38,9 +38,7 @@ MESSAGE_BYTES = 64 * 1024
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def ask(
-    directory: Path, name: str, argv: Sequence[str], *, log: Path, identity: str, extra: Mapping[str, str]
-) -> None:
+def ask(directory: Path, name: str, argv: Sequence[str], *, log: Path, identity: str, extra: Mapping[str, str]) -> None:
     """Have the warden start a process: the parameters of :func:`probed.demo.launching.launch`, and its errors.
 
     LabError also when no warden answers within 10 s.
@@ -54,7 +52,8 @@ def ask(
             answer = line.recv(MESSAGE_BYTES)
     except OSError as error:
         raise LabError(
-            f"the warden of the lab in {directory} does not answer ({error}): {name} cannot be started, only the lab stopped"
+            f"the warden of the lab in {directory} does not answer ({error}):"
+            f" {name} cannot be started, the lab only be stopped"
         ) from error
     if not answer:
         raise LabError(f"the warden of the lab in {directory} went away while it was to start {name}")
@@ -94,11 +93,12 @@ class Warden:
     def watch(self) -> int:
         """Serve until the lab has ended, or the owner is gone and the lab was ended here; the exit status."""
         while True:
-            readable, _, _ = select.select([self._listener, self._wake], [], [], POLL_SECONDS)
+            listener = self._listener.fileno()
+            readable, _, _ = select.select([listener, self._wake], [], [], POLL_SECONDS)
             if self._wake in readable:
                 os.read(self._wake, 4096)
             _reap_everyone()
-            if self._listener in readable:
+            if listener in readable:
                 self._serve()
             try:
                 owner = self._ledger.read().owner

@@ -112,24 +112,35 @@ class PolicyFile(Strict):
 RULE_KEYS = ("detect", "params", "probe")
 
 
-def load(directory: Path | None, catalogue: Catalogue, defaults: Defaults) -> dict[str, Policy]:
-    """All effective policies by id, in the order of their names. ConfigError carries every problem found."""
+def load(
+    directory: Path | None, catalogue: Catalogue, defaults: Defaults, *, files: Sequence[Path] = ()
+) -> dict[str, Policy]:
+    """All effective policies by id, in the order of their names. ConfigError carries every problem found.
+
+    ``files`` are laid over the built-in policies like those of ``directory``, without being installed there.
+    """
     problems: list[Problem] = []
     documents = _read(sorted(BUILT_IN.glob("*.yaml")), problems)
     if not documents and not problems:
         raise ConfigError([Problem(str(BUILT_IN), "the built-in policies are missing; reinstall the package")])
     built_in = set(documents)
-    if directory is not None:
-        for document in _overrides(directory, problems):
-            identity = document.data["id"]
-            if identity in built_in:
-                problems += _forbidden(documents[identity], document)
-                documents[identity] = strict_yaml.overlay(documents[identity], document)
-            elif identity in documents:
-                where = documents[identity].where
-                problems.append(document.problem(("id",), f'policy "{identity}" stands in {where} already'))
-            else:
-                documents[identity] = document
+    overrides = _overrides(directory, problems) if directory is not None else []
+    shipped = {path.resolve() for path in BUILT_IN.glob("*.yaml")}
+    overrides += [
+        document
+        for path in files
+        if path.resolve() not in shipped and (document := _document(path, problems)) is not None
+    ]
+    for document in overrides:
+        identity = document.data["id"]
+        if identity in built_in:
+            problems += _forbidden(documents[identity], document)
+            documents[identity] = strict_yaml.overlay(documents[identity], document)
+        elif identity in documents:
+            where = documents[identity].where
+            problems.append(document.problem(("id",), f'policy "{identity}" stands in {where} already'))
+        else:
+            documents[identity] = document
     policies: dict[str, Policy] = {}
     for identity, document in documents.items():
         try:

@@ -4,7 +4,7 @@ from typing import cast
 from probed.errors import Blind
 from probed.model import Outcome, Reading, Sample
 from probed.probes import Measured, Readings, View, combined
-from probed.probes.patroni_cluster import ClusterMember
+from probed.probes._patroni import ClusterMember, as_nodes
 
 
 @combined(
@@ -35,7 +35,7 @@ def leader(view: View) -> Readings | Measured:
     cluster = view.of("patroni_cluster", "")
     members: Sequence[ClusterMember] = ()
     if cluster is not None and cluster.outcome is Outcome.OBSERVED:
-        members = cast(tuple[ClusterMember, ...], cluster.facts["members"])
+        members = as_nodes(view, cast(tuple[ClusterMember, ...], cluster.facts["members"]))
     listed = [member for member in members if member.leads]
     confirmed = [member for member in listed if _confirms(view, member, writable)]
     readings: dict[str, Reading] = {"writable_nodes": float(len(writable))}

@@ -3,7 +3,7 @@ from typing import cast
 from probed.errors import Blind
 from probed.model import Outcome, Reading
 from probed.probes import Measured, Readings, View, combined
-from probed.probes.patroni_cluster import ClusterMember
+from probed.probes._patroni import ClusterMember, as_nodes
 
 HEALTHY = frozenset({"running", "streaming", "in archive recovery"})
 BAD = frozenset(
@@ -44,7 +44,8 @@ def patroni_member(view: View) -> Readings | Measured:
         return Measured({"healthy": 0.0, "state": "silent"}, reason=f"Patroni does not answer: {rest.reason}")
     state = str(rest.readings["state"])
     listed = cluster is not None and cluster.outcome is Outcome.OBSERVED
-    members = cast(tuple[ClusterMember, ...], cluster.facts["members"]) if cluster is not None and listed else ()
+    rows = cast(tuple[ClusterMember, ...], cluster.facts["members"]) if cluster is not None and listed else ()
+    members = as_nodes(view, rows)
     since = _since(view, state)
     facts = {"state": state, "since": since}
     readings: dict[str, Reading] = {"state": state}

@@ -31,5 +31,7 @@ async def patroni_rest(context: Context) -> Measured:
     timeline = body.get("timeline")
     if isinstance(timeline, int):
         readings["timeline"] = float(timeline)
-    facts: dict[str, Any] = {"pause": body.get("pause") is True, "body": body}
+    about = body.get("patroni")
+    name = about.get("name") if isinstance(about, dict) else None
+    facts: dict[str, Any] = {"pause": body.get("pause") is True, "name": name, "body": body}
     return Measured(readings, facts=facts)

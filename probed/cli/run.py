@@ -1,0 +1,55 @@
+"""``probed run``: the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from probed.cli import flags
+
+
+@click.command("run")
+@flags.source_flags
+@flags.flag("--storage.path", metavar="DIR", type=flags.directory_path, help="Where history is kept.")
+@flags.flag(
+    "--web.listen-address",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="Where page, API and metrics are served; default 127.0.0.1:7432. Repeatable.",
+)
+@flags.log_flags
+def command(
+    config_file: Path | None,
+    patroni: Sequence[str],
+    postgres: str | None,
+    storage_path: Path | None,
+    web_listen_address: Sequence[str],
+    log_level: str,
+    log_format: Any,
+) -> None:
+    """Watch, and serve what was seen; until SIGTERM or Ctrl-C.
+
+    Settings come from a file, or are found: name a Patroni or a PostgreSQL server and everything else is asked of it.
+    SIGHUP reads the settings again. Exit code 78 means that they cannot be used.
+    """
+    from probed import logs
+
+    logs.set_up(log_level, log_format)
+    import asyncio
+
+    from probed.cli.sources import source
+
+    chosen = source(config_file, patroni, postgres, storage_path, web_listen_address)
+    settings = chosen.read()
+    from probed import daemon
+
+    try:
+        from uvloop import new_event_loop
+    except ImportError:  # an optional extra
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        code = runner.run(daemon.run(settings, chosen.read))
+    click.get_current_context().exit(code)

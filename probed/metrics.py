@@ -1,0 +1,374 @@
+"""Prometheus metrics: the only module that names one.
+
+``CATALOGUE`` is the whole list; a scrape exports what stands in it and nothing else. Values are read from the board and
+the pipeline at the moment of the scrape, so that a metric cannot disagree with the status; only what has no other
+memory (how many events, how late, how long a write took) is counted here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import math
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import add
+from typing import Literal, Protocol
+
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from probed.board import Entry
+from probed.clock import Clock
+from probed.model import Outcome, Policy, Sample, Target
+from probed.pipeline import Pipeline, Watch
+from probed.probes import AnyProbe, Combined
+from probed.store import Change
+
+STALE_INTERVALS = 3
+"""A sample older than this many of its intervals says nothing about now: its series are dropped."""
+
+PLACE = ("db_instance", "node", "component")
+PROBE = (*PLACE, "probe")
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric. ``reading`` names the (probe, reading) that it exports, if it exports one."""
+
+    name: str
+    type: Literal["gauge", "counter", "histogram", "info"]
+    labels: tuple[str, ...]
+    help: str
+    reading: tuple[str, str] | None = None
+    factor: float = 1.0
+    lasting: float = 0.0
+    """Seconds for which a reading stands that not every cycle yields."""
+    fold: Callable[[float, float], float] = max
+    """What several targets that share all labels come to (the frontends of one HAProxy): the worst, or the sum."""
+
+
+def _reading(
+    name: str, probe: str, reading: str, help_: str, *, factor: float = 1.0, counter: bool = False, lasting: float = 0.0
+) -> Series:
+    return Series(name, "counter" if counter else "gauge", PLACE, help_, (probe, reading), factor, lasting)
+
+
+CATALOGUE: tuple[Series, ...] = (
+    Series("probed_probe_success", "gauge", PROBE,
+           "1 when the newest cycle observed the target, 0 when the target failed; absent while nothing is known.",
+           fold=min),
+    Series("probed_probe_duration_seconds", "gauge", PROBE,
+           "How long the newest cycle took; only of probes that reach out to a target."),
+    Series("probed_probe_runs_total", "counter", (*PROBE, "outcome"), "Cycles by what they came to.", fold=add),
+    Series("probed_probe_last_run_timestamp_seconds", "gauge", PROBE, "When the newest cycle started.", fold=min),
+    _reading("probed_ping_latency_seconds", "postgres_liveness", "ping_seconds",
+             "Round trip of one statement on the warm connection."),
+    _reading("probed_login_seconds", "postgres_liveness", "login_seconds",
+             "Fresh connection, authentication and one statement; the last one, made every 30 s.", lasting=60.0),
+    _reading("probed_in_recovery", "postgres_stats", "in_recovery", "1 on a standby, 0 on a writable server."),
+    _reading("probed_deadlocks_total", "postgres_stats", "deadlocks",
+             "Deadlocks in all databases, as the server counts them.", counter=True),
+    _reading("probed_connections_used", "connections", "connections_used", "Client sessions."),
+    _reading("probed_connections_usable", "connections", "connections_usable",
+             "Sessions that ordinary roles can have: max_connections without the reserved ones."),
+    _reading("probed_connections_used_ratio", "connections", "connections_used_pct", "Used of usable sessions, 0 to 1.",
+             factor=0.01),
+    _reading("probed_cache_hit_ratio", "cache_hit_ratio", "hit_ratio",
+             "Blocks found in shared buffers of all blocks asked for since the last cycle, 0 to 1.", factor=0.01),
+    _reading("probed_replication_lag_seconds", "replication_lag", "lag_seconds",
+             "For how long the primary has had WAL that this standby has not replayed."),
+    _reading("probed_replication_lag_bytes", "replication_lag", "lag_bytes", "WAL that this standby has not replayed."),
+    _reading("probed_wal_receiver_streaming", "wal_receiver", "wal_receiver_streaming",
+             "1 while the standby's WAL receiver streams, 0 otherwise; absent on a primary."),
+    _reading("probed_has_leader", "leader", "has_leader", "1 while the instance has a confirmed leader, 0 when it has none."),
+    _reading("probed_writable_nodes", "leader", "writable_nodes", "Servers that answered and are not in recovery."),
+    _reading("probed_timeline", "leader", "timeline", "PostgreSQL's timeline on the leader."),
+    _reading("probed_patroni_healthy", "patroni_member", "healthy", "1 while Patroni's state for the node is a healthy one."),
+    _reading("probed_patroni_members", "patroni_cluster", "members", "Members in Patroni's list."),
+    _reading("probed_patroni_paused", "patroni_cluster", "paused", "1 while the cluster is in maintenance mode."),
+    _reading("probed_disk_used_bytes", "disk_usage", "used_bytes",
+             "Used bytes of the file system that holds the data directory."),
+    _reading("probed_disk_free_bytes", "disk_usage", "free_bytes", "Bytes that ordinary processes can still write there."),
+    _reading("probed_disk_used_ratio", "disk_usage", "used_pct", "Used of what ordinary processes can have, 0 to 1.",
+             factor=0.01),
+    _reading("probed_disk_inodes_used_ratio", "disk_usage", "inodes_used_pct", "Used inodes, 0 to 1.", factor=0.01),
+    Series("probed_event_active", "gauge", ("event", "severity", *PLACE),
+           "1 while an event is open that is not suppressed by its cause; 0 for everything else that is watched."),
+    Series("probed_events_total", "counter", ("event", "severity"),
+           "Events announced ever: opened, occurred, or outlived their cause; goes on over restarts."),
+    Series("probed_event_suppressed_total", "counter", (),
+           "Events recorded but not announced, because their cause was open; since the start."),
+    Series("probed_blind_targets", "gauge", (),
+           "Pairs of probe and target that cannot be observed for a reason of ours, or have not been for 3 intervals."),
+    Series("probed_build_info", "info", ("version",), "The version of probed."),
+    Series("probed_config_last_reload_successful", "gauge", (), "1 when the last reload was applied, 0 when it was refused."),
+    Series("probed_config_last_reload_success_timestamp_seconds", "gauge", (),
+           "When the configuration in use was read."),
+    Series("probed_scheduler_lateness_seconds", "histogram", (), "How long after its due time a cycle started."),
+    Series("probed_scheduler_skipped_total", "counter", (), "Rounds that were due and did not start."),
+    Series("probed_store_write_seconds", "histogram", (), "How long a transaction of the event store took."),
+)  # fmt: skip
+"""Every metric there is, in the order of the exposition."""
+
+_BY_NAME = {series.name: series for series in CATALOGUE}
+_OF_PROBE: dict[str, list[Series]] = {}
+for _series in CATALOGUE:
+    if _series.reading is not None:
+        _OF_PROBE.setdefault(_series.reading[0], []).append(_series)
+
+
+class Observed(Protocol):
+    """What a scrape looks at; the daemon."""
+
+    @property
+    def policies(self) -> Mapping[str, Policy]: ...
+    @property
+    def catalogue(self) -> Mapping[str, AnyProbe]: ...
+    @property
+    def pipeline(self) -> Pipeline: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def last_reload_ok(self) -> bool: ...
+    @property
+    def last_reload_at(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Seconds sorted into ``BUCKETS``. Fed and read from any thread."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def observe(self, seconds: float) -> None:
+        with self.lock:
+            self.counts[bisect_left(BUCKETS, seconds)] += 1
+            self.total += seconds
+
+    def read(self) -> tuple[list[tuple[str, float]], float]:
+        """([(upper bound, observations at or below it)], sum)"""
+        with self.lock:
+            counts, total = list(self.counts), self.total
+        below = 0
+        buckets = []
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+            below += count
+            buckets.append((bound, float(below)))
+        return buckets, total
+
+
+class Metrics:
+    """The counters that nothing else remembers, and how everything is shown. Hooks are cheap and never raise."""
+
+    def __init__(self) -> None:
+        self._version = _version()
+        self._lateness, self._writes = Histogram(), Histogram()
+        self._skipped = 0
+        self._suppressed = 0
+        self._events: Counter[tuple[str, str]] = Counter()
+
+    # --- hooks --------------------------------------------------------------------------------------------
+
+    def restore(self, counts: Mapping[tuple[str, str, str], int]) -> None:
+        """Go on from what the store knows: ``Store.counts()``, by (event, severity, instance). Once, at the start."""
+        for (event, severity, _), number in counts.items():
+            self._events[event, severity] += number
+
+    def late(self, seconds: float) -> None:
+        """A cycle started this long after its due time."""
+        self._lateness.observe(seconds)
+
+    def skipped(self, number: int) -> None:
+        """So many rounds were due and did not start."""
+        self._skipped += number
+
+    def wrote(self, seconds: float) -> None:
+        """A transaction took this long. Called by the store's writer thread."""
+        self._writes.observe(seconds)
+
+    def announced(self, change: Change) -> None:
+        """A change of an event became durable; for ``Pipeline.on_announce``."""
+        event = change.event
+        if change.kind not in ("opened", "occurred", "lifted"):
+            return
+        if event.suppressed:
+            self._suppressed += 1
+        else:
+            self._events[event.event, event.severity.value] += 1
+
+    # --- scrape -------------------------------------------------------------------------------------------
+
+    def render(self, observed: Observed, accept: str = "") -> tuple[bytes, str]:
+        """(exposition, content type) in the format that the ``Accept`` header asks for."""
+        return encode(self.collect(observed), accept)
+
+    def collect(self, observed: Observed) -> list[Metric]:
+        """One family per metric that has something to say, in the order of the catalogue. Call it in the event loop."""
+        values: _Values = {name: {} for name in _BY_NAME}
+        now = observed.clock.mono()
+        blind = 0
+        for entry in observed.pipeline.board.entries():
+            _probe(values, entry, now, combined=isinstance(observed.catalogue.get(entry.probe), Combined))
+            blind += _blind(entry, now)
+        for instance in observed.pipeline.instances.values():
+            for watch in instance.watches:
+                _active(values, watch)
+        for key, number in self._counted(observed.policies.values()).items():
+            values["probed_events_total"][key] = number
+        values["probed_event_suppressed_total"][()] = self._suppressed
+        values["probed_blind_targets"][()] = blind
+        values["probed_build_info"][self._version,] = 1.0
+        values["probed_config_last_reload_successful"][()] = float(observed.last_reload_ok)
+        values["probed_config_last_reload_success_timestamp_seconds"][()] = observed.last_reload_at
+        values["probed_scheduler_skipped_total"][()] = self._skipped
+        histograms = {
+            "probed_scheduler_lateness_seconds": self._lateness,
+            "probed_store_write_seconds": self._writes,
+        }
+        return [_family(series, values[series.name], histograms) for series in CATALOGUE
+                if values[series.name] or series.name in histograms]  # fmt: skip
+
+    def _counted(self, policies: Iterable[Policy]) -> Mapping[tuple[str, str], int]:
+        """Events so far, and a zero for each that an enabled policy may yet bring."""
+        counted = dict(self._events)
+        for policy in policies:
+            for severity in (policy.severity, policy.replica_severity):
+                if policy.enabled and severity is not None:
+                    counted.setdefault((policy.id, severity.value), 0)
+        return dict(sorted(counted.items()))
+
+
+def encode(families: Sequence[Metric], accept: str, accept_encoding: str | None = None) -> tuple[bytes, str]:
+    """(exposition, content type); gzipped when ``accept_encoding`` is given and allows it. Fit for any thread."""
+    try:
+        encoder, content_type = choose_encoder(accept)
+        body = encoder(_Fixed(families))
+        content_type.encode("ascii")
+    except (TypeError, ValueError):
+        # A version that is no version, or is not even text: the format everybody reads.
+        encoder, content_type = choose_encoder("")
+        body = encoder(_Fixed(families))
+    return gzip.compress(body, 1) if wants_gzip(accept_encoding) else body, content_type
+
+
+def wants_gzip(accept_encoding: str | None) -> bool:
+    return accept_encoding is not None and gzip_accepted(accept_encoding)
+
+
+class _Fixed:
+    """A collector of what was collected already; a registry of its own, so that no default metric sneaks in."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+_Values = dict[str, dict[tuple[str, ...], float]]
+
+
+def _put(values: _Values, series: Series, labels: tuple[str, ...], value: float) -> None:
+    known = values[series.name]
+    known[labels] = series.fold(known[labels], value) if labels in known else value
+
+
+def _probe(values: _Values, entry: Entry, now: float, *, combined: bool) -> None:
+    """Everything about one probe on one target."""
+    place = _place(entry.target)
+    labels = (*place, entry.probe)
+    for outcome, number in (entry.runs or {}).items():
+        _put(values, _BY_NAME["probed_probe_runs_total"], (*labels, outcome.value), number)
+    newest = entry.newest
+    if newest is None:
+        return
+    _put(values, _BY_NAME["probed_probe_last_run_timestamp_seconds"], labels, newest.at)
+    if _stale(entry, newest, now):
+        return
+    if newest.outcome in (Outcome.OBSERVED, Outcome.FAILED):
+        _put(values, _BY_NAME["probed_probe_success"], labels, float(newest.outcome is Outcome.OBSERVED))
+    if not combined:
+        _put(values, _BY_NAME["probed_probe_duration_seconds"], labels, newest.duration)
+    if newest.outcome is Outcome.OBSERVED:
+        for series in _OF_PROBE.get(entry.probe, ()):
+            value = _value(entry, series, now)
+            if value is not None:
+                _put(values, series, place, value * series.factor)
+
+
+def _value(entry: Entry, series: Series, now: float) -> float | None:
+    assert series.reading is not None
+    for sample in reversed(entry.ring):
+        value = sample.readings.get(series.reading[1])
+        if isinstance(value, float | int) and math.isfinite(value):
+            return float(value)
+        if now - sample.mono >= series.lasting:
+            return None
+    return None
+
+
+def _stale(entry: Entry, newest: Sample, now: float) -> bool:
+    return now - newest.mono > STALE_INTERVALS * entry.interval
+
+
+def _blind(entry: Entry, now: float) -> bool:
+    newest = entry.newest
+    if newest is None:
+        return False
+    # A combined probe without its input is the consequence of another line of the same list.
+    return _stale(entry, newest, now) or (newest.outcome is Outcome.BLIND and newest.kind != "no_input")
+
+
+def _active(values: _Values, watch: Watch) -> None:
+    labels = (watch.policy.id, watch.severity.value, *_place(watch.target))
+    active = watch.event is not None and not watch.event.suppressed
+    _put(values, _BY_NAME["probed_event_active"], labels, float(active))
+
+
+def _place(target: Target) -> tuple[str, str, str]:
+    return _text(target.instance), _text(target.node), _text(target.component)
+
+
+def _text(value: str) -> str:
+    # A member's name comes from Patroni, and JSON can carry half a surrogate pair, which is no UTF-8.
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _family(series: Series, values: Mapping[tuple[str, ...], float], histograms: Mapping[str, Histogram]) -> Metric:
+    match series.type:
+        case "histogram":
+            buckets, total = histograms[series.name].read()
+            return HistogramMetricFamily(series.name, series.help, buckets, total)
+        case "info":
+            info = InfoMetricFamily(series.name.removesuffix("_info"), series.help)
+            for labels in values:
+                info.add_metric([], dict(zip(series.labels, labels, strict=True)))
+            return info
+        case "counter":
+            family: CounterMetricFamily | GaugeMetricFamily
+            family = CounterMetricFamily(series.name, series.help, labels=series.labels)
+        case _:
+            family = GaugeMetricFamily(series.name, series.help, labels=series.labels)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("pg-probed")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
