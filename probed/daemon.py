@@ -126,6 +126,10 @@ class Daemon:
         await self._http.close()
         await self.store.close()
 
+    def on_late(self, told: Callable[[float], None]) -> None:
+        """Have ``told`` learn, instead of the metric, how many seconds late each cycle starts."""
+        self._pulse.late = told
+
     def own(self, work: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
         """Run ``work`` as a task of the daemon's: no task dies silently, one that dies is started again."""
         task = asyncio.create_task(self._supervise(work, name), name=name)

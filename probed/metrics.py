@@ -51,7 +51,8 @@ class Series:
     labels: tuple[str, ...]
     help: str
     reading: tuple[str, str] | None = None
-    factor: float = 1.0
+    divisor: float = 1.0
+    """From the reading's unit to the metric's: per cent to ratio."""
     lasting: float = 0.0
     """Seconds for which a reading stands that not every cycle yields."""
     fold: Callable[[float, float], float] = max
@@ -59,9 +60,16 @@ class Series:
 
 
 def _reading(
-    name: str, probe: str, reading: str, help_: str, *, factor: float = 1.0, counter: bool = False, lasting: float = 0.0
+    name: str,
+    probe: str,
+    reading: str,
+    help_: str,
+    *,
+    type_: Literal["gauge", "counter"] = "gauge",
+    divisor: float = 1.0,
+    lasting: float = 0.0,
 ) -> Series:
-    return Series(name, "counter" if counter else "gauge", PLACE, help_, (probe, reading), factor, lasting)
+    return Series(name, type_, PLACE, help_, (probe, reading), divisor, lasting)
 
 
 CATALOGUE: tuple[Series, ...] = (
@@ -78,31 +86,33 @@ CATALOGUE: tuple[Series, ...] = (
              "Fresh connection, authentication and one statement; the last one, made every 30 s.", lasting=60.0),
     _reading("probed_in_recovery", "postgres_stats", "in_recovery", "1 on a standby, 0 on a writable server."),
     _reading("probed_deadlocks_total", "postgres_stats", "deadlocks",
-             "Deadlocks in all databases, as the server counts them.", counter=True),
+             "Deadlocks in all databases, as the server counts them.", type_="counter"),
     _reading("probed_connections_used", "connections", "connections_used", "Client sessions."),
     _reading("probed_connections_usable", "connections", "connections_usable",
              "Sessions that ordinary roles can have: max_connections without the reserved ones."),
     _reading("probed_connections_used_ratio", "connections", "connections_used_pct", "Used of usable sessions, 0 to 1.",
-             factor=0.01),
+             divisor=100),
     _reading("probed_cache_hit_ratio", "cache_hit_ratio", "hit_ratio",
-             "Blocks found in shared buffers of all blocks asked for since the last cycle, 0 to 1.", factor=0.01),
+             "Blocks found in shared buffers of all blocks asked for since the last cycle, 0 to 1.", divisor=100),
     _reading("probed_replication_lag_seconds", "replication_lag", "lag_seconds",
              "For how long the primary has had WAL that this standby has not replayed."),
     _reading("probed_replication_lag_bytes", "replication_lag", "lag_bytes", "WAL that this standby has not replayed."),
     _reading("probed_wal_receiver_streaming", "wal_receiver", "wal_receiver_streaming",
              "1 while the standby's WAL receiver streams, 0 otherwise; absent on a primary."),
-    _reading("probed_has_leader", "leader", "has_leader", "1 while the instance has a confirmed leader, 0 when it has none."),
+    _reading("probed_has_leader", "leader", "has_leader", "1 while the instance has a confirmed leader, 0 without."),
     _reading("probed_writable_nodes", "leader", "writable_nodes", "Servers that answered and are not in recovery."),
     _reading("probed_timeline", "leader", "timeline", "PostgreSQL's timeline on the leader."),
-    _reading("probed_patroni_healthy", "patroni_member", "healthy", "1 while Patroni's state for the node is a healthy one."),
+    _reading("probed_patroni_healthy", "patroni_member", "healthy",
+             "1 while Patroni's state for the node is a healthy one, 0 otherwise."),
     _reading("probed_patroni_members", "patroni_cluster", "members", "Members in Patroni's list."),
     _reading("probed_patroni_paused", "patroni_cluster", "paused", "1 while the cluster is in maintenance mode."),
     _reading("probed_disk_used_bytes", "disk_usage", "used_bytes",
              "Used bytes of the file system that holds the data directory."),
-    _reading("probed_disk_free_bytes", "disk_usage", "free_bytes", "Bytes that ordinary processes can still write there."),
+    _reading("probed_disk_free_bytes", "disk_usage", "free_bytes",
+             "Bytes that ordinary processes can still write there."),
     _reading("probed_disk_used_ratio", "disk_usage", "used_pct", "Used of what ordinary processes can have, 0 to 1.",
-             factor=0.01),
-    _reading("probed_disk_inodes_used_ratio", "disk_usage", "inodes_used_pct", "Used inodes, 0 to 1.", factor=0.01),
+             divisor=100),
+    _reading("probed_disk_inodes_used_ratio", "disk_usage", "inodes_used_pct", "Used inodes, 0 to 1.", divisor=100),
     Series("probed_event_active", "gauge", ("event", "severity", *PLACE),
            "1 while an event is open that is not suppressed by its cause; 0 for everything else that is watched."),
     Series("probed_events_total", "counter", ("event", "severity"),
@@ -112,7 +122,8 @@ CATALOGUE: tuple[Series, ...] = (
     Series("probed_blind_targets", "gauge", (),
            "Pairs of probe and target that cannot be observed for a reason of ours, or have not been for 3 intervals."),
     Series("probed_build_info", "info", ("version",), "The version of probed."),
-    Series("probed_config_last_reload_successful", "gauge", (), "1 when the last reload was applied, 0 when it was refused."),
+    Series("probed_config_last_reload_successful", "gauge", (),
+           "1 when the last reload was applied, 0 when it was refused."),
     Series("probed_config_last_reload_success_timestamp_seconds", "gauge", (),
            "When the configuration in use was read."),
     Series("probed_scheduler_lateness_seconds", "histogram", (), "How long after its due time a cycle started."),
@@ -306,7 +317,7 @@ def _probe(values: _Values, entry: Entry, now: float, *, combined: bool) -> None
         for series in _OF_PROBE.get(entry.probe, ()):
             value = _value(entry, series, now)
             if value is not None:
-                _put(values, series, place, value * series.factor)
+                _put(values, series, place, value / series.divisor)
 
 
 def _value(entry: Entry, series: Series, now: float) -> float | None:

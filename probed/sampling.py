@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -54,7 +55,11 @@ def combine(probe: Combined, view: View) -> Sample:
     except Exception as raised:  # noqa: BLE001 - as above: what a server sent must never end the daemon
         _log.exception("probe.bug", probe=probe.name, target=view.target.key)
         error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
-    return _sample(probe.name, view.target, view.at, view.mono, 0.0, measured, error)
+    sample = _sample(probe.name, view.target, view.at, view.mono, 0.0, measured, error)
+    if error is not None and view.before is not None and not isinstance(error, NotApplicable):
+        # A cycle in which the inputs said nothing must not cost a combined probe its memory (the LSN clock's ring).
+        return replace(sample, facts=view.before.facts)
+    return sample
 
 
 def _sample(

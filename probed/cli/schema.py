@@ -28,7 +28,29 @@ def config() -> dict[str, Any]:
     """Of ``probed.yml``."""
     from probed.config.settings import Settings
 
-    return {"$schema": DRAFT, **Settings.model_json_schema(), "title": "probed.yml"}
+    document = {"$schema": DRAFT, **Settings.model_json_schema(), "title": "probed.yml"}
+    _write_durations(document)
+    return document
+
+
+def _write_durations(node: Any) -> None:
+    """Defaults of durations are seconds inside; in a file they are written with their unit."""
+    if isinstance(node, dict):
+        if node.get("type") == "string" and isinstance(node.get("default"), float):
+            node["default"] = duration(node["default"])
+        for value in node.values():
+            _write_durations(value)
+    elif isinstance(node, list):
+        for value in node:
+            _write_durations(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a file has them: ``90d``, ``1m``, ``100ms``."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
 
 
 def policy() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +26,8 @@ class Source:
     storage_path: Path | None = None
     listen: Sequence[str] = ()
 
-    def reader(self) -> Callable[[], Settings]:
-        """Reads the settings, anew at each call. ConfigError carries every problem."""
-        return self.read
-
     def read(self) -> Settings:
+        """The settings, read anew at each call. ConfigError carries every problem."""
         from probed.config import load
 
         if self.patroni:

@@ -1,0 +1,72 @@
+"""The application: all routes behind one guard, and its life."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aiohttp import web
+
+from probed.api import events, operations, policies, status
+from probed.api.guarding import Guard
+from probed.api.listening import Doors
+from probed.api.served import Served
+
+MAX_BODY = 64 * 1024
+MAX_LINE = 8190
+IDLE_SECONDS = 30.0
+"""A connection without a complete request is closed after so long; slow headers count as none."""
+LEAVING_SECONDS = 1.0
+
+Closer = Callable[[], Awaitable[None]]
+
+
+def application(served: Served, addresses: Sequence[str]) -> web.Application:
+    encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+    routes = [
+        *operations.routes(served, encoding),
+        *status.routes(served),
+        *events.routes(served),
+        *policies.routes(served),
+    ]
+    guard = Guard(addresses, {route.path for route in routes})
+    app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
+    app.add_routes(routes)
+
+    async def let_go(_: web.Application) -> None:
+        encoding.shutdown(wait=False)
+
+    app.on_cleanup.append(let_go)
+    return app
+
+
+async def serve(served: Served, *, addresses: Sequence[str], socket_path: Path | None) -> Closer:
+    """Answer on all addresses (``host:port``) and the UNIX socket; await the result to stop.
+
+    ConfigError names every address or path that cannot be had; then nothing listens.
+    """
+    runner = web.AppRunner(
+        application(served, addresses),
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=IDLE_SECONDS,
+        lingering_time=LEAVING_SECONDS,
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_LINE,
+        shutdown_timeout=LEAVING_SECONDS,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    doors = Doors(runner.server)
+    try:
+        await doors.open(addresses, socket_path)
+    except BaseException:
+        await runner.cleanup()
+        raise
+
+    async def close() -> None:
+        doors.close()
+        await runner.cleanup()
+
+    return close

@@ -1,0 +1,130 @@
+"""What every request passes: the name it came for, a deadline, errors in our words, and security headers."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+import structlog
+from aiohttp import hdrs, web
+
+from probed.api.problems import Refused, plain, shown
+from probed.config.settings import is_loopback, split_address
+from probed.errors import StoreError
+from probed.strict_yaml import did_you_mean
+
+_log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ANSWER_SECONDS = 30.0
+HEADERS = {
+    hdrs.SERVER: "probed",
+    hdrs.CACHE_CONTROL: "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class Guard:
+    """The one middleware."""
+
+    def __init__(self, addresses: Sequence[str], paths: Collection[str]) -> None:
+        hosts = [split_address(address)[0] for address in addresses]
+        # Against DNS rebinding, where a page from elsewhere has a browser ask us under its own name. An address that
+        # other machines reach has names that we cannot know.
+        self._own_names = frozenset(map(str.lower, hosts)) if all(map(is_loopback, hosts)) else None
+        self._paths = sorted(paths)
+
+    @property
+    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            response = await self._answer(request, handler)
+            response.headers.update(HEADERS)
+            return response
+
+        return guard
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._check_host(request)
+            return await _within_time(request, handler)
+        except Refused as refused:
+            return refused.response()
+        except web.HTTPException as error:
+            return self._of(error, request)
+        except StoreError as error:
+            failure = _logged("api.store_failed", request, str(error))
+            return Refused("store", "the daemon's log tells why, under this id", id=failure).response()
+        except Exception:  # a bug of ours must not reach the client as a traceback, nor end the connection silently
+            failure = secrets.token_hex(8)
+            _log.exception("api.bug", id=failure, method=request.method, route=_route(request))
+            return Refused("internal", "the daemon's log tells the rest, under this id", id=failure).response()
+
+    def _of(self, error: web.HTTPException, request: web.Request) -> web.Response:
+        if isinstance(error, web.HTTPNotFound):
+            path = request.path[:100]
+            detail = f"nothing is at {shown(path)}{did_you_mean(path, self._paths)}"
+            return Refused("not-found", detail).response()
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            allowed = ", ".join(sorted(error.allowed_methods))
+            detail = f"expected {allowed}, got {shown(request.method)}"
+            return Refused("method-not-allowed", detail, headers={hdrs.ALLOW: allowed}).response()
+        return plain(error.status, {})
+
+    def _check_host(self, request: web.Request) -> None:
+        given = request.headers.get(hdrs.HOST)
+        if self._own_names is None or given is None or by_socket(request):
+            return
+        name = _host_name(given)
+        if name not in self._own_names and not _is_local(name):
+            detail = f"expected a name of this machine such as localhost or 127.0.0.1, got {shown(given)}"
+            raise Refused("foreign-host", detail)
+
+
+def by_socket(request: web.Request) -> bool:
+    """Whether the request came over the UNIX socket, whose file mode says who may."""
+    transport = request.transport
+    own = transport.get_extra_info("socket") if transport is not None else None
+    return own is not None and own.family == socket.AF_UNIX
+
+
+async def _within_time(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+        return await handler(request)  # a change that was begun is brought to its end
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS) as limit:
+            return await handler(request)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise Refused("timeout", f"no answer within {ANSWER_SECONDS:g} s; ask for less, or later") from None
+
+
+def _host_name(host: str) -> str:
+    """``[::1]:7432`` -> ``::1``, ``LocalHost.:7432`` -> ``localhost``."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].rstrip(".").lower()
+
+
+def _is_local(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def _logged(what: str, request: web.Request, error: str) -> str:
+    failure = secrets.token_hex(8)
+    _log.error(what, id=failure, method=request.method, route=_route(request), error=error)
+    return failure
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else ""

@@ -1,0 +1,29 @@
+"""The running daemon, as the API sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from probed.config.settings import Settings
+from probed.metrics import Metrics, Observed
+from probed.store import Store
+
+
+class Served(Observed, Protocol):
+    """Everything a route may ask of the daemon. Read anew at each request: a reload replaces settings and policies."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def metrics(self) -> Metrics: ...
+
+    async def reload(self) -> None:
+        """Apply the files anew. ConfigError when they are bad; the old ones go on."""
+        ...
+
+    def unready(self) -> Sequence[str]:
+        """Reasons why the daemon is not doing its work; empty when it is."""
+        ...

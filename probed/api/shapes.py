@@ -1,0 +1,172 @@
+"""The JSON of every answer, as the design page ``interface.md`` (section 4, "Shapes") promises it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from probed.board import Entry
+from probed.model import Change, Condition, Detect, Event, Increase, Occurrence, Policy, Reading, Threshold
+from probed.store import DailyCount, EventDetail
+
+Json = dict[str, Any]
+
+
+def instant(at: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds: ``2026-11-22T10:00:00.000Z``."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def page(items: Sequence[Json], next_cursor: str | None) -> Json:
+    return {"items": list(items), "next_cursor": next_cursor}
+
+
+def event(event: Event) -> Json:
+    return {
+        "id": event.id,
+        "event": event.event,
+        "name": event.name,
+        "severity": event.severity.value,
+        "state": event.state.value,
+        "instance": event.target.instance,
+        "node": event.target.node or None,
+        "component": event.target.component or None,
+        "target": event.target.key,
+        "opened_at": instant(event.opened_at),
+        "first_failed_at": instant(event.first_failed_at),
+        "resolved_at": instant(event.resolved_at),
+        "resolve_reason": event.resolve_reason or None,
+        "count": event.count,
+        "value": _number(event.value),
+        "threshold": _number(event.threshold),
+        "message": event.message,
+        "suggestion": event.suggestion,
+        "policy_version": event.policy_version,
+        "observer": event.observer,
+        "fingerprint": event.fingerprint,
+        "caused_by": event.caused_by,
+        "suppressed": event.suppressed,
+        "acked_by": event.acked_by,
+        "labels": dict(event.labels),
+    }
+
+
+def event_detail(detail: EventDetail) -> Json:
+    return {
+        **event(detail.event),
+        "samples": {
+            "before": [_kept_sample(sample) for sample in detail.before],
+            "after": [_kept_sample(sample) for sample in detail.after],
+        },
+        "evidence": [],
+        "deliveries": [],
+        "consequences": list(detail.consequences),
+    }
+
+
+def daily(zone: str, counts: Sequence[DailyCount]) -> Json:
+    items = [
+        {
+            "date": count.date,
+            "event": count.event,
+            "instance": count.instance,
+            "severity": count.severity.value,
+            "count": count.count,
+        }
+        for count in counts
+    ]
+    return {"tz": zone, "items": items}
+
+
+def target(entry: Entry) -> Json:
+    """A probe on a target with its newest sample; ``outcome`` and times are null before the first one."""
+    newest = entry.newest
+    return {
+        "component": entry.target.component or None,
+        "probe": entry.probe,
+        "address": entry.target.address or None,
+        "outcome": newest.outcome.value if newest else None,
+        "since": instant(entry.since) if newest else None,
+        "last_sample_at": instant(newest.at) if newest else None,
+        "readings": _readings(newest.readings) if newest else {},
+        "reason": newest.reason if newest else "",
+    }
+
+
+def node(name: str, role: str | None, state: str, entries: Sequence[Entry]) -> Json:
+    return {"name": name, "role": role, "state": state, "targets": [target(entry) for entry in entries]}
+
+
+def policy(policy: Policy) -> Json:
+    """The effective policy: keys as in a policy file, durations and sizes in seconds and bytes."""
+    return {
+        "id": policy.id,
+        "name": policy.name,
+        "group": policy.group,
+        "severity": policy.severity.value,
+        "replica_severity": policy.replica_severity.value if policy.replica_severity else None,
+        "enabled": policy.enabled,
+        "can_disable": policy.can_disable,
+        "fixed": policy.fixed,
+        "description": policy.description,
+        "suggestion": policy.suggestion,
+        "probe": policy.probe,
+        "params": dict(policy.params),
+        "detect": _detect(policy.detect),
+        "interval": policy.interval,
+        "timeout": policy.timeout,
+        "confirm_interval": policy.confirm_interval,
+        "switchover_grace": policy.switchover_grace,
+        "evidence": list(policy.evidence),
+        "version": policy.version,
+    }
+
+
+def _detect(rule: Detect) -> Json:
+    match rule:
+        case Threshold():
+            return {
+                "type": "threshold",
+                "when": _condition(rule.when),
+                "count": rule.count,
+                "resolve_when": _condition(rule.resolve_when) if rule.resolve_when else None,
+                "resolve_count": rule.resolve_count,
+                "max_gap": rule.max_gap,
+            }
+        case Increase():
+            return {
+                "type": "increase",
+                "reading": rule.reading,
+                "window": rule.window,
+                "at_least": rule.at_least,
+                "resolve_count": rule.resolve_count,
+            }
+        case Change():
+            return {"type": "change", "reading": rule.reading}
+        case Occurrence():
+            return {"type": "occurrence", "reading": rule.reading}
+
+
+def _condition(condition: Condition) -> str:
+    if condition.on_failure:
+        return "failed"
+    return " and ".join(
+        f"{part.reading} {part.op} {part.parameter or f'{part.value:g}'}" for part in condition.comparisons
+    )
+
+
+def _kept_sample(sample: Mapping[str, Any]) -> Json:
+    return {**sample, "at": instant(sample["at"]), "readings": _readings(sample["readings"])}
+
+
+def _readings(readings: Mapping[str, Reading]) -> Json:
+    return {name: value if isinstance(value, str) else _number(value) for name, value in readings.items()}
+
+
+def _number(value: Reading | None) -> float | None:
+    """JSON knows neither NaN nor infinity, and an identity is no number: null."""
+    return value if isinstance(value, float | int) and math.isfinite(value) else None

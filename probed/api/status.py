@@ -1,0 +1,65 @@
+"""``GET /api/v1/status``: instances, nodes, targets with their newest samples, and what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from probed.api import shapes, states
+from probed.api.answers import as_json
+from probed.api.query import Query
+from probed.api.served import Served
+from probed.board import Entry
+from probed.model import EventState
+from probed.store import EventQuery
+
+MAX_OPEN = 10_000
+
+
+def routes(served: Served) -> list[web.RouteDef]:
+    async def status(request: web.Request) -> web.Response:
+        Query(request.query, served.clock.wall()).finish()
+        # Ids come from the store: what was named to anybody must survive a crash. States come from memory, so that
+        # they are right also while the disk refuses.
+        recorded = await served.store.events(EventQuery(state=EventState.OPEN, limit=MAX_OPEN))
+        open_events: dict[str, list[str]] = {}
+        for event in recorded:
+            open_events.setdefault(event.target.instance, []).append(event.id)
+        entries: dict[str, list[Entry]] = {name: [] for name in served.pipeline.instances}
+        for entry in served.pipeline.board.entries():
+            entries.setdefault(entry.target.instance, []).append(entry)
+        instances = [_instance(served, name, own, open_events.get(name, ())) for name, own in entries.items()]
+        return as_json({"observer": served.settings.observer, "instances": instances})
+
+    return [web.get("/api/v1/status", status)]
+
+
+def _instance(served: Served, name: str, entries: Sequence[Entry], open_events: Sequence[str]) -> shapes.Json:
+    now = served.clock.mono()
+    known = served.pipeline.instances.get(name)
+    labels = known.labels if known else next((i.labels for i in served.settings.instances if i.name == name), {})
+    events = [watch.event for watch in known.watches if watch.event is not None] if known else []
+    declared = known.shape.nodes if known else ()
+    nodes: dict[str, list[Entry]] = {node: [] for node in declared}
+    for entry in entries:
+        if entry.target.node:
+            nodes.setdefault(entry.target.node, []).append(entry)
+    certain = states.leader(entries, "", now)
+    return {
+        "name": name,
+        "labels": dict(labels),
+        "state": states.state(entries, events, now).value,
+        "leader": states.leader(entries, known.shape.leader if known else "", now),
+        "nodes": [
+            shapes.node(
+                node,
+                states.role(own, certain == node, now),
+                states.state(own, [event for event in events if event.target.node == node], now).value,
+                own,
+            )
+            for node, own in nodes.items()
+        ],
+        "targets": [shapes.target(entry) for entry in entries if not entry.target.node],
+        "open_events": list(open_events),
+    }

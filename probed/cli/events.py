@@ -1,0 +1,195 @@
+"""``probed events``: what happened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from probed.cli import flags
+from probed.cli.output import Column, emit, moment, pairs, repeat, rfc3339, table, text
+from probed.errors import ApiError
+
+if TYPE_CHECKING:
+    from probed.cli.client import Client
+
+SHORT_ID = 18
+"""Characters of an id that a terminal shows: the millisecond and 12 random bits, enough for `events show`."""
+
+COLUMNS = (
+    Column("opened_at", "opened"),
+    Column("severity"),
+    Column("state"),
+    Column("event"),
+    Column("where"),
+    Column("message"),
+    Column("id", brief=lambda value: value[:SHORT_ID]),
+)
+_ALL = (
+    "id", "opened_at", "resolved_at", "severity", "state", "event", "instance", "node", "component", "suppressed",
+    "caused_by", "count", "message",
+)  # fmt: skip
+
+NO_EVENTS = (
+    "No events. Nothing that was watched has failed long enough to open one, or the filters exclude it "
+    "(`probed status` shows what is watched, `probed policy list` what is detected)."
+)
+
+
+@click.group("events")
+def command() -> None:
+    """Events: the list, one with its evidence, triggers per day."""
+
+
+@command.command("list")
+@flags.flag("--instance", metavar="NAME")
+@flags.flag("--event", metavar="ID", help="Event type, such as database_unavailable.")
+@flags.flag("--severity", type=click.Choice(["fatal", "critical", "normal"]))
+@flags.flag("--state", type=click.Choice(["open", "resolved", "occurred"]))
+@flags.flag("--since", metavar="TIME", help="RFC 3339, or relative such as -24h.")
+@flags.flag("--until", metavar="TIME", help="RFC 3339, or relative such as -1h.")
+@flags.flag(
+    "--suppressed/--no-suppressed",
+    default=None,
+    help="Only, or without, those held back as consequences of another; default: all.",
+)
+@flags.flag("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
+@flags.client_flags
+@flags.output_flag
+@flags.watch_flag
+def list_(
+    url: str | None, socket: Path | None, output: str, watch: float | None, limit: int, **filters: object
+) -> None:
+    """Open and past events, newest first."""
+    client = _client(url, socket)
+
+    def show_list() -> None:
+        answer = client.items("/events", filters, limit)
+        if output == "tsv":
+            emit(output, answer, [Column(key) for key in _ALL], answer["items"])
+        else:
+            emit(output, answer, COLUMNS, [row(event) for event in answer["items"]], empty=NO_EVENTS)
+
+    repeat(watch, show_list)
+
+
+@command.command("show")
+@click.argument("event_id", metavar="ID")
+@flags.client_flags
+@flags.output_flag
+def show(event_id: str, url: str | None, socket: Path | None, output: str) -> None:
+    """One event with its samples and evidence. The beginning of an id is enough when it is the only one."""
+    event = find(_client(url, socket), event_id)
+    if output == "table":
+        tell(event)
+    else:
+        emit(output, event, [Column(key) for key in _ALL], [event])
+
+
+@command.command("daily")
+@flags.flag("--tz", metavar="ZONE", help="Days of this time zone, such as Europe/Berlin; default UTC.")
+@flags.flag("--since", metavar="TIME", help="RFC 3339, or relative such as -30d.")
+@flags.flag("--until", metavar="TIME", help="RFC 3339, or relative.")
+@flags.client_flags
+@flags.output_flag
+def daily(
+    tz: str | None, since: str | None, until: str | None, url: str | None, socket: Path | None, output: str
+) -> None:
+    """Number of triggers per day, event and instance."""
+    answer = _client(url, socket).get("/events/daily", {"tz": tz, "since": since, "until": until})
+    columns = [
+        Column("date"), Column("event"), Column("instance"), Column("severity"), Column("count", right=True)
+    ]  # fmt: skip
+    emit(output, answer, columns, answer["items"], empty="No event was triggered in this time.")
+
+
+def find(client: Client, event_id: str) -> dict[str, Any]:
+    """The one event whose id is, or begins with, ``event_id``. ApiError when there is none, or are several."""
+    if not re.fullmatch(r"[0-9a-fA-F-]{8,36}", event_id):
+        raise ApiError(f'expected an event\'s id or at least its first 8 characters, got "{event_id}"')
+    wanted = event_id.lower()
+    if len(wanted) < 36:
+        wanted = _complete(client, wanted)
+    event: dict[str, Any] = client.get(f"/events/{wanted}")
+    return event
+
+
+def _complete(client: Client, beginning: str) -> str:
+    """An id begins with its time (UUID version 7), so its beginning says where in the list to look."""
+    digits = beginning.replace("-", "")[:12]
+    first, last = int(digits.ljust(12, "0"), 16), int(digits.ljust(12, "f"), 16)
+    query = {"since": rfc3339(first / 1000), "until": rfc3339((last + 1) / 1000)}
+    items = client.items("/events", query, limit=10_000)["items"]
+    found = [item["id"] for item in items if item["id"].startswith(beginning)]
+    if len(found) == 1:
+        return str(found[0])
+    if not found:
+        raise ApiError(f'no event\'s id begins with "{beginning}"; `probed events list` shows them')
+    raise ApiError(f'{len(found)} events begin with "{beginning}": {", ".join(found[:5])}; give more of it')
+
+
+def row(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event as a row of the list."""
+    state = event["state"] + (" (held back)" if event.get("suppressed") else "")
+    return {**event, "opened_at": moment(event["opened_at"]), "state": state, "where": where(event)}
+
+
+def where(event: Mapping[str, Any]) -> str:
+    """``orders/node-a``."""
+    return "/".join(part for part in (event["instance"], event.get("node") or "") if part)
+
+
+def tell(event: Mapping[str, Any]) -> None:
+    """One event for people, with what was kept of it."""
+    click.echo(f"{text(event['severity']).upper()}  {text(event['name'])}  {where(event)}  {event['state']}")
+    click.echo(f"{text(event['message'])}\n")
+    pairs(
+        [
+            ("id", event["id"]),
+            ("event", event["event"]),
+            ("target", event.get("target")),
+            ("opened", moment(event["opened_at"])),
+            ("first failed", moment(event.get("first_failed_at"))),
+            ("resolved", moment(event.get("resolved_at"))),
+            ("because", event.get("resolve_reason")),
+            ("value", event.get("value")),
+            ("threshold", event.get("threshold")),
+            ("policy version", event.get("policy_version")),
+            ("observer", event.get("observer")),
+            ("labels", event.get("labels")),
+            ("caused by", event.get("caused_by")),
+            ("held back", "yes: announced with its cause" if event.get("suppressed") else None),
+            ("acknowledged by", event.get("acked_by")),
+            ("consequences", event.get("consequences")),
+        ],
+        indent=2,
+    )
+    samples = event.get("samples") or {}
+    tell_samples("samples up to the trigger", samples.get("before") or ())
+    tell_samples("samples up to the recovery", samples.get("after") or ())
+    for item in event.get("evidence") or ():
+        content = item["data"] if "data" in item else f"could not be had: {item.get('error')}"
+        click.echo(f"\nevidence: {text(item.get('collector'))} ({item.get('when')}, {moment(item.get('taken_at'))})")
+        click.echo(f"  {text(content)}")
+    if event.get("suggestion"):
+        click.echo(f"\nwhat to do\n  {text(event['suggestion'])}")
+
+
+def tell_samples(title: str, samples: Sequence[Mapping[str, Any]]) -> None:
+    """Samples as they were kept, oldest first."""
+    if not samples:
+        return
+    click.echo(f"\n{title}")
+    columns = [
+        Column("at"), Column("outcome"), Column("duration_ms", "ms", right=True), Column("readings"), Column("reason")
+    ]  # fmt: skip
+    table(columns, [{**sample, "at": moment(sample["at"])} for sample in samples], indent=2)
+
+
+def _client(url: str | None, socket: Path | None) -> Client:
+    from probed.cli.client import Client, addresses
+
+    return Client(addresses(url, socket))

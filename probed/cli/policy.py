@@ -1,0 +1,198 @@
+"""``probed policy``: what is detected, by which rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from probed.cli import flags
+from probed.errors import ApiError, ConfigError, Problem
+
+if TYPE_CHECKING:
+    from probed.model import Example, Policy
+
+_directory = flags.flag(
+    "--policies.directory", metavar="DIR", type=flags.directory_path, help="Overrides and additions."
+)
+_local = flags.flag("--local", is_flag=True, help="From the files on this machine, not from the running daemon.")
+
+
+@click.group("policy")
+def command() -> None:
+    """Event policies: list them, show one, run their worked examples."""
+
+
+@command.command("list")
+@_local
+@_directory
+@flags.client_flags
+@flags.output_flag
+def list_(local: bool, policies_directory: Path | None, url: str | None, socket: Path | None, output: str) -> None:
+    """Every policy: of the running daemon, or with --local of the files."""
+    from probed.cli.output import Column, emit
+
+    answer = _answer(local, policies_directory, url, socket)
+    columns = [Column("id"), Column("severity"), Column("enabled"), Column("group"), Column("rule")]
+    emit(output, answer, columns, [_row(item) for item in answer["items"]])
+
+
+@command.command("show")
+@click.argument("policy_id", metavar="ID")
+@_local
+@_directory
+@flags.client_flags
+@flags.output_flag
+def show(
+    policy_id: str,
+    local: bool,
+    policies_directory: Path | None,
+    url: str | None,
+    socket: Path | None,
+    output: str,
+) -> None:
+    """One policy: its rule, parameters, meaning and worked examples."""
+    from probed.cli.output import Column, emit, pairs
+    from probed.strict_yaml import did_you_mean
+
+    if local or policies_directory:
+        items = {item["id"]: item for item in _answer(True, policies_directory, None, None)["items"]}
+        if policy_id not in items:
+            raise ApiError(f'there is no policy "{policy_id}"{did_you_mean(policy_id, sorted(items))}')
+        item = items[policy_id]
+    else:
+        from probed.cli.client import Client, addresses
+
+        item = Client(addresses(url, socket)).get(f"/policies/{_quoted(policy_id)}")
+    if output != "table":
+        emit(output, item, [Column("id"), Column("severity"), Column("enabled"), Column("rule")], [_row(item)])
+        return
+    click.echo(f"{item['id']}: {item.get('name', '')}")
+    pairs([(key, value) for key, value in item.items() if _is_plain(key, value)], indent=2)
+    for key in ("description", "suggestion"):
+        if item.get(key):
+            click.echo(f"\n{key}\n  {item[key]}")
+    for example in item.get("examples") or ():
+        click.echo(f"\nexample: {example['says']}")
+        _aligned([("samples", _tokens(example["samples"])), ("events", _tokens(example["events"]))])
+
+
+@command.command("test")
+@click.argument("files", nargs=-1, type=flags.file_path, metavar="[FILE]...")
+@_directory
+def test(files: Sequence[Path], policies_directory: Path | None) -> None:
+    """Run the worked examples of policies, offline: exit 0 when all come out as written, else 1.
+
+    Of the FILEs, else of every built-in policy and those of --policies.directory.
+    """
+    failed = total = 0
+    for policy in _policies_to_test(files, policies_directory):
+        click.echo(policy.id + ("" if policy.examples else ": has no examples"))
+        for example in policy.examples:
+            total += 1
+            failed += not _told(policy, example)
+    click.echo(f"{total} examples, {failed} failed")
+    click.get_current_context().exit(1 if failed else 0)
+
+
+def _policies_to_test(files: Sequence[Path], directory: Path | None) -> list[Policy]:
+    from probed import strict_yaml
+    from probed.cli.check import load_policies
+    from probed.config.settings import Defaults
+
+    policies = load_policies(directory, Defaults(), files)
+    if not files:
+        return list(policies.values())
+    return [policies[strict_yaml.read(file).data["id"]] for file in files]
+
+
+def _told(policy: Policy, example: Example) -> bool:
+    """Run one example and tell how it came out; whether it came out as written."""
+    from probed.policy import examples
+
+    try:
+        wrong = examples.run(replace(policy, examples=(example,)))
+    except ValueError as error:
+        raise ConfigError([Problem(policy.source, f"example: {example.says}: {error}")]) from None
+    click.echo(f"  {'FAIL' if wrong else 'ok  '}  {example.says}")
+    if wrong:
+        _aligned([("samples", example.samples), ("expected", wrong[0].expected), ("got", wrong[0].got)], indent=8)
+    return not wrong
+
+
+def _aligned(rows: Sequence[tuple[str, Sequence[str]]], indent: int = 2) -> None:
+    """Rows of tokens under each other, cycle by cycle."""
+    widths = [max(map(len, column)) for column in zip(*(tokens for _, tokens in rows), strict=False)]
+    for name, tokens in rows:
+        line = " ".join(f"{token:<{width}}" for token, width in zip(tokens, widths, strict=False))
+        click.echo(f"{' ' * indent}{name:<8}  {line}".rstrip())
+
+
+def _tokens(value: str | Sequence[str]) -> Sequence[str]:
+    return value.split() if isinstance(value, str) else value
+
+
+def _answer(local: bool, directory: Path | None, url: str | None, socket: Path | None) -> dict[str, Any]:
+    if local or directory:
+        from probed.cli.check import load_policies
+        from probed.config.settings import Defaults
+
+        policies = load_policies(directory, Defaults())
+        return {"items": [as_item(policy) for policy in policies.values()], "next_cursor": None}
+    from probed.cli.client import Client, addresses
+
+    return Client(addresses(url, socket)).items("/policies", {}, limit=10_000)
+
+
+def as_item(policy: Policy) -> dict[str, Any]:
+    """A policy in the API's shape, the rule in words beside it."""
+    from dataclasses import asdict
+
+    from probed.policy import words
+
+    detect = {"type": type(policy.detect).__name__.lower(), **asdict(policy.detect)}
+    return {
+        "id": policy.id,
+        "name": policy.name,
+        "group": policy.group,
+        "severity": policy.severity.value,
+        "replica_severity": policy.replica_severity.value if policy.replica_severity else None,
+        "enabled": policy.enabled,
+        "can_disable": policy.can_disable,
+        "fixed": policy.fixed,
+        "rule": words.rule(policy),
+        "probe": policy.probe,
+        "params": dict(policy.params),
+        "detect": detect,
+        "interval": policy.interval,
+        "timeout": policy.timeout,
+        "confirm_interval": policy.confirm_interval,
+        "switchover_grace": policy.switchover_grace,
+        "evidence": list(policy.evidence),
+        "description": policy.description,
+        "suggestion": policy.suggestion,
+        "examples": [
+            {"says": item.says, "samples": " ".join(item.samples), "events": " ".join(item.events)}
+            for item in policy.examples
+        ],
+        "version": policy.version,
+        "origin": policy.source,
+    }
+
+
+def _row(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule in words, else the parameters, when the daemon does not put it in words."""
+    return {**item, "rule": item.get("rule") or item.get("params")}
+
+
+def _is_plain(key: str, value: object) -> bool:
+    return key not in ("id", "name", "description", "suggestion", "examples", "detect") and value not in (None, [], {})
+
+
+def _quoted(policy_id: str) -> str:
+    from urllib.parse import quote
+
+    return quote(policy_id, safe="")
