@@ -32,14 +32,14 @@ RESTART_GRACE = 60.0
 
 def step(streak: Streak, policy: Policy, sample: Sample) -> Step:
     """Fold one sample into the watch's streak. Samples of one watch must come in order."""
-    return _STEPS[type(policy.detect)](streak, policy, sample)
+    return _STEPS[type(policy.detect)](_after_gap(streak, policy, sample), policy, sample)
 
 
 def inconclusive(streak: Streak, policy: Policy, sample: Sample) -> Streak:
     """What a sample that decides nothing leaves behind: it neither counts nor resets, until there were too many."""
-    max_gap = getattr(policy.detect, "max_gap", 0)
+    streak = _after_gap(streak, policy, sample)
     run = streak.inconclusive + 1
-    if streak.phase is Phase.PENDING and run > max_gap:
+    if streak.phase is Phase.PENDING and run > _max_gap(policy):
         streak = _no_streak(streak)
     return replace(streak, inconclusive=run, last_mono=sample.mono)
 
@@ -69,7 +69,6 @@ def _threshold(streak: Streak, policy: Policy, sample: Sample) -> Step:
     met = rule.when.met_by(sample)
     if met is None:
         return _undecided(streak, policy, sample, rule.resolve_count)
-    streak = _after_gap(streak, policy, sample, rule.max_gap)
     if streak.phase is Phase.OPEN and not met and rule.resolve_when is not None:
         cleared = rule.resolve_when.met_by(sample)
         if cleared is None:
@@ -177,13 +176,18 @@ def _conclusive(streak: Streak, sample: Sample) -> Streak:
     return replace(streak, inconclusive=0, not_applicable=0, last_mono=sample.mono)
 
 
-def _after_gap(streak: Streak, policy: Policy, sample: Sample, max_gap: int) -> Streak:
-    """Streaks do not go on over a time in which nobody looked (suspend, stall)."""
-    if streak.last_mono is None or sample.mono - streak.last_mono <= max_gap * policy.interval:
+def _after_gap(streak: Streak, policy: Policy, sample: Sample) -> Streak:
+    """Streaks do not go on over a time in which nobody looked (suspend, stall), whatever the sample after it says."""
+    if streak.last_mono is None or sample.mono - streak.last_mono <= _max_gap(policy) * policy.interval:
         return streak
     if streak.phase is Phase.PENDING:
         return _no_streak(streak)
-    return replace(streak, clearing=0)
+    return replace(streak, meeting=0, clearing=0)
+
+
+def _max_gap(policy: Policy) -> int:
+    rule = policy.detect
+    return rule.max_gap if isinstance(rule, Threshold | Increase) else 0
 
 
 def _no_streak(streak: Streak) -> Streak:

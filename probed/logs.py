@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 # structlog imports rich when it is there, for a console form that is not used here: 6 MiB and 90 ms of every daemon.
 _without_rich = "rich" not in sys.modules
@@ -42,38 +42,45 @@ MAX_DEPTH = 4
 Render = Callable[[EventDict], str]
 
 
-def set_up(level: str = "info", form: Format = "auto", *, environ: Mapping[str, str] | None = None) -> None:
-    """Route all logging of this process to stderr. May be called again."""
+def set_up(
+    level: str = "info",
+    form: Format = "auto",
+    *,
+    stream: TextIO | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> None:
+    """Route all logging of this process to ``stream``, by default stderr. May be called again."""
     environ = os.environ if environ is None else environ
     number = logging.getLevelNamesMapping()[level.upper()]
-    console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    colour = console and sys.stderr.isatty() and not environ.get("NO_COLOR")
+    terminal = (stream or sys.stderr).isatty()
+    console = form == "console" or (form == "auto" and terminal)
+    colour = console and terminal and not environ.get("NO_COLOR")
     render: Render = (lambda fields: _console(fields, colour)) if console else _json
-    if _reaches_journal(environ):
+    if stream is None and _reaches_journal(environ):
         render = _with_priority(render)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _complete, _safe, lambda _, __, fields: render(fields)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=_Stderr,
+        logger_factory=lambda *names: _Line(stream, *names),
         cache_logger_on_first_use=False,
     )
     logging.captureWarnings(True)
     root = logging.getLogger()
-    root.handlers = [_Handler(render)]
+    root.handlers = [_Handler(render, stream)]
     root.setLevel(max(number, logging.INFO))
     # Requests are counted, not logged: a hostile client must not be able to fill the disk.
     access = logging.getLogger("aiohttp.access")
     access.disabled, access.propagate = True, False
 
 
-class _Stderr:
+class _Line:
     """What structlog writes to; knows the name it was asked for."""
 
-    def __init__(self, name: str = "") -> None:
-        self.name = name
+    def __init__(self, stream: TextIO | None, name: str = "") -> None:
+        self._stream, self.name = stream, name
 
     def msg(self, line: str) -> None:
-        _write(line)
+        _write(self._stream, line)
 
     debug = info = warning = error = critical = exception = log = fatal = msg
 
@@ -81,9 +88,9 @@ class _Stderr:
 class _Handler(logging.Handler):
     """The standard library's records through the same processors."""
 
-    def __init__(self, render: Render) -> None:
+    def __init__(self, render: Render, stream: TextIO | None) -> None:
         super().__init__()
-        self._render = render
+        self._render, self._stream = render, stream
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -94,13 +101,14 @@ class _Handler(logging.Handler):
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         method = record.levelname.lower()
-        _write(self._render(_safe(None, method, _complete(None, method, fields))))
+        _write(self._stream, self._render(_safe(None, method, _complete(None, method, fields))))
 
 
-def _write(line: str) -> None:
+def _write(stream: TextIO | None, line: str) -> None:
+    stream = stream or sys.stderr
     try:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        stream.write(line + "\n")
+        stream.flush()
     except (OSError, ValueError):  # a full disk or a reader that left must not end the daemon
         pass
 
@@ -126,6 +134,7 @@ def _complete(logger: Any, method: str, fields: EventDict) -> EventDict:
 def _trace(exc_info: ExcInfo | BaseException | bool | None) -> str:
     if not exc_info:
         return ""
+    error: BaseException | None
     if isinstance(exc_info, tuple):
         error = exc_info[1]
     else:

@@ -301,7 +301,7 @@ def _probe(values: _Values, entry: Entry, now: float, *, combined: bool) -> None
     """Everything about one probe on one target."""
     place = _place(entry.target)
     labels = (*place, entry.probe)
-    for outcome, number in (entry.runs or {}).items():
+    for outcome, number in entry.runs.items():
         _put(values, _BY_NAME["probed_probe_runs_total"], (*labels, outcome.value), number)
     newest = entry.newest
     if newest is None:
@@ -382,4 +382,4 @@ def _version() -> str:
     try:
         return importlib.metadata.version("pg-probed")
     except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+        return "0+not-installed"

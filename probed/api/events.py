@@ -22,7 +22,7 @@ DAYS = 30
 
 def routes(served: Served) -> list[web.RouteDef]:
     async def listing(request: web.Request) -> web.Response:
-        query = Query(request.query, served.clock.wall())
+        query = Query(request, served.clock.wall())
         limit = query.whole("limit", 1, MAX_LIMIT, DEFAULT_LIMIT)
         wanted = EventQuery(
             instance=query.word("instance"),
@@ -42,7 +42,7 @@ def routes(served: Served) -> list[web.RouteDef]:
         return as_json(shapes.page([shapes.event(event) for event in found[:limit]], more))
 
     async def daily(request: web.Request) -> web.Response:
-        query = Query(request.query, served.clock.wall())
+        query = Query(request, served.clock.wall())
         zone = query.zone("tz")
         since, until = query.time("since"), query.time("until")
         query.span(since, until)
@@ -52,7 +52,7 @@ def routes(served: Served) -> list[web.RouteDef]:
         return as_json(shapes.daily(zone.key, await served.store.daily(start, end, zone.key)))
 
     async def one(request: web.Request) -> web.Response:
-        Query(request.query, served.clock.wall()).finish()
+        Query(request, served.clock.wall()).finish()
         wanted = request.match_info["id"]
         detail = await served.store.event(wanted) if wanted.isprintable() else None
         if detail is None:

@@ -6,10 +6,11 @@ import asyncio
 import ipaddress
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from probed.api.problems import Refused, plain, shown
 from probed.config.settings import is_loopback, split_address
@@ -17,8 +18,6 @@ from probed.errors import StoreError
 from probed.strict_yaml import did_you_mean
 
 _log = structlog.get_logger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ANSWER_SECONDS = 30.0
 HEADERS = {
@@ -40,7 +39,7 @@ class Guard:
         self._paths = sorted(paths)
 
     @property
-    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def middleware(self) -> Middleware:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await self._answer(request, handler)
@@ -60,7 +59,7 @@ class Guard:
         except StoreError as error:
             failure = _logged("api.store_failed", request, str(error))
             return Refused("store", "the daemon's log tells why, under this id", id=failure).response()
-        except Exception:  # a bug of ours must not reach the client as a traceback, nor end the connection silently
+        except Exception:  # noqa: BLE001 - a bug of ours must not reach the client as a traceback
             failure = secrets.token_hex(8)
             _log.exception("api.bug", id=failure, method=request.method, route=_route(request))
             return Refused("internal", "the daemon's log tells the rest, under this id", id=failure).response()
@@ -96,8 +95,9 @@ def by_socket(request: web.Request) -> bool:
 async def _within_time(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
         return await handler(request)  # a change that was begun is brought to its end
+    limit = asyncio.timeout(ANSWER_SECONDS)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS) as limit:
+        async with limit:
             return await handler(request)
     except TimeoutError:
         if not limit.expired():

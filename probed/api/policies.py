@@ -16,7 +16,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 
 def routes(served: Served) -> list[web.RouteDef]:
     async def listing(request: web.Request) -> web.Response:
-        query = Query(request.query, served.clock.wall())
+        query = Query(request, served.clock.wall())
         limit = query.whole("limit", 1, MAX_LIMIT, DEFAULT_LIMIT)
         after = query.cursor("cursor", "policies") or ""
         query.finish()
@@ -25,7 +25,7 @@ def routes(served: Served) -> list[web.RouteDef]:
         return as_json(shapes.page([shapes.policy(policy) for policy in left[:limit]], more))
 
     async def one(request: web.Request) -> web.Response:
-        Query(request.query, served.clock.wall()).finish()
+        Query(request, served.clock.wall()).finish()
         wanted = request.match_info["id"]
         policy = served.policies.get(wanted)
         if policy is None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from multidict import MultiMapping
+from aiohttp import web
 
 from probed import quantity
 from probed.api.problems import Refused, shown
@@ -32,8 +32,8 @@ _EXPECTED_TIME = "expected a time such as 2026-11-22T10:00:00Z or -24h"
 class Query:
     """The parameters of one request. Ask for each by its type, then ``finish``; a bad one reads as not given."""
 
-    def __init__(self, given: MultiMapping[str], now: float) -> None:
-        self._given, self._now = given, now
+    def __init__(self, request: web.Request, now: float) -> None:
+        self._given, self._now = request.query, now
         self._known: set[str] = set()
         self._errors: list[Mapping[str, object]] = []
 
@@ -83,10 +83,7 @@ class Query:
         if text is None:
             return None
         try:
-            if text.startswith("-"):
-                moment = self._now - quantity.seconds(text[1:])
-            else:
-                moment = _instant(text)
+            moment = self._now - quantity.seconds(text[1:]) if text.startswith("-") else _instant(text)
         except (ValueError, OverflowError):
             self._complain(name, f"{_EXPECTED_TIME}, got {shown(text)}")
             return None

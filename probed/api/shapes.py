@@ -9,6 +9,7 @@ from typing import Any
 
 from probed.board import Entry
 from probed.model import Change, Condition, Detect, Event, Increase, Occurrence, Policy, Reading, Threshold
+from probed.policy import words
 from probed.store import DailyCount, EventDetail
 
 Json = dict[str, Any]
@@ -102,7 +103,7 @@ def node(name: str, role: str | None, state: str, entries: Sequence[Entry]) -> J
 
 
 def policy(policy: Policy) -> Json:
-    """The effective policy: keys as in a policy file, durations and sizes in seconds and bytes."""
+    """The effective policy: keys as in a policy file, ``rule`` in words; durations and sizes in seconds and bytes."""
     return {
         "id": policy.id,
         "name": policy.name,
@@ -114,6 +115,7 @@ def policy(policy: Policy) -> Json:
         "fixed": policy.fixed,
         "description": policy.description,
         "suggestion": policy.suggestion,
+        "rule": words.rule(policy),
         "probe": policy.probe,
         "params": dict(policy.params),
         "detect": _detect(policy.detect),
@@ -122,6 +124,10 @@ def policy(policy: Policy) -> Json:
         "confirm_interval": policy.confirm_interval,
         "switchover_grace": policy.switchover_grace,
         "evidence": list(policy.evidence),
+        "examples": [
+            {"says": example.says, "samples": " ".join(example.samples), "events": " ".join(example.events)}
+            for example in policy.examples
+        ],
         "version": policy.version,
     }
 

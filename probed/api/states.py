@@ -79,7 +79,7 @@ _PATRONI_RUNS = ("running", "streaming", "in archive recovery")
 
 
 def role(entries: Sequence[Entry], leads: bool, now: float) -> str | None:
-    """``primary``, ``replica`` or ``standby_leader``: the server's own word, else its Patroni's; ``None``: not known."""
+    """``primary``, ``replica``, ``standby_leader``, by the server's own word, else its Patroni's; ``None``: unknown."""
     newest = {entry.probe: sample for entry in entries if (sample := fresh(entry, now)) is not None}
     rest = newest.get("patroni_rest")
     readings = rest.readings if rest is not None and rest.outcome is Outcome.OBSERVED else {}

@@ -19,7 +19,7 @@ MAX_OPEN = 10_000
 
 def routes(served: Served) -> list[web.RouteDef]:
     async def status(request: web.Request) -> web.Response:
-        Query(request.query, served.clock.wall()).finish()
+        Query(request, served.clock.wall()).finish()
         # Ids come from the store: what was named to anybody must survive a crash. States come from memory, so that
         # they are right also while the disk refuses.
         recorded = await served.store.events(EventQuery(state=EventState.OPEN, limit=MAX_OPEN))

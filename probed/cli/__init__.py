@@ -46,6 +46,14 @@ class Commands(click.Group):
             return None
         return cast(click.Command, importlib.import_module(f"probed.cli.{cmd_name}").command)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
@@ -53,7 +61,7 @@ class Commands(click.Group):
             tell_problems(error)
             ctx.exit(EX_CONFIG)
         except ProbedError as error:
-            click.echo(f"probed: {visible(str(error))}", err=True)
+            click.echo("\n".join(visible(line) for line in f"probed: {error}".split("\n")), err=True)
             ctx.exit(1)
 
 
@@ -66,7 +74,9 @@ def tell_problems(error: ConfigError) -> None:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 ok, 1 failure, 2 usage, 78 bad configuration.",
+    epilog="""\b
+Every flag has an environment variable: --config.file is PROBED_CONFIG_FILE.
+Exit codes: 0 ok, 1 failure, 2 usage, 78 bad configuration.""",
 )
 def cli() -> None:
     """Health probes and events for PostgreSQL high-availability stacks."""

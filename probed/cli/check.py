@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ _WEB_KEYS = {"tls_server_config", "basic_auth_users", "http_server_config"}
 @click.command("check")
 @click.argument("files", nargs=-1, metavar="[config|policy|web-config] [FILE]...")
 def command(files: Sequence[str]) -> None:
-    """Validate files without starting anything: exit 0 or 1.
+    """Validate files without starting anything.
 
-    What kind of file it is, is found by itself. A configuration is checked with the policies of its
-    policies.directory, and the worked examples of policies are run. Without a FILE it is the default configuration.
+    Exit 0 when all are fit to start with, else 1. What kind of file it is, is found by itself. A
+    configuration is checked with the policies of its policies.directory, and the worked examples of policies
+    are run. Without a FILE it is the default configuration.
     """
     from probed.cli import tell_problems
     from probed.cli.sources import Source
@@ -94,10 +95,25 @@ def _warn(path: Path, settings: Settings) -> None:
 def checked_policies(directory: Path | None, defaults: Defaults, files: Sequence[Path] = ()) -> dict[str, Policy]:
     """All effective policies, after their examples were run. ConfigError carries every problem, failed examples too."""
     policies = load_policies(directory, defaults, files)
-    problems = [problem for policy in policies.values() for problem in _example_problems(policy)]
+    stale = outdated(policies, defaults)
+    problems = [
+        problem for policy in policies.values() if policy.id not in stale for problem in _example_problems(policy)
+    ]
     if problems:
         raise ConfigError(problems)
     return policies
+
+
+def outdated(policies: Mapping[str, Policy], defaults: Defaults) -> frozenset[str]:
+    """Built-in policies whose rule was changed without examples of its own: the shipped ones no longer speak of it."""
+    shipped = load_policies(None, defaults)
+    return frozenset(
+        policy.id
+        for policy in policies.values()
+        if (own := shipped.get(policy.id)) is not None
+        and policy.examples == own.examples
+        and (policy.detect, policy.interval) != (own.detect, own.interval)
+    )
 
 
 def load_policies(directory: Path | None, defaults: Defaults, files: Sequence[Path] = ()) -> dict[str, Policy]:

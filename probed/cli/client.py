@@ -1,4 +1,4 @@
-"""Talks to the running daemon: HTTP over its UNIX socket, else over TCP. Standard library only, so that it starts fast."""
+"""Talks to the running daemon: HTTP over its UNIX socket, else over TCP. Standard library only, to start fast."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ SOCKETS = (Path("/run/probed/probed.sock"), Path("/var/lib/probed/probed.sock"))
 DEFAULT_URL = "http://127.0.0.1:7432"
 TIMEOUT = 5.0
 """Seconds for one request, connect to last byte."""
+PAGE = 500
+"""Items of a list that are asked for at once."""
 MAX_ANSWER = 64 * 1024 * 1024
 
 
@@ -90,13 +92,15 @@ def _is_socket(path: Path) -> bool:
 class Client:
     """GETs from the first address where somebody answers. Every method raises ApiError."""
 
-    def __init__(self, where: Sequence[Address]) -> None:
-        self._where = list(where)
+    def __init__(
+        self, url: str | None = None, socket_path: Path | None = None, *, known: Sequence[Path] = SOCKETS
+    ) -> None:
+        self._where = addresses(url, socket_path, known=known)
 
     def get(self, path: str, query: Mapping[str, object | None] | None = None) -> Any:
-        """The answer to ``GET /api/v1…`` as plain data; query values of ``None`` are left out."""
+        """The answer to a GET of ``/api/v1/…`` as plain data; query values of ``None`` are left out."""
         pairs = {key: _text(value) for key, value in (query or {}).items() if value is not None}
-        target = "/api/v1" + path + (f"?{urlencode(pairs)}" if pairs else "")
+        target = path + (f"?{urlencode(pairs)}" if pairs else "")
         status, body, address = self.request(target)
         data = _parsed(body)
         if status >= 400:
@@ -107,10 +111,10 @@ class Client:
 
     def items(self, path: str, query: Mapping[str, object | None], limit: int) -> dict[str, Any]:
         """A list's answer with up to ``limit`` items, over as many pages as it takes."""
-        answer = self.get(path, {**query, "limit": min(limit, 500)})
+        answer = self.get(path, {**query, "limit": min(limit, PAGE)})
         items = list(answer["items"])
         while len(items) < limit and answer.get("next_cursor"):
-            rest = min(limit - len(items), 500)
+            rest = min(limit - len(items), PAGE)
             answer = self.get(path, {**query, "limit": rest, "cursor": answer["next_cursor"]})
             items += answer["items"]
         return {**answer, "items": items}
@@ -188,9 +192,6 @@ def _refusal(status: int, data: Any, where: str) -> ApiError:
     """A problem+json answer in words."""
     problem = cast(dict[str, Any], data) if isinstance(data, dict) else {}
     parts = [str(problem[key]) for key in ("title", "detail") if problem.get(key)]
-    errors = problem.get("errors") or problem.get("problems")
-    if isinstance(errors, list):
-        parts += [str(item) for item in errors]
     message = f"{where}: {status} {': '.join(parts) or http.client.responses.get(status, 'error')}"
     return NotThere(message) if status == 404 else ApiError(message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import click
@@ -10,41 +11,52 @@ from probed.cli import flags
 
 
 @click.group("demo", invoke_without_command=True)
-@flags.flag("--directory", metavar="DIR", type=flags.directory_path, help="Where the stack lives; default: a new one.")
+@flags.flag("--directory", metavar="DIR", type=flags.directory_path, help="Of the stack; default: one per user.")
+@flags.flag("--web.listen-address", metavar="HOST:PORT", help="Of the daemon; default 127.0.0.1:7432, or a free port.")
+@flags.flag("--seconds", type=click.FloatRange(min=0), help="End by itself after so many seconds.")
 @click.pass_context
-def command(ctx: click.Context, directory: Path | None) -> None:
-    """Start a real two-node stack (PostgreSQL, Patroni, etcd) on loopback, and the daemon watching it.
+def command(ctx: click.Context, directory: Path | None, web_listen_address: str | None, seconds: float | None) -> None:
+    """A real two-node stack to break on purpose.
 
-    No root, no configuration; Ctrl-C ends it. Needs the extra: pip install 'pg-probed[demo]'.
-    From another terminal cause real faults: `probed demo break NAME`.
+    Starts PostgreSQL, Patroni and etcd on loopback, and the daemon watching them. No root, no configuration;
+    Ctrl-C ends it. Needs the extra: pip install 'pg-probed[demo]'. From another terminal cause real faults:
+    `probed demo break NAME`.
     """
-    if ctx.invoked_subcommand is None:
-        from probed.demo import show
+    from probed import logs
 
-        show.up(directory)
+    logs.set_up("warning")
+    from probed.demo import show
+
+    ctx.obj = directory or show.default_directory()
+    if ctx.invoked_subcommand is None:
+        ctx.exit(asyncio.run(show.up(ctx.obj, listen=web_listen_address, seconds=seconds)))
 
 
 @command.command("break")
 @click.argument("name")
-def break_(name: str) -> None:
+@click.pass_obj
+def break_(directory: Path, name: str) -> None:
     """Cause the fault NAME in the running demo."""
     from probed.demo import show
 
-    show.break_fault(name)
+    show.break_fault(directory, name)
 
 
 @command.command("heal")
 @click.argument("name")
-def heal(name: str) -> None:
-    """Undo the fault NAME."""
+@click.pass_obj
+def heal(directory: Path, name: str) -> None:
+    """Undo the fault NAME, and wait until the stack is healthy again."""
     from probed.demo import show
 
-    show.heal_fault(name)
+    show.heal_fault(directory, name)
 
 
 @command.command("list")
 def list_() -> None:
-    """Name the faults that can be caused, and the event that each must lead to."""
+    """Name the faults that can be caused, and the events that each must lead to."""
+    from probed.cli.output import Column, table
     from probed.demo import show
 
-    show.list_faults()
+    rows = [{"name": name, "does": says, "events": events} for name, says, events in show.list_faults()]
+    table([Column("name"), Column("does"), Column("events")], rows)

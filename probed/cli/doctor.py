@@ -26,9 +26,10 @@ def command(
     log_level: str,
     log_format: Any,
 ) -> None:
-    """Reach every target once, and say what is wrong and what mends it: the SQL grant, the setting.
+    """Reach every target once; say what mends it.
 
-    Takes the flags of `probed run`; needs no running daemon and changes nothing. Exit 0 when every target is observed
+    What is ok, failing, blind or not applicable, why, and the SQL grant or setting that mends it. Takes the
+    flags of `probed run`; needs no running daemon and changes nothing. Exit 0 when every target is observed
     (or not applicable), else 1.
     """
     from probed import logs
@@ -74,7 +75,7 @@ def _tell(samples: Sequence[Sample], output: str) -> None:
             "address": sample.target.address,
             "probe": sample.probe,
             "outcome": sample.outcome.value,
-            "duration_ms": round(sample.duration * 1000, 1),
+            "duration_ms": round(sample.duration * 1000, 1) if sample.duration else None,
             "reason": sample.reason,
         }
         for sample in sorted(samples, key=lambda sample: (sample.target.key, sample.probe))

@@ -41,14 +41,14 @@ NO_EVENTS = (
 
 @click.group("events")
 def command() -> None:
-    """Events: the list, one with its evidence, triggers per day."""
+    """What happened: list, one event, triggers per day."""
 
 
 @command.command("list")
-@flags.flag("--instance", metavar="NAME")
-@flags.flag("--event", metavar="ID", help="Event type, such as database_unavailable.")
-@flags.flag("--severity", type=click.Choice(["fatal", "critical", "normal"]))
-@flags.flag("--state", type=click.Choice(["open", "resolved", "occurred"]))
+@flags.flag("--instance", metavar="NAME", help="Only of this instance.")
+@flags.flag("--event", metavar="ID", help="Only of this type, such as database_unavailable.")
+@flags.flag("--severity", type=click.Choice(["fatal", "critical", "normal"]), help="Only of this severity.")
+@flags.flag("--state", type=click.Choice(["open", "resolved", "occurred"]), help="Only in this state.")
 @flags.flag("--since", metavar="TIME", help="RFC 3339, or relative such as -24h.")
 @flags.flag("--until", metavar="TIME", help="RFC 3339, or relative such as -1h.")
 @flags.flag(
@@ -67,7 +67,7 @@ def list_(
     client = _client(url, socket)
 
     def show_list() -> None:
-        answer = client.items("/events", filters, limit)
+        answer = client.items("/api/v1/events", filters, limit)
         if output == "tsv":
             emit(output, answer, [Column(key) for key in _ALL], answer["items"])
         else:
@@ -81,7 +81,10 @@ def list_(
 @flags.client_flags
 @flags.output_flag
 def show(event_id: str, url: str | None, socket: Path | None, output: str) -> None:
-    """One event with its samples and evidence. The beginning of an id is enough when it is the only one."""
+    """One event with its samples and evidence.
+
+    The beginning of an id, at least 8 characters, is enough when no other begins like it.
+    """
     event = find(_client(url, socket), event_id)
     if output == "table":
         tell(event)
@@ -99,7 +102,7 @@ def daily(
     tz: str | None, since: str | None, until: str | None, url: str | None, socket: Path | None, output: str
 ) -> None:
     """Number of triggers per day, event and instance."""
-    answer = _client(url, socket).get("/events/daily", {"tz": tz, "since": since, "until": until})
+    answer = _client(url, socket).get("/api/v1/events/daily", {"tz": tz, "since": since, "until": until})
     columns = [
         Column("date"), Column("event"), Column("instance"), Column("severity"), Column("count", right=True)
     ]  # fmt: skip
@@ -113,7 +116,7 @@ def find(client: Client, event_id: str) -> dict[str, Any]:
     wanted = event_id.lower()
     if len(wanted) < 36:
         wanted = _complete(client, wanted)
-    event: dict[str, Any] = client.get(f"/events/{wanted}")
+    event: dict[str, Any] = client.get(f"/api/v1/events/{wanted}")
     return event
 
 
@@ -122,7 +125,7 @@ def _complete(client: Client, beginning: str) -> str:
     digits = beginning.replace("-", "")[:12]
     first, last = int(digits.ljust(12, "0"), 16), int(digits.ljust(12, "f"), 16)
     query = {"since": rfc3339(first / 1000), "until": rfc3339((last + 1) / 1000)}
-    items = client.items("/events", query, limit=10_000)["items"]
+    items = client.items("/api/v1/events", query, limit=10_000)["items"]
     found = [item["id"] for item in items if item["id"].startswith(beginning)]
     if len(found) == 1:
         return str(found[0])
@@ -190,6 +193,6 @@ def tell_samples(title: str, samples: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _client(url: str | None, socket: Path | None) -> Client:
-    from probed.cli.client import Client, addresses
+    from probed.cli.client import Client
 
-    return Client(addresses(url, socket))
+    return Client(url, socket)

@@ -21,10 +21,10 @@ MAX_CHAIN = 10
 @flags.client_flags
 def command(event_id: str, url: str | None, socket: Path | None) -> None:
     """Samples, rule, and the chain of causes behind an event."""
-    from probed.cli.client import Client, addresses
+    from probed.cli.client import Client
     from probed.cli.events import find, tell
 
-    client = Client(addresses(url, socket))
+    client = Client(url, socket)
     event = find(client, event_id)
     tell(event)
     _tell_rule(client, event)
@@ -35,14 +35,15 @@ def command(event_id: str, url: str | None, socket: Path | None) -> None:
 def _tell_rule(client: Client, event: Mapping[str, Any]) -> None:
     from probed.cli.client import NotThere
     from probed.cli.output import text
+    from probed.cli.policy import in_words
 
     try:
-        policy = client.get(f"/policies/{event['event']}")
+        policy = client.get(f"/api/v1/policies/{event['event']}")
     except NotThere:  # the policy was removed since
         return
     now = policy.get("version")
     changed = f" (version {text(now)} now)" if now not in (None, event.get("policy_version")) else ""
-    click.echo(f"\nrule{changed}\n  {text(policy.get('rule') or policy.get('detect'))}")
+    click.echo(f"\nrule{changed}\n  {text(in_words(policy))}")
     if policy.get("params"):
         click.echo(f"  with {text(policy['params'])}")
 
@@ -74,7 +75,7 @@ def _event(client: Client, event_id: str) -> dict[str, Any] | None:
     from probed.cli.client import NotThere
 
     try:
-        event: dict[str, Any] = client.get(f"/events/{event_id}")
+        event: dict[str, Any] = client.get(f"/api/v1/events/{event_id}")
     except NotThere:  # retention took it
         return None
     return event

@@ -60,7 +60,13 @@ source_flags = _all(
 """What to probe: ``config_file``, ``patroni``, ``postgres``."""
 
 log_flags = _all(
-    flag("--log.level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True),
+    flag(
+        "--log.level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        help="Nothing below it is logged.",
+    ),
     flag(
         "--log.format",
         type=click.Choice(["auto", "console", "json"]),
@@ -81,7 +87,7 @@ output_flag = flag(
     type=click.Choice(["table", "json", "yaml", "tsv"]),
     default="table",
     show_default=True,
-    help="json is the API's own answer.",
+    help="table is for people; the others are for programs.",
 )
 watch_flag = flag(
     "-w", "--watch", metavar="SECONDS", type=click.FloatRange(min=0.2), help="Ask again every so many seconds."

@@ -42,7 +42,7 @@ def everything(probe: str, target: Target) -> bool:
 
 
 async def sample_once(settings: Settings, wanted: Wanted = everything) -> Round:
-    """Reach every wanted target of ``settings`` once. ConfigError for bad policies; never raises for a target's sake."""
+    """Reach every wanted target once. ConfigError for bad policies; never raises for a target's sake."""
     probes = catalogue()
     found = Round(load_policies(settings.policies.directory, settings.defaults), probes)
     http = HttpClient()
@@ -70,9 +70,7 @@ async def _sample_instance(planned: InstancePlan, wanted: Wanted, found: Round, 
     found.known += [(cycle.probe.name, cycle.reach.target) for cycle in planned.cycles]
     found.known += [(cycle.probe.name, cycle.target) for cycle in planned.combined]
     cycles = [
-        cycle
-        for cycle in planned.cycles
-        if cycle.probe.name in fed or wanted(cycle.probe.name, cycle.reach.target)
+        cycle for cycle in planned.cycles if cycle.probe.name in fed or wanted(cycle.probe.name, cycle.reach.target)
     ]
     by_target: dict[str, list[Cycle]] = {}
     for cycle in cycles:

@@ -98,7 +98,7 @@ def text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
     if isinstance(value, Mapping):
         return " ".join(f"{visible(str(key))}={text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from probed.model import Example, Policy
 
 _directory = flags.flag(
-    "--policies.directory", metavar="DIR", type=flags.directory_path, help="Overrides and additions."
+    "--policies.directory", metavar="DIR", type=flags.directory_path, help="Overrides and additions to take in."
 )
 _local = flags.flag("--local", is_flag=True, help="From the files on this machine, not from the running daemon.")
 
 
 @click.group("policy")
 def command() -> None:
-    """Event policies: list them, show one, run their worked examples."""
+    """What is detected: list, one policy, worked examples."""
 
 
 @command.command("list")
@@ -32,7 +32,7 @@ def command() -> None:
 @flags.client_flags
 @flags.output_flag
 def list_(local: bool, policies_directory: Path | None, url: str | None, socket: Path | None, output: str) -> None:
-    """Every policy: of the running daemon, or with --local of the files."""
+    """Every policy, with its rule in words."""
     from probed.cli.output import Column, emit
 
     answer = _answer(local, policies_directory, url, socket)
@@ -64,14 +64,14 @@ def show(
             raise ApiError(f'there is no policy "{policy_id}"{did_you_mean(policy_id, sorted(items))}')
         item = items[policy_id]
     else:
-        from probed.cli.client import Client, addresses
+        from probed.cli.client import Client
 
-        item = Client(addresses(url, socket)).get(f"/policies/{_quoted(policy_id)}")
+        item = Client(url, socket).get(f"/api/v1/policies/{_quoted(policy_id)}")
     if output != "table":
         emit(output, item, [Column("id"), Column("severity"), Column("enabled"), Column("rule")], [_row(item)])
         return
     click.echo(f"{item['id']}: {item.get('name', '')}")
-    pairs([(key, value) for key, value in item.items() if _is_plain(key, value)], indent=2)
+    pairs([("rule", in_words(item)), *((key, value) for key, value in item.items() if _is_plain(key, value))], indent=2)
     for key in ("description", "suggestion"):
         if item.get(key):
             click.echo(f"\n{key}\n  {item[key]}")
@@ -84,12 +84,23 @@ def show(
 @click.argument("files", nargs=-1, type=flags.file_path, metavar="[FILE]...")
 @_directory
 def test(files: Sequence[Path], policies_directory: Path | None) -> None:
-    """Run the worked examples of policies, offline: exit 0 when all come out as written, else 1.
+    """Run the worked examples of policies, offline.
 
-    Of the FILEs, else of every built-in policy and those of --policies.directory.
+    Exit 0 when all come out as written, else 1. Of the FILEs, else of every built-in policy and those of
+    --policies.directory.
     """
+    from probed.cli.check import outdated
+    from probed.config.settings import Defaults
+
     failed = total = 0
-    for policy in _policies_to_test(files, policies_directory):
+    policies = _policies_to_test(files, policies_directory)
+    stale = outdated({policy.id: policy for policy in policies}, Defaults())
+    for policy in policies:
+        if policy.id in stale:
+            click.echo(
+                f"{policy.id}: its rule was changed, and the built-in examples with it; add `examples` of its own"
+            )
+            continue
         click.echo(policy.id + ("" if policy.examples else ": has no examples"))
         for example in policy.examples:
             total += 1
@@ -142,54 +153,37 @@ def _answer(local: bool, directory: Path | None, url: str | None, socket: Path |
 
         policies = load_policies(directory, Defaults())
         return {"items": [as_item(policy) for policy in policies.values()], "next_cursor": None}
-    from probed.cli.client import Client, addresses
+    from probed.cli.client import Client
 
-    return Client(addresses(url, socket)).items("/policies", {}, limit=10_000)
+    return Client(url, socket).items("/api/v1/policies", {}, limit=10_000)
 
 
 def as_item(policy: Policy) -> dict[str, Any]:
-    """A policy in the API's shape, the rule in words beside it."""
-    from dataclasses import asdict
-
+    """A policy in the API's shape; beside it the rule in words, the examples, and the file it came from."""
+    from probed.api import shapes
     from probed.policy import words
 
-    detect = {"type": type(policy.detect).__name__.lower(), **asdict(policy.detect)}
-    return {
-        "id": policy.id,
-        "name": policy.name,
-        "group": policy.group,
-        "severity": policy.severity.value,
-        "replica_severity": policy.replica_severity.value if policy.replica_severity else None,
-        "enabled": policy.enabled,
-        "can_disable": policy.can_disable,
-        "fixed": policy.fixed,
-        "rule": words.rule(policy),
-        "probe": policy.probe,
-        "params": dict(policy.params),
-        "detect": detect,
-        "interval": policy.interval,
-        "timeout": policy.timeout,
-        "confirm_interval": policy.confirm_interval,
-        "switchover_grace": policy.switchover_grace,
-        "evidence": list(policy.evidence),
-        "description": policy.description,
-        "suggestion": policy.suggestion,
-        "examples": [
-            {"says": item.says, "samples": " ".join(item.samples), "events": " ".join(item.events)}
-            for item in policy.examples
-        ],
-        "version": policy.version,
-        "origin": policy.source,
-    }
+    written = [
+        {"says": item.says, "samples": " ".join(item.samples), "events": " ".join(item.events)}
+        for item in policy.examples
+    ]
+    return {**shapes.policy(policy), "rule": words.rule(policy), "examples": written, "file": policy.source}
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The rule in words, else the parameters, when the daemon does not put it in words."""
-    return {**item, "rule": item.get("rule") or item.get("params")}
+    return {**item, "rule": in_words(item)}
+
+
+def in_words(item: Mapping[str, Any]) -> object:
+    """The rule as a sentence, else as the API has it."""
+    return item.get("rule") or {key: value for key, value in item.get("detect", {}).items() if value is not None}
+
+
+_TOLD_APART = ("id", "name", "description", "suggestion", "examples", "detect", "rule")
 
 
 def _is_plain(key: str, value: object) -> bool:
-    return key not in ("id", "name", "description", "suggestion", "examples", "detect") and value not in (None, [], {})
+    return key not in _TOLD_APART and value not in (None, [], {})
 
 
 def _quoted(policy_id: str) -> str:

@@ -14,13 +14,13 @@ from probed.errors import ApiError, ConfigError, ProbedError
 
 if TYPE_CHECKING:
     from probed.cli.once import Round
-    from probed.model import Sample, Target
+    from probed.model import Reading, Sample, Target
     from probed.probes import AnyProbe
 
 
 @click.group("probe")
 def command() -> None:
-    """Probes: list them, read the manual of one, run one by hand."""
+    """List probes, read the manual of one, run one by hand."""
 
 
 @command.command("list")
@@ -52,7 +52,7 @@ def show(name: str) -> None:
 @command.command("run")
 @click.argument("name")
 @flags.flag("--target", metavar="T", help="Only targets of this name, node or address; * matches anything.")
-@flags.flag("-v", "--verbose", is_flag=True, help="Tell the samples that a combined probe was computed from, and facts.")
+@flags.flag("-v", "--verbose", is_flag=True, help="Also the inputs of a combined probe, and facts.")
 @flags.flag(
     "--format",
     "form",
@@ -165,10 +165,10 @@ def _readings_of(found: Round, sample: Sample) -> Mapping[str, str]:
 
 
 def _tell(sample: Sample, described: Mapping[str, str], verbose: bool) -> None:
-    from probed.cli.output import pairs, table, text
-    from probed.cli.output import Column as Col
+    from probed.cli.output import Column, pairs, table
 
-    click.echo(f"{sample.probe} on {sample.target.key}" + (f" ({sample.target.address})" if sample.target.address else ""))
+    address = f" ({sample.target.address})" if sample.target.address else ""
+    click.echo(f"{sample.probe} on {sample.target.key}{address}")
     pairs(
         [
             ("outcome", sample.outcome.value + (f" ({sample.kind})" if sample.kind else "")),
@@ -177,13 +177,28 @@ def _tell(sample: Sample, described: Mapping[str, str], verbose: bool) -> None:
         ],
         indent=2,
     )
-    rows = [{"reading": key, "value": text(value), "": described.get(key)} for key, value in sample.readings.items()]
+    rows = [
+        {"reading": key, "value": _with_unit(key, value), "": described.get(key)}
+        for key, value in sample.readings.items()
+    ]
     if rows:
-        table([Col("reading"), Col("value", right=True), Col("", "is")], rows, indent=2)
+        table([Column("reading"), Column("value", right=True), Column("", "is")], rows, indent=2)
     if verbose and sample.facts:
         click.echo("  facts")
         pairs(list(sample.facts.items()), indent=4)
     click.echo()
+
+
+def _with_unit(reading: str, value: Reading) -> str:
+    """Readings carry their unit in their name; people read another one."""
+    from probed.cli.output import text
+    from probed.quantity import human_bytes, human_seconds
+
+    if isinstance(value, str) or not reading.endswith(("_seconds", "_bytes", "_pct", "_ratio")):
+        return text(value)
+    if reading.endswith("_bytes"):
+        return human_bytes(value)
+    return human_seconds(value) if reading.endswith("_seconds") else f"{value:.1f} %"
 
 
 def _as_json(sample: Sample, verbose: bool) -> dict[str, Any]:

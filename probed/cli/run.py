@@ -30,7 +30,7 @@ def command(
     log_level: str,
     log_format: Any,
 ) -> None:
-    """Watch, and serve what was seen; until SIGTERM or Ctrl-C.
+    """The daemon: watch, until SIGTERM or Ctrl-C.
 
     Settings come from a file, or are found: name a Patroni or a PostgreSQL server and everything else is asked of it.
     SIGHUP reads the settings again. Exit code 78 means that they cannot be used.
@@ -47,7 +47,7 @@ def command(
     from probed import daemon
 
     try:
-        from uvloop import new_event_loop
+        from uvloop import new_event_loop  # type: ignore[import-not-found, unused-ignore]
     except ImportError:  # an optional extra
         new_event_loop = None
     with asyncio.Runner(loop_factory=new_event_loop) as runner:

@@ -13,9 +13,10 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 @click.command("schema")
 @click.argument("kind", type=click.Choice(["config", "policy"]))
 def command(kind: str) -> None:
-    """Print the JSON Schema (draft 2020-12) of probed.yml or of a policy file.
+    """Print the JSON Schema of our files.
 
-    An editor with the YAML language server takes it by a comment in the first line of the file:
+    Draft 2020-12; of probed.yml (config) or of a policy file (policy). An editor with the YAML language
+    server takes it by a comment in the first line of the file:
 
     # yaml-language-server: $schema=probed-config.schema.json
     """

@@ -10,6 +10,8 @@ import click
 
 from probed.cli import flags
 
+_PLACE = ("instance", "node", "role", "component")
+
 
 @click.command("status")
 @flags.flag("--instance", metavar="NAME", help="Only this instance.")
@@ -17,22 +19,22 @@ from probed.cli import flags
 @flags.output_flag
 @flags.watch_flag
 def command(instance: str | None, url: str | None, socket: Path | None, output: str, watch: float | None) -> None:
-    """The instance tree: nodes, targets with their last outcome, open events."""
-    from probed.cli.client import Client, addresses
+    """Instances, nodes, targets, and what is open."""
+    from probed.cli.client import Client
     from probed.cli.output import repeat
 
-    client = Client(addresses(url, socket))
+    client = Client(url, socket)
     repeat(watch, lambda: _show(client, instance, output))
 
 
 def _show(client: Any, instance: str | None, output: str) -> None:
     from probed.cli.output import Column, emit
 
-    answer = client.get("/status")
+    answer = client.get("/api/v1/status")
     if instance is not None:
         answer = {**answer, "instances": [item for item in answer["instances"] if item["name"] == instance]}
     if output != "table":
-        keys = ("instance", "node", "role", "component", "probe", "outcome", "since", "last_sample_at", "address", "reason")
+        keys = [*_PLACE, "probe", "outcome", "since", "last_sample_at", "address", "reason"]
         rows = [row for item in answer["instances"] for row in _rows(item)]
         emit(output, answer, [Column(key) for key in keys], rows)
         return
@@ -40,7 +42,7 @@ def _show(client: Any, instance: str | None, output: str) -> None:
         known = f"; there is no instance {instance}" if instance else ""
         click.echo(f"Nothing is watched yet{known}. An instance appears when the settings declare it.")
         return
-    events = client.items("/events", {"state": "open"}, limit=1000)["items"]
+    events = client.items("/api/v1/events", {"state": "open"}, limit=1000)["items"]
     for number, item in enumerate(answer["instances"]):
         if number:
             click.echo()
@@ -54,7 +56,10 @@ def _tell(item: Mapping[str, Any], events: list[Mapping[str, Any]]) -> None:
     leader = f"  leader {text(item['leader'])}" if item.get("leader") else ""
     labels = f"  {text(item['labels'])}" if item.get("labels") else ""
     click.echo(f"{text(item['name'])}  {text(item.get('state'))}{leader}{labels}")
-    rows = [{**found, "since": moment(found.get("since"))} for found in _rows(item)]
+    rows = [
+        {**found, "since": moment(found.get("since")), "outcome": found.get("outcome") or "waiting"}
+        for found in _rows(item)
+    ]
     columns = [Column(key) for key in ("node", "role", "component", "probe", "outcome", "since", "reason")]
     if rows:
         table(columns, rows, indent=2)

@@ -218,7 +218,7 @@ def try_out(
     complaint = ""
     for capability in CAPABILITIES if account.switch else (None,):
         candidate = replace(account, capability=capability)
-        trial = partial(_trial, account=candidate, directory=directory, environment=environment)
+        trial = partial(run_as, account=candidate, directory=directory, environment=environment)
         with ThreadPoolExecutor(len(commands)) as pool:
             results = list(pool.map(trial, commands))
         mark.unlink(missing_ok=True)
@@ -234,17 +234,16 @@ def try_out(
     raise LabError(f"user {account.name} cannot run the stack in {directory}: {complaint}")
 
 
-def _trial(
+def run_as(
     command: Sequence[str], *, account: Account, directory: Path, environment: dict[str, str]
 ) -> tuple[int, str]:
-    """Exit status and output of one command, run through the launcher."""
+    """Run a short command as the account, in ``directory``; its exit status and what it printed."""
     reader, writer = os.pipe()
     os.write(writer, b"1")
     os.close(writer)
-    launcher = [*LAUNCH, str(reader), "free", account.launcher_identity, str(directory)]
     try:
         done = subprocess.run(
-            [*launcher, *command],
+            [*LAUNCH, str(reader), "free", account.launcher_identity, str(directory), *command],
             pass_fds=(reader,),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 from probed.demo import servers
+from probed.demo.binaries import run_as
 from probed.demo.errors import LabError
+from probed.demo.launching import environment
 from probed.demo.ledger import LabState, Ledger
 from probed.demo.processes import ProcessId, boot_id, reap, send_all, session_members, stop_tree, wait_gone
 
@@ -32,8 +35,7 @@ def end_lab(directory: Path) -> None:
         state.ending = True
     if state.boot_id == boot_id():
         _end_processes(state, directory)
-        for node in state.nodes:
-            servers.remove_shared_memory(node.data_dir)
+        _remove_shared_memory(state, directory)
     ledger.remove()
 
 
@@ -59,6 +61,17 @@ def _end_processes(state: LabState, directory: Path) -> None:
         wait_gone([warden], ROUND_SECONDS)
     (directory / "warden.socket").unlink(missing_ok=True)
     reap()
+
+
+def _remove_shared_memory(state: LabState, directory: Path) -> None:
+    segments = [str(segment) for node in state.nodes for segment in servers.shared_memory(node.data_dir)]
+    if segments:
+        run_as(
+            [sys.executable, "-I", "-S", "-c", servers.REMOVE_SHARED_MEMORY, *segments],
+            account=state.account,
+            directory=directory,
+            environment=environment(directory),
+        )
 
 
 def _stopped(processes: list[ProcessId], directory: Path) -> list[ProcessId]:

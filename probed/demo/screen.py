@@ -91,8 +91,8 @@ def _reading(targets: Mapping[str, Json], probe: str, reading: str, shown: Any =
 
 def _events(events: Sequence[Json]) -> Panel:
     if not events:
-        text = Text("No events yet. Break something on purpose, in another terminal: probed demo break primary-kill")
-        return Panel(text, title="events", title_align="left")
+        nothing = Text("No events yet. Break something on purpose, in another terminal: probed demo break primary-kill")
+        return Panel(nothing, title="events", title_align="left")
     table = Table(box=None, pad_edge=False, expand=True)
     for title, ratio in (("at", None), ("severity", None), ("event", None), ("on", None), ("state", None), ("what", 1)):
         table.add_column(title, no_wrap=ratio is None, ratio=ratio, overflow="fold")
@@ -101,8 +101,8 @@ def _events(events: Sequence[Json]) -> Panel:
         style = "dim" if held or event["state"] == "resolved" else ""
         severity = Text(event["severity"], style="" if style else _STYLES.get(event["severity"], ""))
         where = event["node"] or event["component"] or event["instance"]
-        state = "held back" if held else event["state"]
-        table.add_row(_clock(event), severity, event["event"], where, state, event["message"], style=style)
+        word = "held back" if held else event["state"]
+        table.add_row(_clock(event), severity, event["event"], where, word, event["message"], style=style)
     return Panel(table, title="events, newest first", title_align="left")
 
 

@@ -9,7 +9,6 @@ postmaster's command line names the data directory, and the title of every child
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import signal
 from collections.abc import Sequence
 from itertools import pairwise
@@ -26,8 +25,6 @@ from probed.demo.processes import (
     stop_tree,
     wait_gone,
 )
-
-IPC_RMID = 0
 
 
 def postmasters(data_dir: str) -> list[ProcessId]:
@@ -101,20 +98,26 @@ def kill(data_dir: str) -> list[ProcessId]:
     return victims
 
 
-def remove_shared_memory(data_dir: str) -> None:
-    """Remove the System V segment that a killed postmaster left: a machine has room for a few thousand of them.
+def shared_memory(data_dir: str) -> list[int]:
+    """Ids of the System V segments that a killed postmaster left on a data directory: none or one.
 
-    Its key and id stand in the seventh line of postmaster.pid, which a killed postmaster leaves too; one that ends
-    by itself removes both.
+    A machine has room for a few thousand of them. Key and id stand in the seventh line of postmaster.pid, which a
+    killed postmaster leaves too; one that ends by itself removes both. Never a segment that somebody has attached.
     """
     try:
         lines = (Path(data_dir) / "postmaster.pid").read_text().splitlines()
-        key, segment = (int(number) for number in lines[6].split())
+        key, segment = lines[6].split()
         table = (PROC / "sysvipc/shm").read_text().splitlines()
     except (OSError, ValueError, IndexError):
-        return
-    for row in table[1:]:
-        fields = row.split()
-        # Columns of /proc/sysvipc/shm: key shmid perms size cpid lpid nattch ...; never one that is in use.
-        if int(fields[0]) == key and int(fields[1]) == segment and int(fields[6]) == 0:
-            ctypes.CDLL(None).shmctl(segment, IPC_RMID, None)
+        return []
+    # Columns of /proc/sysvipc/shm: key shmid perms size cpid lpid nattch ...
+    rows = (row.split() for row in table[1:])
+    return [int(segment) for row in rows if row[0] == key and row[1] == segment and row[6] == "0"]
+
+
+REMOVE_SHARED_MEMORY = """\
+import ctypes, sys
+for segment in sys.argv[1:]:
+    ctypes.CDLL(None).shmctl(int(segment), 0, None)  # 0 is IPC_RMID
+"""
+"""To be run as the segments' owner: root itself may lack the capability for those of others, as in a container."""

@@ -1,4 +1,4 @@
-"""Calls into the kernel that may hang (a stale NFS mount), kept away from the event loop."""
+"""Calls that may hang in the kernel or the C library (a stale mount, a resolver), kept away from the event loop."""
 
 from __future__ import annotations
 
@@ -6,44 +6,53 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from probed.errors import Blind
 
 _T = TypeVar("_T")
 
 
-async def in_own_thread(memory: dict[str, object], function: Callable[[], _T]) -> _T:
+class OwnThread(Generic[_T]):
+    """One call of ``function`` in a daemon thread of its own.
+
+    A daemon, so that a call that hangs cannot keep this process from ending; the shared executor's threads would, and
+    a dozen hung calls would starve everybody else who uses them.
+    """
+
+    def __init__(self, function: Callable[[], _T], name: str) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the call has returned or raised; it carries neither."""
+        self._value: list[_T] = []
+        self._error: Exception | None = None
+        threading.Thread(target=self._run, args=(function,), name=name, daemon=True).start()
+
+    def result(self) -> _T:
+        """What the call returned; raises what it raised. Only once ``ended`` is done."""
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    def _run(self, function: Callable[[], _T]) -> None:
+        try:
+            self._value.append(function())
+        except Exception as error:  # noqa: BLE001 - result() raises it in the caller's task
+            self._error = error
+        with contextlib.suppress(RuntimeError):  # the loop has gone: nobody is waiting any more
+            self.ended.get_loop().call_soon_threadsafe(self.ended.set_result, None)
+
+
+async def in_own_thread(memory: dict[str, object], function: Callable[[], _T], patience: float) -> _T:
     """Run ``function`` in a daemon thread of this target's own; at most one at a time.
 
-    While an earlier call still hangs no second thread is started: Blind. The thread is a daemon, so that a hung mount
-    cannot keep this process from ending; the shared executor's threads would.
+    Blind when it has not returned within ``patience`` seconds; and at once, without a second thread, while an earlier
+    call of this target still hangs.
     """
-    stuck = memory.get("thread")
-    if isinstance(stuck, threading.Thread) and stuck.is_alive():
+    earlier = memory.get("call")
+    if isinstance(earlier, OwnThread) and not earlier.ended.done():
         raise Blind("timeout", "an earlier call into the kernel still hangs (a stale mount?)")
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
-
-    def settle(value: _T | None, error: OSError | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(value)  # type: ignore[arg-type]
-
-    def run() -> None:
-        value: _T | None = None
-        failure: OSError | None = None
-        try:
-            value = function()
-        except OSError as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop has gone: nobody is waiting any more
-            loop.call_soon_threadsafe(settle, value, failure)
-
-    thread = threading.Thread(target=run, name="probe-kernel-call", daemon=True)
-    memory["thread"] = thread
-    thread.start()
-    return await done
+    memory["call"] = call = OwnThread(function, "probe-kernel-call")
+    await asyncio.wait({call.ended}, timeout=patience)
+    if not call.ended.done():
+        raise Blind("timeout", f"a call into the kernel hangs for {patience:.1f} s (a stale mount?)")
+    return call.result()

@@ -4,6 +4,9 @@ from probed.errors import Blind
 from probed.probes import Context, Readings, probe
 from probed.probes._proc import in_own_thread
 
+PATIENCE_SHARE = 0.9
+"""Of the cycle's time: a hanging mount has to be told as our blindness before the deadline makes it a failure."""
+
 
 @probe(
     kinds=("disk",),
@@ -23,9 +26,9 @@ async def disk_usage(context: Context) -> Readings:
     path = context.path
     assert path is not None
     try:
-        stat = await in_own_thread(context.memory, lambda: os.statvfs(path))
+        stat = await in_own_thread(context.memory, lambda: os.statvfs(path), context.timeout * PATIENCE_SHARE)
     except OSError as error:
-        raise Blind("config", f"cannot read the file system of {path}: {error.strerror}") from None
+        raise Blind("config", f"cannot read the file system of {path}: {error.strerror or error}") from None
     used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
     free = stat.f_bavail * stat.f_frsize
     readings = {"used_bytes": float(used), "free_bytes": float(free)}

@@ -41,6 +41,9 @@ MAX_QUEUED = 10_000
 RETRY_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 
+_UNWRITABLE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, UnicodeError, OverflowError)
+"""What no retry mends: a broken rule of the schema; half a surrogate pair or an endless number from a hostile peer."""
+
 _UPSERT = f"""
 INSERT INTO event ({", ".join(EVENT_COLUMNS)}) VALUES ({", ".join("?" * len(EVENT_COLUMNS))})
 ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in EVENT_COLUMNS[1:])}
@@ -144,7 +147,7 @@ class SqliteStore:
             started = time.perf_counter()
             try:
                 self._transaction(connection, jobs)
-            except sqlite3.IntegrityError as error:
+            except _UNWRITABLE as error:
                 # One bad commit must not take its neighbours along: each gets a transaction of its own.
                 if len(jobs) > 1:
                     for job in jobs:
