@@ -12,7 +12,7 @@ ProbedError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -56,8 +56,10 @@ class ApiError(ProbedError):
 class ProbeError(ProbedError):
     """Raised by probes; ``kind`` is from the closed set in ``KINDS``."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, *, facts: Mapping[str, object] | None = None) -> None:
         self.kind = kind
+        self.facts = facts
+        """What a combined probe wants to remember all the same."""
         super().__init__(message)
 
 

@@ -156,6 +156,10 @@ class Observed(Protocol):
     def last_reload_at(self) -> float: ...
 
 
+Buckets = tuple[list[tuple[str, float]], float]
+"""([(upper bound, observations at or below it)], sum)"""
+
+
 @dataclass(slots=True)
 class Histogram:
     """Seconds sorted into ``BUCKETS``. Fed and read from any thread."""
@@ -169,8 +173,7 @@ class Histogram:
             self.counts[bisect_left(BUCKETS, seconds)] += 1
             self.total += seconds
 
-    def read(self) -> tuple[list[tuple[str, float]], float]:
-        """([(upper bound, observations at or below it)], sum)"""
+    def read(self) -> Buckets:
         with self.lock:
             counts, total = list(self.counts), self.total
         below = 0
@@ -179,6 +182,21 @@ class Histogram:
             below += count
             buckets.append((bound, float(below)))
         return buckets, total
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a scrape is made of, copied in one go: cheap to take in the event loop, fit to be worked on in a thread."""
+
+    now: float
+    """Monotonic."""
+    entries: Sequence[tuple[Entry, bool]]
+    """(a copy of the board's entry, whether its probe is a combined one)"""
+    watches: Sequence[tuple[str, str, Target, bool]]
+    """(event, severity, target, whether it is open and announced)"""
+    own: Mapping[str, Mapping[tuple[str, ...], float]]
+    """Metric -> label values -> value, of what concerns no single target."""
+    histograms: Mapping[str, Buckets]
 
 
 class Metrics:
@@ -224,54 +242,55 @@ class Metrics:
 
     def render(self, observed: Observed, accept: str = "") -> tuple[bytes, str]:
         """(exposition, content type) in the format that the ``Accept`` header asks for."""
-        return encode(self.collect(observed), accept)
+        return encode(self.snapshot(observed), accept)
 
-    def collect(self, observed: Observed) -> list[Metric]:
-        """One family per metric that has something to say, in the order of the catalogue. Call it in the event loop."""
-        values: _Values = {name: {} for name in _BY_NAME}
-        now = observed.clock.mono()
-        blind = 0
-        for entry in observed.pipeline.board.entries():
-            _probe(values, entry, now, combined=isinstance(observed.catalogue.get(entry.probe), Combined))
-            blind += _blind(entry, now)
-        for instance in observed.pipeline.instances.values():
-            for watch in instance.watches:
-                _active(values, watch)
-        for key, number in self._counted(observed.policies.values()).items():
-            values["probed_events_total"][key] = number
-        values["probed_event_suppressed_total"][()] = self._suppressed
-        values["probed_blind_targets"][()] = blind
-        values["probed_build_info"][self._version,] = 1.0
-        values["probed_config_last_reload_successful"][()] = float(observed.last_reload_ok)
-        values["probed_config_last_reload_success_timestamp_seconds"][()] = observed.last_reload_at
-        values["probed_scheduler_skipped_total"][()] = self._skipped
-        histograms = {
-            "probed_scheduler_lateness_seconds": self._lateness,
-            "probed_store_write_seconds": self._writes,
-        }
-        return [_family(series, values[series.name], histograms) for series in CATALOGUE
-                if values[series.name] or series.name in histograms]  # fmt: skip
+    def snapshot(self, observed: Observed) -> Snapshot:
+        instances = observed.pipeline.instances.values()
+        return Snapshot(
+            observed.clock.mono(),
+            [
+                (
+                    Entry(entry.target, entry.probe, entry.interval, entry.ring.copy(), entry.runs.copy()),
+                    isinstance(observed.catalogue.get(entry.probe), Combined),
+                )
+                for entry in observed.pipeline.board.entries()
+            ],
+            [_watched(watch) for instance in instances for watch in instance.watches],
+            {
+                "probed_events_total": self._counted(observed.policies.values()),
+                "probed_event_suppressed_total": {(): self._suppressed},
+                "probed_build_info": {(self._version,): 1.0},
+                "probed_config_last_reload_successful": {(): float(observed.last_reload_ok)},
+                "probed_config_last_reload_success_timestamp_seconds": {(): observed.last_reload_at},
+                "probed_scheduler_skipped_total": {(): self._skipped},
+            },
+            {
+                "probed_scheduler_lateness_seconds": self._lateness.read(),
+                "probed_store_write_seconds": self._writes.read(),
+            },
+        )
 
-    def _counted(self, policies: Iterable[Policy]) -> Mapping[tuple[str, str], int]:
+    def _counted(self, policies: Iterable[Policy]) -> Mapping[tuple[str, ...], float]:
         """Events so far, and a zero for each that an enabled policy may yet bring."""
-        counted = dict(self._events)
+        counted: dict[tuple[str, ...], float] = {key: float(number) for key, number in self._events.items()}
         for policy in policies:
             for severity in (policy.severity, policy.replica_severity):
                 if policy.enabled and severity is not None:
-                    counted.setdefault((policy.id, severity.value), 0)
+                    counted.setdefault((policy.id, severity.value), 0.0)
         return dict(sorted(counted.items()))
 
 
-def encode(families: Sequence[Metric], accept: str, accept_encoding: str | None = None) -> tuple[bytes, str]:
+def encode(snapshot: Snapshot, accept: str, accept_encoding: str | None = None) -> tuple[bytes, str]:
     """(exposition, content type); gzipped when ``accept_encoding`` is given and allows it. Fit for any thread."""
+    collector = _Collector(snapshot)
     try:
         encoder, content_type = choose_encoder(accept)
-        body = encoder(_Fixed(families))
         content_type.encode("ascii")
+        body = encoder(collector)
     except (TypeError, ValueError):
-        # A version that is no version, or is not even text: the format everybody reads.
+        # A version that is no version, or is not even text: the format that everybody reads.
         encoder, content_type = choose_encoder("")
-        body = encoder(_Fixed(families))
+        body = encoder(collector)
     return gzip.compress(body, 1) if wants_gzip(accept_encoding) else body, content_type
 
 
@@ -279,14 +298,26 @@ def wants_gzip(accept_encoding: str | None) -> bool:
     return accept_encoding is not None and gzip_accepted(accept_encoding)
 
 
-class _Fixed:
-    """A collector of what was collected already; a registry of its own, so that no default metric sneaks in."""
+class _Collector:
+    """Stands in for a registry, so that no default metric of the library sneaks in."""
 
-    def __init__(self, families: Sequence[Metric]) -> None:
-        self._families = families
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     def collect(self) -> Iterable[Metric]:
-        return self._families
+        """One family per metric that has something to say, in the order of the catalogue."""
+        look = self._snapshot
+        values: _Values = {series.name: dict(look.own.get(series.name, {})) for series in CATALOGUE}
+        for entry, combined in look.entries:
+            _probe(values, entry, look.now, combined=combined)
+        for event, severity, target, active in look.watches:
+            _put(values, _BY_NAME["probed_event_active"], (event, severity, *_place(target)), float(active))
+        values["probed_blind_targets"][()] = sum(_blind(entry, look.now) for entry, _ in look.entries)
+        for series in CATALOGUE:
+            if series.type == "histogram":
+                yield HistogramMetricFamily(series.name, series.help, *look.histograms[series.name])
+            elif values[series.name]:
+                yield _family(series, values[series.name])
 
 
 _Values = dict[str, dict[tuple[str, ...], float]]
@@ -343,10 +374,9 @@ def _blind(entry: Entry, now: float) -> bool:
     return _stale(entry, newest, now) or (newest.outcome is Outcome.BLIND and newest.kind != "no_input")
 
 
-def _active(values: _Values, watch: Watch) -> None:
-    labels = (watch.policy.id, watch.severity.value, *_place(watch.target))
+def _watched(watch: Watch) -> tuple[str, str, Target, bool]:
     active = watch.event is not None and not watch.event.suppressed
-    _put(values, _BY_NAME["probed_event_active"], labels, float(active))
+    return watch.policy.id, watch.severity.value, watch.target, active
 
 
 def _place(target: Target) -> tuple[str, str, str]:
@@ -358,21 +388,14 @@ def _text(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
-def _family(series: Series, values: Mapping[tuple[str, ...], float], histograms: Mapping[str, Histogram]) -> Metric:
-    match series.type:
-        case "histogram":
-            buckets, total = histograms[series.name].read()
-            return HistogramMetricFamily(series.name, series.help, buckets, total)
-        case "info":
-            info = InfoMetricFamily(series.name.removesuffix("_info"), series.help)
-            for labels in values:
-                info.add_metric([], dict(zip(series.labels, labels, strict=True)))
-            return info
-        case "counter":
-            family: CounterMetricFamily | GaugeMetricFamily
-            family = CounterMetricFamily(series.name, series.help, labels=series.labels)
-        case _:
-            family = GaugeMetricFamily(series.name, series.help, labels=series.labels)
+def _family(series: Series, values: Mapping[tuple[str, ...], float]) -> Metric:
+    if series.type == "info":
+        info = InfoMetricFamily(series.name.removesuffix("_info"), series.help)
+        for labels in values:
+            info.add_metric([], dict(zip(series.labels, labels, strict=True)))
+        return info
+    kind = CounterMetricFamily if series.type == "counter" else GaugeMetricFamily
+    family = kind(series.name, series.help, labels=series.labels)
     for labels, value in values.items():
         family.add_metric(labels, value)
     return family

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -17,7 +18,7 @@ def seconds(text: str) -> float:
     """``"1h30m"`` -> 5400.0. ValueError names the accepted form."""
     if not _DURATION.fullmatch(text):
         raise ValueError(f'expected a duration such as 500ms, 10s, 5m or 1h30m, got "{text}"')
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    return _finite(sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text)), text)
 
 
 def size(text: str) -> int:
@@ -25,18 +26,24 @@ def size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f'expected a size such as 512MiB or 10GiB, got "{text}"')
-    return int(float(match[1]) * _BYTES[match[2]])
+    return int(_finite(float(match[1]) * _BYTES[match[2]], text))
 
 
 def parse(text: str) -> float:
     """A bare number, a duration or a size, in base units. ValueError otherwise."""
     if _NUMBER.fullmatch(text):
-        return float(text)
+        return _finite(float(text), text)
     if _SIZE.fullmatch(text):
         return float(size(text))
     if _DURATION.fullmatch(text):
         return seconds(text)
     raise ValueError(f'expected a number, a duration (100ms) or a size (10GiB), got "{text}"')
+
+
+def _finite(value: float, text: str) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f'expected a number that can be reckoned with, got "{text[:40]}"')
+    return value
 
 
 def human_seconds(value: float) -> str:

@@ -56,10 +56,11 @@ def combine(probe: Combined, view: View) -> Sample:
         _log.exception("probe.bug", probe=probe.name, target=view.target.key)
         error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
     sample = _sample(probe.name, view.target, view.at, view.mono, 0.0, measured, error)
-    if error is not None and view.before is not None and not isinstance(error, NotApplicable):
-        # A cycle in which the inputs said nothing must not cost a combined probe its memory (the LSN clock's ring).
-        return replace(sample, facts=view.before.facts)
-    return sample
+    if error is None or isinstance(error, NotApplicable):
+        return sample
+    # A cycle in which the inputs said nothing must not cost a combined probe its memory.
+    remembered = error.facts if error.facts is not None else view.before.facts if view.before else NO_FACTS
+    return replace(sample, facts=remembered)
 
 
 def _sample(

@@ -8,6 +8,7 @@ are reported at once, and a pydantic model's complaints are mapped back to their
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import types
@@ -33,6 +34,14 @@ Place = tuple[int, int]
 _M = TypeVar("_M", bound=BaseModel)
 
 
+class Misplaced(ValueError):
+    """Raised by a model's own validator for what only the whole shows: (path below the model, message) of each."""
+
+    def __init__(self, *found: tuple[Path_, str]) -> None:
+        self.found = found
+        super().__init__("; ".join(message for _, message in found))
+
+
 class Strict(BaseModel):
     """Base of everything read from a file: unknown keys and loose types are errors, values are frozen."""
 
@@ -49,6 +58,16 @@ class Document:
     keys: dict[Path_, Place] = field(default_factory=dict)
     files: dict[Path_, str] = field(default_factory=dict)
     """Where a value came from when this document was laid over another."""
+
+    def at(self, path: Path_) -> Any:
+        """The value at a path; ``None`` where there is none."""
+        value = self.data
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
 
     def problem(self, path: Path_, message: str, *, at_key: bool = False) -> Problem:
         """A problem at ``path``, or at its nearest ancestor that stands in the file."""
@@ -71,6 +90,8 @@ def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from None
+    except ValueError as error:  # a NUL inside the name
+        raise ConfigError([Problem(repr(str(path)), f"is not the name of a file: {error}")]) from None
     if len(raw) > MAX_BYTES:
         raise ConfigError([Problem(str(path), f"is larger than {MAX_BYTES} bytes")])
     try:
@@ -91,6 +112,9 @@ def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None) ->
         root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(error, where)]) from None
+    except UnicodeEncodeError as error:  # half a surrogate pair: no file holds one, an argument can
+        line = text.count("\n", 0, error.start) + 1
+        raise ConfigError([Problem(where, f"not valid YAML: {error.reason}", line, 1)]) from None
     document = Document(where, None)
     document.places[()] = (1, 1)
     if root is not None:
@@ -136,18 +160,32 @@ def validate(document: Document, model: type[_M], *, data: Any = None) -> _M:
 
 def problems_of(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Problem]:
     """pydantic's complaints in our words, in the order of the file, at most one per place."""
-    found: dict[tuple[Path_, str], Problem] = {}
+    found: dict[Path_, Problem] = {}
+    alternatives: dict[Path_, list[str]] = {}
     for item in error.errors(include_url=False):
-        path = _real_path(item["loc"], document)
+        loc: Path_ = item["loc"]
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, Misplaced):
+            for below, message in cause.found:
+                path = _real_path((*loc, *below), document)
+                found.setdefault(path, document.problem(path, message))
+            continue
+        path = _real_path(loc, document)
         if item["type"] == "extra_forbidden":
             names = _names_at(model, path[:-1])
             message = f'unknown key "{path[-1]}"' + did_you_mean(str(path[-1]), names)
             problem = document.problem(path, message, at_key=True)
         elif item["type"] == "missing":
-            problem = document.problem(path, f'required key "{item["loc"][-1]}" is missing')
+            problem = document.problem(path, f'required key "{loc[-1]}" is missing')
         else:
-            problem = document.problem(path, _expectation(item, path))
-        found.setdefault((path, problem.message), problem)
+            expected = alternatives.setdefault(path, [])
+            expected.append(_expectation(item["type"], item["msg"]))
+            if len(expected) > 1 and len(loc) == len(path):
+                continue
+            found.pop(path, None)
+            message = " or ".join(dict.fromkeys([expected[0], *(text.removeprefix("expected ") for text in expected[1:])]))
+            problem = document.problem(path, message + _found(item, path))
+        found.setdefault(path, problem)
     return sorted(found.values(), key=lambda problem: (problem.line, problem.column))[:MAX_PROBLEMS]
 
 
@@ -265,20 +303,22 @@ def _plain(text: str) -> Any:
         return True
     if text in ("false", "False", "FALSE"):
         return False
-    if _INT.fullmatch(text) and len(text) <= 20:
-        return int(text)
+    if _INT.fullmatch(text):
+        return int(text) if len(text) <= 20 else text
     if _FLOAT.fullmatch(text) and len(text) <= 40:
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else text
     return text
 
 
-def _real_path(loc: tuple[Any, ...], document: Document) -> Path_:
+def _real_path(loc: Path_, document: Document) -> Path_:
     """pydantic's loc without the tags of unions and validators that do not stand in the file."""
     path: list[str | int] = []
     last = len(loc) - 1
     for index, part in enumerate(loc):
         candidate = (*path, part)
-        if candidate in document.places or (index == last and not _is_tag(part)):
+        nowhere = not document.places or index == last
+        if candidate in document.places or (nowhere and not _is_tag(part)):
             path.append(part)
     return tuple(path)
 
@@ -287,14 +327,18 @@ def _is_tag(part: Any) -> bool:
     return isinstance(part, str) and (not part.isidentifier() or part in ("str", "int", "float", "bool"))
 
 
-def _expectation(item: Any, path: Path_) -> str:
-    message: str = item["msg"]
-    if item["type"] == "value_error":
+def _expectation(kind: str, message: str) -> str:
+    if kind == "value_error":
         return message.removeprefix("Value error, ")
-    message = message.replace("Input should be", "expected").replace("valid ", "")
+    message = re.sub(r"^\w+ should have (.*?)(?: after validation.*)?$", r"expected \1", message)
+    message = message.replace("String should match pattern", "expected text that matches")
+    return message.replace("Input should be", "expected").replace("valid ", "").replace("a integer", "an integer")
+
+
+def _found(item: Any, path: Path_) -> str:
+    """``, got "10"``, unless the message says so itself or the value is a secret."""
     secret = any(word in str(part).lower() for part in path for word in ("pass", "secret", "token", "dsn", "fleet"))
-    shown = "" if secret else f", got {_shown(item['input'])}"
-    return message + shown
+    return "" if secret or item["type"] == "value_error" else f", got {_shown(item['input'])}"
 
 
 def _shown(value: Any) -> str:
@@ -310,19 +354,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _names_at(model: Any, path: Path_) -> list[str]:
+def _names_at(model: type[BaseModel], path: Path_) -> list[str]:
     """The keys a map at ``path`` may have, by walking the model's annotations."""
     candidates: list[Any] = [model]
     for part in path:
-        inner: list[Any] = []
-        for candidate in candidates:
-            inner += _step_into(candidate, part)
-        candidates = inner
-    names: list[str] = []
-    for candidate in candidates:
-        for name, info in candidate.model_fields.items() if _is_model(candidate) else ():
-            names.append(info.alias or name)
-    return names
+        candidates = [inner for candidate in candidates for inner in _step_into(candidate, part)]
+    models = [member for candidate in candidates for member in _members(candidate) if _is_model(member)]
+    return [info.alias or name for found in models for name, info in found.model_fields.items()]
 
 
 def _is_model(candidate: Any) -> bool:
@@ -330,19 +368,24 @@ def _is_model(candidate: Any) -> bool:
 
 
 def _step_into(annotation: Any, part: str | int) -> list[Any]:
-    if not _is_model(annotation):
-        return []
-    for name, info in annotation.model_fields.items():
-        if (info.alias or name) == part:
-            return _leaves(info.annotation)
-    return [annotation] if isinstance(part, int) else []
+    """What may stand under a key or index of something so annotated."""
+    inner: list[Any] = []
+    for member in _members(annotation):
+        origin, arguments = typing.get_origin(member), typing.get_args(member)
+        if origin in (list, tuple) and isinstance(part, int):
+            inner.append(arguments[0])
+        elif origin is dict and isinstance(part, str):
+            inner.append(arguments[1])
+        elif _is_model(member):
+            inner += [info.annotation for name, info in member.model_fields.items() if (info.alias or name) == part]
+    return inner
 
 
-def _leaves(annotation: Any) -> list[Any]:
-    """Models reachable through Optional, unions, lists and maps; an index or map key then steps onto itself."""
+def _members(annotation: Any) -> list[Any]:
+    """The alternatives of Optional, unions and annotated types."""
     origin = typing.get_origin(annotation)
-    if origin is None:
-        return [annotation] if _is_model(annotation) else []
-    if origin in (typing.Union, types.UnionType) or origin in (list, tuple, dict, typing.Annotated):
-        return [leaf for argument in typing.get_args(annotation) for leaf in _leaves(argument)]
-    return []
+    if origin is typing.Annotated:
+        return _members(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [member for argument in typing.get_args(annotation) for member in _members(argument)]
+    return [annotation]

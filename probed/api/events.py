@@ -47,8 +47,9 @@ def routes(served: Served) -> list[web.RouteDef]:
         since, until = query.time("since"), query.time("until")
         query.span(since, until)
         query.finish()
-        end = served.clock.wall() if until is None else until
-        start = _days_before(end, zone) if since is None else since
+        # An event of this very moment, or of a clock that was set back since, belongs to today.
+        end = _midnight(served.clock.wall(), 1, zone) if until is None else until
+        start = _midnight(end - 0.001, 1 - DAYS, zone) if since is None else since
         return as_json(shapes.daily(zone.key, await served.store.daily(start, end, zone.key)))
 
     async def one(request: web.Request) -> web.Response:
@@ -66,7 +67,7 @@ def routes(served: Served) -> list[web.RouteDef]:
     ]
 
 
-def _days_before(end: float, zone: ZoneInfo) -> float:
-    """Midnight in ``zone`` with which the last 30 days up to ``end`` begin; Unix seconds."""
-    first = datetime.fromtimestamp(end, zone).date() - timedelta(days=DAYS - 1)
-    return datetime.combine(first, time(), zone).timestamp()
+def _midnight(at: float, days: int, zone: ZoneInfo) -> float:
+    """The midnight in ``zone`` with which a day begins: the day of ``at``, plus ``days``. All times in Unix seconds."""
+    day = datetime.fromtimestamp(at, zone).date() + timedelta(days=days)
+    return datetime.combine(day, time(), zone).timestamp()

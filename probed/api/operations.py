@@ -38,11 +38,11 @@ def routes(served: Served, encoding: ThreadPoolExecutor) -> list[web.RouteDef]:
         return as_text("reloaded")
 
     async def scrape(request: web.Request) -> web.Response:
-        families = served.metrics.collect(served)
+        snapshot = served.metrics.snapshot(served)
         accept, accepted = request.headers.get(hdrs.ACCEPT, ""), request.headers.get(hdrs.ACCEPT_ENCODING, "")
         # A fleet's exposition takes tens of milliseconds, which the probes must not have to wait for.
         loop = asyncio.get_running_loop()
-        body, content_type = await loop.run_in_executor(encoding, metrics.encode, families, accept, accepted)
+        body, content_type = await loop.run_in_executor(encoding, metrics.encode, snapshot, accept, accepted)
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         if metrics.wants_gzip(accepted):
             headers[hdrs.CONTENT_ENCODING] = "gzip"

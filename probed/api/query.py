@@ -20,8 +20,8 @@ _Word = TypeVar("_Word", bound=StrEnum)
 
 MAX_WORD = 200
 MAX_ERRORS = 20
-LATEST = 253402300799.0
-"""9999-12-31T23:59:59Z: the last second that a date can name."""
+LATEST = 253402128000.0
+"""9999-12-30T00:00:00Z: the last day that has a date in every zone."""
 
 _INSTANT = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?(?:[Zz]|([+\- ])(\d\d:\d\d))", re.ASCII

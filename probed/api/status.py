@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -29,7 +30,10 @@ def routes(served: Served) -> list[web.RouteDef]:
         entries: dict[str, list[Entry]] = {name: [] for name in served.pipeline.instances}
         for entry in served.pipeline.board.entries():
             entries.setdefault(entry.target.instance, []).append(entry)
-        instances = [_instance(served, name, own, open_events.get(name, ())) for name, own in entries.items()]
+        instances = []
+        for name, own in entries.items():
+            instances.append(_instance(served, name, own, open_events.get(name, ())))
+            await asyncio.sleep(0)  # a fleet is not told in one breath: probes come first
         return as_json({"observer": served.settings.observer, "instances": instances})
 
     return [web.get("/api/v1/status", status)]

@@ -85,7 +85,7 @@ def _tell(samples: Sequence[Sample], output: str) -> None:
         Column("probe"),
         Column("outcome"),
         Column("duration_ms", "ms", right=True),
-        Column("reason"),
+        Column("reason", prose=True),
     ]
     emit(output, {"items": rows}, columns, rows, empty="These settings yield no target.")
     if output == "table" and rows:

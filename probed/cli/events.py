@@ -25,7 +25,7 @@ COLUMNS = (
     Column("state"),
     Column("event"),
     Column("where"),
-    Column("message"),
+    Column("message", prose=True),
     Column("id", brief=lambda value: value[:SHORT_ID]),
 )
 _ALL = (
@@ -187,7 +187,7 @@ def tell_samples(title: str, samples: Sequence[Mapping[str, Any]]) -> None:
         return
     click.echo(f"\n{title}")
     columns = [
-        Column("at"), Column("outcome"), Column("duration_ms", "ms", right=True), Column("readings"), Column("reason")
+        Column("at"), Column("outcome"), Column("duration_ms", "ms", right=True), Column("readings", prose=True), Column("reason", prose=True)
     ]  # fmt: skip
     table(columns, [{**sample, "at": moment(sample["at"])} for sample in samples], indent=2)
 

@@ -35,7 +35,6 @@ def command(event_id: str, url: str | None, socket: Path | None) -> None:
 def _tell_rule(client: Client, event: Mapping[str, Any]) -> None:
     from probed.cli.client import NotThere
     from probed.cli.output import text
-    from probed.cli.policy import in_words
 
     try:
         policy = client.get(f"/api/v1/policies/{event['event']}")
@@ -43,7 +42,7 @@ def _tell_rule(client: Client, event: Mapping[str, Any]) -> None:
         return
     now = policy.get("version")
     changed = f" (version {text(now)} now)" if now not in (None, event.get("policy_version")) else ""
-    click.echo(f"\nrule{changed}\n  {text(in_words(policy))}")
+    click.echo(f"\nrule{changed}\n  {text(policy['rule'])}")
     if policy.get("params"):
         click.echo(f"  with {text(policy['params'])}")
 

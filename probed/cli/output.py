@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -31,11 +31,16 @@ class Column:
     right: bool = False
     brief: Callable[[str], str] | None = None
     """A shorter form for a terminal."""
+    prose: bool = False
+    """Sentences: what is folded first when a terminal is too narrow."""
 
     @property
     def heading(self) -> str:
         return (self.title or self.key).upper()
 
+
+MIN_PROSE = 24
+"""Characters that a column of sentences needs to be read with ease."""
 
 STYLES = {
     "fatal": "bold red", "critical": "red", "normal": "cyan", "open": "bold", "failed": "red", "failing": "red",
@@ -163,11 +168,21 @@ def _folding(columns: Sequence[Column], cells: Sequence[Sequence[str]], indent: 
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        shown.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
-    for line in cells:
-        brief = [column.brief(cell) if column.brief else cell for cell, column in zip(line, columns, strict=True)]
-        shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in brief))
     console = Console(highlight=False, markup=False, emoji=False)  # honours NO_COLOR by itself
-    console.print(Padding(shown, (0, 0, 0, indent)))
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    lines = [
+        [column.brief(cell) if column.brief else cell for cell, column in zip(line, columns, strict=True)]
+        for line in cells
+    ]
+    stiff = sum(
+        max(len(word) for word in (column.heading, *(line[index] for line in lines))) + 2
+        for index, column in enumerate(columns)
+        if not column.prose
+    )
+    fits = stiff + indent + MIN_PROSE <= console.width
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        shown.add_column(column.heading, justify=justify, overflow="fold", no_wrap=fits and not column.prose)
+    for line in lines:
+        shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in line))
+    console.print(Padding(shown, (0, 0, 0, indent), expand=False))

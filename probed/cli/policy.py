@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ def list_(local: bool, policies_directory: Path | None, url: str | None, socket:
     from probed.cli.output import Column, emit
 
     answer = _answer(local, policies_directory, url, socket)
-    columns = [Column("id"), Column("severity"), Column("enabled"), Column("group"), Column("rule")]
-    emit(output, answer, columns, [_row(item) for item in answer["items"]])
+    columns = [Column("id"), Column("severity"), Column("enabled"), Column("group"), Column("rule", prose=True)]
+    emit(output, answer, columns, answer["items"])
 
 
 @command.command("show")
@@ -68,10 +68,10 @@ def show(
 
         item = Client(url, socket).get(f"/api/v1/policies/{_quoted(policy_id)}")
     if output != "table":
-        emit(output, item, [Column("id"), Column("severity"), Column("enabled"), Column("rule")], [_row(item)])
+        emit(output, item, [Column("id"), Column("severity"), Column("enabled"), Column("rule")], [item])
         return
     click.echo(f"{item['id']}: {item.get('name', '')}")
-    pairs([("rule", in_words(item)), *((key, value) for key, value in item.items() if _is_plain(key, value))], indent=2)
+    pairs([("rule", item["rule"]), *((key, value) for key, value in item.items() if _is_plain(key, value))], indent=2)
     for key in ("description", "suggestion"):
         if item.get(key):
             click.echo(f"\n{key}\n  {item[key]}")
@@ -97,9 +97,7 @@ def test(files: Sequence[Path], policies_directory: Path | None) -> None:
     stale = outdated({policy.id: policy for policy in policies}, Defaults())
     for policy in policies:
         if policy.id in stale:
-            click.echo(
-                f"{policy.id}: its rule was changed, and the built-in examples with it; add `examples` of its own"
-            )
+            click.echo(f"{policy.id}: its rule was changed, so the built-in examples do not apply; add its own")
             continue
         click.echo(policy.id + ("" if policy.examples else ": has no examples"))
         for example in policy.examples:
@@ -159,24 +157,14 @@ def _answer(local: bool, directory: Path | None, url: str | None, socket: Path |
 
 
 def as_item(policy: Policy) -> dict[str, Any]:
-    """A policy in the API's shape; beside it the rule in words, the examples, and the file it came from."""
+    """A policy in the API's shape; beside it the examples and the file it came from."""
     from probed.api import shapes
-    from probed.policy import words
 
     written = [
         {"says": item.says, "samples": " ".join(item.samples), "events": " ".join(item.events)}
         for item in policy.examples
     ]
-    return {**shapes.policy(policy), "rule": words.rule(policy), "examples": written, "file": policy.source}
-
-
-def _row(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {**item, "rule": in_words(item)}
-
-
-def in_words(item: Mapping[str, Any]) -> object:
-    """The rule as a sentence, else as the API has it."""
-    return item.get("rule") or {key: value for key, value in item.get("detect", {}).items() if value is not None}
+    return {**shapes.policy(policy), "examples": written, "file": policy.source}
 
 
 _TOLD_APART = ("id", "name", "description", "suggestion", "examples", "detect", "rule")

@@ -31,7 +31,7 @@ def list_(output: str) -> None:
     from probed.probes import catalogue
 
     rows = [as_item(probe) for probe in catalogue().values()]
-    columns = [Column("name"), Column("on"), Column("from", "computed from"), Column("summary")]
+    columns = [Column("name"), Column("on"), Column("from", "computed from"), Column("summary", prose=True)]
     emit(output, {"items": rows}, columns, rows)
 
 
@@ -182,7 +182,7 @@ def _tell(sample: Sample, described: Mapping[str, str], verbose: bool) -> None:
         for key, value in sample.readings.items()
     ]
     if rows:
-        table([Column("reading"), Column("value", right=True), Column("", "is")], rows, indent=2)
+        table([Column("reading"), Column("value", right=True), Column("", "is", prose=True)], rows, indent=2)
     if verbose and sample.facts:
         click.echo("  facts")
         pairs(list(sample.facts.items()), indent=4)

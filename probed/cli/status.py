@@ -60,7 +60,8 @@ def _tell(item: Mapping[str, Any], events: list[Mapping[str, Any]]) -> None:
         {**found, "since": moment(found.get("since")), "outcome": found.get("outcome") or "waiting"}
         for found in _rows(item)
     ]
-    columns = [Column(key) for key in ("node", "role", "component", "probe", "outcome", "since", "reason")]
+    columns = [Column(key) for key in ("node", "role", "component", "probe", "outcome", "since")]
+    columns.append(Column("reason", prose=True))
     if rows:
         table(columns, rows, indent=2)
     else:

@@ -18,10 +18,13 @@ def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settin
         raise ConfigError([Problem(str(path), "is empty; declare at least one instance")])
     if not isinstance(document.data, dict):
         raise ConfigError([Problem(str(path), "expected a map of settings", 1, 1)])
-    settings = strict_yaml.validate(document, Settings)
-    problems = list(_missing_files(settings, document)) + list(_unsupported(settings, document))
+    problems = _missing_files(document) + _unsupported(document)
+    try:
+        settings = strict_yaml.validate(document, Settings)
+    except ConfigError as error:
+        problems += error.problems
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     return settings
 
 
@@ -37,18 +40,22 @@ def from_patroni(urls: Sequence[str], **web_and_storage: object) -> Settings:
 
 def from_postgres(dsn: str, **web_and_storage: object) -> Settings:
     """``probed run --postgres DSN``: a standalone server. A password in the DSN would stand in argv: refused."""
-    parts = urlsplit(dsn)
+    try:
+        parts = urlsplit(dsn)
+        port = parts.port or 5432
+    except ValueError as error:
+        raise ConfigError([Problem("--postgres", f"not an address: {error}")]) from None
     if parts.scheme not in ("postgresql", "postgres"):
         message = f'expected an address such as postgresql://probed@127.0.0.1/postgres, got "{parts.scheme}:…"'
         raise ConfigError([Problem("--postgres", message)])
-    if parts.password:
+    query = parse_qs(parts.query)
+    if parts.password or "password" in query:
         message = "a password in an argument can be read by everyone on this machine; use PGPASSWORD or ~/.pgpass"
         raise ConfigError([Problem("--postgres", message)])
-    try:
-        port = parts.port or 5432
-    except ValueError:
-        raise ConfigError([Problem("--postgres", "expected a port from 1 to 65535")]) from None
-    query = parse_qs(parts.query)
+    unknown = sorted(query.keys() - {"host", "sslmode"})
+    if unknown:
+        message = f'"{unknown[0]}" is not understood here; a configuration file can say more'
+        raise ConfigError([Problem("--postgres", message)])
     host = unquote(parts.hostname or query.get("host", ["127.0.0.1"])[0])
     login: dict[str, object] = {"host": host, "port": port}
     if parts.username:
@@ -67,30 +74,31 @@ def _validated(data: dict[str, object], where: str) -> Settings:
     return strict_yaml.validate(document, Settings)
 
 
-def _missing_files(settings: Settings, document: strict_yaml.Document) -> list[Problem]:
+FILE_KEYS = ("password_file", "sslrootcert")
+
+
+def _missing_files(document: strict_yaml.Document) -> list[Problem]:
     """Secret and CA files are needed at once; a missing one is told now, with its place, not at the first login."""
     problems = []
-    for index, instance in enumerate(settings.instances):
-        logins = [(("instances", index, "postgres"), instance.postgres)]
-        for number, node in enumerate(instance.nodes):
-            logins.append((("instances", index, "nodes", number, "postgres"), node.postgres))  # type: ignore[arg-type]
-        for path, login in logins:
-            for key in ("password_file", "sslrootcert"):
-                file = getattr(login, key, None)
-                if file is None:
-                    continue
-                try:
-                    with file.open("rb"):
-                        pass
-                except OSError as error:
-                    message = f'cannot read "{file}": {error.strerror or error}'
-                    problems.append(document.problem((*path, key), message))
+    for path in document.places:
+        value = document.at(path)
+        if not path or path[-1] not in FILE_KEYS or not isinstance(value, str):
+            continue
+        try:
+            # A FIFO would hold up the start, and could be read only once.
+            if not Path(value).is_file():
+                problems.append(document.problem(path, f'cannot read "{value}": there is no such regular file'))
+                continue
+            with Path(value).open("rb"):
+                pass
+        except OSError as error:
+            problems.append(document.problem(path, f'cannot read "{value}": {error.strerror or error}'))
     return problems
 
 
-def _unsupported(settings: Settings, document: strict_yaml.Document) -> list[Problem]:
+def _unsupported(document: strict_yaml.Document) -> list[Problem]:
     """What would be unsafe to accept and ignore is refused; the rest is told by ``not_used_yet``."""
-    if settings.web.config_file is None:
+    if document.at(("web", "config_file")) is None:
         return []
     message = "authentication is not built yet; leave it out and listen on a loopback address"
     return [document.problem(("web", "config_file"), message)]

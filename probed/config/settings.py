@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from probed import quantity
-from probed.strict_yaml import Strict
+from probed.strict_yaml import Misplaced, Strict
 
 DEFAULT_FILE = Path("/etc/probed/probed.yml")
 DEFAULT_STORAGE = Path("/var/lib/probed")
@@ -78,9 +78,10 @@ def split_address(value: str) -> tuple[str, int]:
     """``host:port`` or ``[v6]:port`` -> (host, port). ValueError names the form."""
     host, colon, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isdigit() or not 0 < int(port) < 65536 or (":" in host and not value.startswith("[")):
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    if not colon or not host or not 0 < number < 65536 or (":" in host and not value.startswith("[")):
         raise ValueError(f'expected host:port, got "{value}"')
-    return host, int(port)
+    return host, number
 
 
 def is_loopback(host: str) -> bool:
@@ -94,6 +95,14 @@ def is_loopback(host: str) -> bool:
 def _host_name() -> str:
     name = "".join(char for char in socket.gethostname() if char.isalnum() or char in "-_.")
     return name[:63] or "localhost"
+
+
+def _used_twice(key: str, names: list[str]) -> list[tuple[tuple[str | int, ...], str]]:
+    return [
+        ((key, index, "name"), f'the name "{name}" is used twice')
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]
 
 
 class Web(Strict):
@@ -142,7 +151,7 @@ class Postgres(Strict):
     def _known_sslmode(self) -> Postgres:
         modes = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
         if self.sslmode is not None and self.sslmode not in modes:
-            raise ValueError(f'sslmode: expected one of {", ".join(modes)}, got "{self.sslmode}"')
+            raise Misplaced((("sslmode",), f'expected one of {", ".join(modes)}, got "{self.sslmode}"'))
         return self
 
     def over(self, base: Postgres | None) -> Postgres:
@@ -198,10 +207,9 @@ class Instance(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Instance:
-        names = [node.name for node in self.nodes]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = _used_twice("nodes", [node.name for node in self.nodes])
         if twice:
-            raise ValueError(f'nodes: the name "{twice[0]}" is used twice')
+            raise Misplaced(*twice)
         if not (self.nodes or self.patroni or self.etcd or self.haproxy or self.components):
             raise ValueError("nothing to probe: declare nodes, patroni, etcd, haproxy or components")
         return self
@@ -232,19 +240,19 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        names = [instance.name for instance in self.instances]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f'instances: the name "{twice[0]}" is used twice')
+        wrong = _used_twice("instances", [instance.name for instance in self.instances])
         if self.defaults.timeout >= self.defaults.interval:
-            raise ValueError("defaults.timeout: expected a duration below defaults.interval")
-        for listen in self.web.listen:
+            wrong.append((("defaults", "timeout"), "expected a duration below defaults.interval"))
+        for index, listen in enumerate(self.web.listen):
             host, _ = split_address(listen)
             if not is_loopback(host) and self.web.config_file is None and not self.web.insecure:
-                raise ValueError(
-                    f"web.listen: {listen} can be reached from other machines without authentication; listen on "
+                message = (
+                    f"{listen} can be reached from other machines without authentication; listen on "
                     "127.0.0.1, or set web.insecure: true if something in front of it authenticates"
                 )
+                wrong.append((("web", "listen", index), message))
+        if wrong:
+            raise Misplaced(*wrong)
         return self
 
     @property

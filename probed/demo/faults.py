@@ -470,7 +470,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             _fault(
                 "primary-freeze",
                 "The leader's PostgreSQL hangs: it accepts connections and never answers; the replica takes over.",
-                ("database_unavailable",),
+                ("database_unavailable", "ha_switchover"),
                 plan=_on_leader,
                 act=_freeze_postgres,
                 mend=_thaw_postgres,

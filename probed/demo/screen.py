@@ -52,9 +52,9 @@ def _instance(instance: Json) -> Panel:
         table.add_column(title, no_wrap=True)
     for node in instance["nodes"]:
         table.add_row(*_row(node))
-    state = Text(f" {instance['state']} ", style=_STYLES.get(instance["state"], "bold green"))
-    title = Text.assemble((instance["name"], "bold"), "  ", state, f"  leader {instance['leader'] or 'unknown'}")
-    return Panel(table, title=title, title_align="left")
+    badge = Text(f" {instance['state']} ", style=_STYLES.get(instance["state"], "bold green"))
+    heading = Text.assemble((instance["name"], "bold"), "  ", badge, f"  leader {instance['leader'] or 'unknown'}")
+    return Panel(table, title=heading, title_align="left")
 
 
 def _row(node: Json) -> tuple[str, ...]:

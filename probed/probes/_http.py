@@ -1,38 +1,65 @@
 """Bounded HTTP GETs, and the map from aiohttp's errors to ours. No judging.
 
-No redirects, no cookies, no decompression, no proxy from the environment, bodies capped: a hostile peer can fail its
-own sample and nothing else. The caller's deadline is the only one.
+No redirects, no cookies, no decompression, no proxy from the environment, everything that a peer sends capped: a
+hostile peer can fail its own sample and nothing else. The caller's deadline is the only one.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 
 from probed.errors import Blind, ProbeError, TargetFailed
-from probed.probes._sql import translate_os_error
+from probed.probes._dns import Resolver
+from probed.probes._sql_errors import translate_os_error
 
 MAX_BODY = 64 * 1024
 MAX_HEADER = 8190
+MAX_HEADERS = 100
+MAX_ANSWER = MAX_BODY + 64 * 1024
+"""Bytes of one answer with its headers, chunk sizes and informational answers before it."""
+MAX_DIGITS = 20
+"""Of a whole number in JSON: all 64-bit ones, with their sign."""
+MAX_PENDING = 4
+"""Answers to one request, the informational ones included, that may wait to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer, its body read whole."""
+    """One HTTP answer."""
 
     url: str
+    """For messages: without its query, which may hold a secret."""
     status: int
     headers: Mapping[str, str]
     body: bytes
+    """Its first 64 KiB."""
+    truncated: bool = False
+    """Whether there was more; such an answer has a status, but no JSON."""
 
     def json(self) -> Any:
-        """The body as JSON. TargetFailed when it is not, or is nested or numbered beyond reason."""
+        """The body as JSON. TargetFailed when it is not, is too large, or is nested or numbered beyond reason."""
+        if 300 <= self.status < 400:
+            raise TargetFailed("redirect", f"{self.url}: HTTP {self.status}, a redirect, which probes do not follow")
+        if self.truncated:
+            raise TargetFailed("too_large", f"{self.url}: the answer is larger than {MAX_BODY} bytes")
         try:
-            return json.loads(self.body)
+            return json.loads(
+                self.body,
+                object_pairs_hook=_without_duplicates,
+                parse_int=_bounded,
+                parse_float=_finite,
+                parse_constant=_finite,
+            )
         except (ValueError, RecursionError) as error:
             text = str(error)[:100]
             raise TargetFailed("body", f"{self.url}: the answer is not JSON: {text}") from None
@@ -45,6 +72,26 @@ class Answer:
         return cast(Mapping[str, Any], value)
 
 
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _bounded(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is not finite")
+    return number
+
+
 class HttpClient:
     """One session for all probes of a daemon; connections are kept alive per address."""
 
@@ -54,14 +101,15 @@ class HttpClient:
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """GET ``url`` and read at most 64 KiB. TargetFailed or Blind; CancelledError when the deadline ends it."""
         session = self._open()
+        shown = url.partition("?")[0]
         try:
             async with session.get(url, headers=headers, allow_redirects=False) as response:
-                body = await self._body(response, url)
-                return Answer(url, response.status, response.headers, body)
+                body, truncated = await self._body(response)
+                return Answer(shown, response.status, response.headers, body, truncated)
         except ProbeError:
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise translate(error, url) from None
+            raise translate(error, shown) from None
 
     async def close(self) -> None:
         if self._session is not None:
@@ -71,7 +119,7 @@ class HttpClient:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=75),
+                connector=_Connector(),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 auto_decompress=False,
@@ -79,26 +127,110 @@ class HttpClient:
                 headers={"User-Agent": "probed", "Accept-Encoding": "identity"},
                 max_line_size=MAX_HEADER,
                 max_field_size=MAX_HEADER,
+                max_headers=MAX_HEADERS,
                 read_bufsize=MAX_BODY,
             )
         return self._session
 
     @staticmethod
-    async def _body(response: aiohttp.ClientResponse, url: str) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > MAX_BODY:
-                response.close()
-                raise TargetFailed("too_large", f"{url}: the answer is larger than {MAX_BODY} bytes")
-            chunks.append(chunk)
-        return b"".join(chunks)
+    async def _body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+        """(at most 64 KiB of the body, whether there was more)."""
+        body = bytearray()
+        try:
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    break
+            else:
+                return bytes(body), False
+        except _TooLarge:
+            pass
+        response.close()
+        return bytes(body[:MAX_BODY]), True
+
+
+class _TooLarge(aiohttp.ClientError):
+    """The peer sent more than MAX_ANSWER for one request."""
+
+
+class _BoundedHandler(ResponseHandler):
+    """aiohttp's protocol, deaf to what nobody asked for.
+
+    aiohttp queues every answer that it can parse without a bound: those between two requests (the next request would
+    take them for its own) and the informational ones. One peer fills 170 MiB a second with them (aiohttp 3.14).
+    """
+
+    _allowance = MAX_ANSWER
+    _final: aiohttp.StreamReader | None = None
+
+    def set_response_params(self, **params: Any) -> None:
+        # Called once for each request, before it is sent.
+        self._allowance, self._final = MAX_ANSWER, None
+        super().set_response_params(**params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        message, payload = data
+        if message.code >= 200 and self._final is None:
+            self._final = payload
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        if data and self._final is not None and self._final.is_eof():
+            self._give_up()
+            return
+        self._allowance -= len(data)
+        if self._allowance >= 0:
+            super().data_received(data)
+        if self._allowance < 0 or len(self) > MAX_PENDING:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        error = _TooLarge("more than was asked for")
+        self._buffer.clear()
+        payload = self._payload
+        if self.transport is not None:
+            self.transport.abort()
+        self.set_exception(error)
+        if payload is not None and not payload.is_eof():
+            payload.set_exception(error)
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self) -> None:
+        super().__init__(limit=0, limit_per_host=0, keepalive_timeout=75, resolver=_Names(), use_dns_cache=False)
+        self._factory = cast("partial[ResponseHandler]", partial(_BoundedHandler, loop=self._loop))
+
+
+class _Names(AbstractResolver):
+    """Our resolver as aiohttp wants it."""
+
+    def __init__(self) -> None:
+        self._resolver = Resolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in await self._resolver.addresses(host)
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 def translate(error: Exception, url: str) -> ProbeError:
     """What aiohttp raised as ours."""
     match error:
+        case _TooLarge():
+            return TargetFailed("too_large", f"{url}: the answer is larger than {MAX_ANSWER} bytes")
         case aiohttp.ClientConnectorDNSError():
             return Blind("dns", f"cannot resolve the host of {url}")
         case aiohttp.ClientConnectorCertificateError():

@@ -1,12 +1,17 @@
 """Patroni's member rows as values, and which of our nodes each of them is. No I/O, no judging."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from probed.model import Outcome
 from probed.probes import View
+
+MAX_TIMELINE = 2**32 - 1
+MAX_LAG = 2**63 - 1
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 LEADER_ROLES = frozenset({"leader", "master", "standby_leader", "primary"})
 
@@ -56,35 +61,47 @@ def _door(url: str) -> str:
 
 
 def member_of(row: object) -> ClusterMember | None:
-    """A row in our words; ``None`` when it does not even have a name."""
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not row["name"]:
+    """A row in our words; ``None`` when it does not even have a name. What is not plausible counts as absent."""
+    if not isinstance(row, dict) or not text_of(row.get("name")):
         return None
-    text: Mapping[str, Any] = row
-    api_url = _text(text.get("api_url"))
+    fields: Mapping[str, Any] = row
+    api_host, api_url = _door_of(fields.get("api_url"))
     return ClusterMember(
-        name=_text(text["name"]),
-        role=_text(text.get("role")),
-        state=_text(text.get("state")),
-        host=_text(text.get("host")) or (urlsplit(api_url).hostname or "" if api_url else ""),
-        port=_int(text.get("port")) or 5432,
-        api_url=_base(api_url),
-        timeline=_int(text.get("timeline")),
-        lag=_int(text.get("lag")),
+        name=text_of(fields["name"]),
+        role=text_of(fields.get("role")),
+        state=text_of(fields.get("state")),
+        host=_host(fields.get("host")) or api_host,
+        port=_int(fields.get("port"), 1, 65535) or 5432,
+        api_url=api_url,
+        timeline=_int(fields.get("timeline"), 1, MAX_TIMELINE),
+        lag=_int(fields.get("lag"), 0, MAX_LAG),
     )
 
 
-def _text(value: object) -> str:
-    return value[:200] if isinstance(value, str) else ""
+def text_of(value: object) -> str:
+    """One short printable line of what Patroni sent; empty when it is not text."""
+    return "".join(char for char in value[:200] if char.isprintable()) if isinstance(value, str) else ""
 
 
-def _int(value: object) -> int | None:
+def _int(value: object, lowest: int, highest: int) -> int | None:
     # "unknown" is a string where Patroni does not know; true is not a number.
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return cast(int, value) if whole and lowest <= cast(int, value) <= highest else None
 
 
-def _base(api_url: str) -> str:
+def _host(value: object) -> str:
+    # A path would lead the database driver to a UNIX socket, a comma to a list of hosts.
+    return value if isinstance(value, str) and _HOST.fullmatch(value) else ""
+
+
+def _door_of(api_url: object) -> tuple[str, str]:
+    """(host, address without path and credentials) of a member's REST API; empty when it is none."""
     try:
-        parts = urlsplit(api_url)
-        return f"{parts.scheme}://{parts.netloc}" if parts.scheme in ("http", "https") and parts.hostname else ""
+        parts = urlsplit(api_url if isinstance(api_url, str) else "")
+        host, port = _host(parts.hostname), parts.port
     except ValueError:
-        return ""
+        return "", ""
+    if not host or parts.scheme not in ("http", "https"):
+        return "", ""
+    shown = f"[{host}]" if ":" in host else host
+    return host, f"{parts.scheme}://{shown}:{port}" if port else f"{parts.scheme}://{shown}"

@@ -1,4 +1,4 @@
-"""One warm PostgreSQL connection per target, and the map from the driver's errors to ours. No judging.
+"""One warm PostgreSQL connection per target, and fresh logins beside it. No judging.
 
 The rules that keep this harmless: one connection per target outside any pool; read-only, with statement and lock
 timeouts and a fixed search path set at login; a connection that was interrupted is terminated, never awaited.
@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from probed.errors import Blind, ProbeError, TargetFailed
+from probed.probes._dns import Resolver
+from probed.probes._sql_errors import LOCK_TIMEOUT_MS, TooManyConnections, grants, translate, translate_os_error
+from probed.probes._wire import Wire
+
+__all__ = ["Login", "Session", "TooManyConnections", "grants", "translate_os_error"]
 
 LOGIN_EVERY = 30.0
 """Seconds between fresh logins while healthy."""
-LOCK_TIMEOUT_MS = 200
 SAME_ROUND = 0.5
 """A login refused less than this many seconds ago is not tried again by another probe of the same round."""
 
@@ -59,7 +62,7 @@ class Login:
             raise Blind("config", f'cannot read the password file "{self.password_file}": {error}') from None
 
     def tls(self) -> Any:
-        """asyncpg's ``ssl`` argument: a libpq word, or a context where a CA file is to be verified against."""
+        """asyncpg's ``ssl`` argument: a libpq word, or a context where a certificate is to be verified."""
         if self.sslmode not in ("verify-ca", "verify-full"):
             return self.sslmode
         try:
@@ -70,38 +73,34 @@ class Login:
         return context
 
 
-class TooManyConnections(ProbeError):
-    """SQLSTATE 53300: the server is alive and full. Neither failed nor blind by itself; the probe decides."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("too_many_connections", message)
-
-
 class Session:
     """The one warm connection to a target, and the fresh logins beside it.
 
     Every method raises ProbeError (TargetFailed, Blind or TooManyConnections), or CancelledError when the caller's
-    deadline ends it; after either the connection is gone and the next cycle logs in anew.
+    deadline ends it. A warm connection that was interrupted in a statement is gone then, and the next cycle logs in
+    anew; a login that was interrupted leaves the warm connection alone, which may be all that is left to see by.
     """
 
-    def __init__(self, login: Login, timeout: float) -> None:
+    def __init__(self, login: Login, timeout: float, now: Callable[[], float] = time.monotonic) -> None:
         self.login = login
         self._timeout = timeout
+        self._now = now
+        self._resolver = Resolver()
         self._warm: asyncpg.Connection[asyncpg.Record] | None = None
         self._turn = asyncio.Lock()
+        self._door = asyncio.Lock()
         self._last_login = -1e9
+        self._login_failing = False
         self._refused: tuple[float, ProbeError] | None = None
+        self._tls: tuple[float, Any] | None = None
         self.system_identifier = ""
+        """Of the server behind the warm connection, once a probe has asked; empty again with the next connection."""
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """One probe at a time on the connection; whatever interrupts the turn drops the connection."""
+        """One probe at a time on the warm connection. A fresh login needs no turn."""
         async with self._turn:
-            try:
-                yield
-            except asyncio.CancelledError:
-                self.drop()
-                raise
+            yield
 
     @property
     def warm(self) -> bool:
@@ -109,14 +108,14 @@ class Session:
 
     @property
     def login_due(self) -> bool:
-        """Whether the fresh login is due: every 30 s while healthy, always while there is no warm connection."""
-        return not self.warm or self._refused is not None or time.monotonic() - self._last_login >= LOGIN_EVERY
+        """Whether the fresh login is due: every 30 s while healthy, always while logins fail or nothing is warm."""
+        return not self.warm or self._login_failing or self._now() - self._last_login >= LOGIN_EVERY
 
     async def ping(self, statement: str = "SELECT 1") -> float:
         """Seconds of one round trip on the warm connection (simple protocol: one message each way)."""
         connection = await self._connection()
         started = time.perf_counter()
-        async with self._statement():
+        async with self._statement(connection):
             await connection.execute(statement)
         return time.perf_counter() - started
 
@@ -128,7 +127,7 @@ class Session:
     async def row(self, query: str) -> asyncpg.Record:
         """The only row of a query, on the warm connection (prepared once per connection)."""
         connection = await self._connection()
-        async with self._statement():
+        async with self._statement(connection):
             row = await connection.fetchrow(query)
         if row is None:
             raise TargetFailed("protocol", "the server returned no row")
@@ -139,20 +138,22 @@ class Session:
 
         It becomes the warm connection when there is none, else it is closed again.
         """
-        started = time.perf_counter()
-        connection = await self._connect()
-        try:
-            async with self._statement(connection):
-                answer = await connection.fetchval(statement)
-        except BaseException:
-            connection.terminate()
-            raise
-        took = time.perf_counter() - started
-        self._last_login = time.monotonic()
-        if self.warm:
-            await _say_goodbye(connection)
-        else:
-            self._warm = connection
+        async with self._door:
+            started = time.perf_counter()
+            connection = await self._connect()
+            kept = False
+            try:
+                async with self._statement(connection):
+                    answer = await connection.fetchval(statement)
+                took = time.perf_counter() - started
+                self._logged_in()
+                if not self.warm:
+                    self._keep(connection)
+                    kept = True
+            finally:
+                if not kept:
+                    # It tells the server good-bye and does not wait for the answer, which could hang.
+                    connection.terminate()
         return took, answer
 
     def drop(self) -> None:
@@ -160,12 +161,11 @@ class Session:
         if self._warm is not None:
             self._warm.terminate()
             self._warm = None
+            self.system_identifier = ""
 
     async def close(self) -> None:
-        """End politely at shutdown; the caller bounds it."""
-        if self._warm is not None and self.warm:
-            await _say_goodbye(self._warm)
-        self._warm = None
+        """End at shutdown: the server is told, its answer is not waited for."""
+        self.drop()
 
     @property
     def server_version(self) -> int:
@@ -173,16 +173,31 @@ class Session:
         return self._warm.get_server_version().major if self._warm is not None and self.warm else 0
 
     async def _connection(self) -> asyncpg.Connection[asyncpg.Record]:
-        if self._warm is None or self._warm.is_closed():
-            if self._refused is not None and time.monotonic() - self._refused[0] < SAME_ROUND:
-                raise self._refused[1]
-            self._warm = await self._connect()
-            self._last_login = time.monotonic()
-        return self._warm
+        if self._warm is not None and self.warm:
+            return self._warm
+        async with self._door:
+            if self._warm is not None and self.warm:
+                return self._warm
+            if self._refused is not None and self._now() - self._refused[0] < SAME_ROUND:
+                raise self._refused[1].with_traceback(None)
+            connection = await self._connect()
+            self._logged_in()
+            self._keep(connection)
+        return connection
+
+    def _keep(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self._warm = connection
+        self.system_identifier = ""
+
+    def _logged_in(self) -> None:
+        self._last_login = self._now()
+        self._login_failing = False
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
         login = self.login
         milliseconds = max(1, int(self._timeout * 1000))
+        wire = Wire(login.address, self._resolver)
+        self._login_failing = True
         try:
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
                 host=login.host,
@@ -190,9 +205,11 @@ class Session:
                 user=login.role,
                 password=login.password(),
                 database=login.database,
-                ssl=login.tls(),
-                # The caller's deadline is the only one; asyncpg's own must never fire before it.
-                timeout=self._timeout * 10 + 60,
+                ssl=self._tls_of(login),
+                loop=cast(asyncio.AbstractEventLoop, wire),
+                timeout=cast(float, None),  # the caller's deadline is the only one
+                target_session_attrs=SessionAttribute.any,  # whatever PGTARGETSESSIONATTRS says
+                max_cached_statement_lifetime=0,
                 server_settings={
                     "application_name": "probed",
                     "default_transaction_read_only": "on",
@@ -203,129 +220,57 @@ class Session:
                     "client_min_messages": "error",
                 },
             )
-        except ProbeError as error:
-            self._refused = (time.monotonic(), error)
+        except asyncio.CancelledError:
+            wire.abort()
             raise
-        except Exception as error:  # noqa: BLE001 - translate() maps every one of them
-            translated = translate(error, login)
-            self._refused = (time.monotonic(), translated)
-            raise translated from None
+        except Exception as error:  # noqa: BLE001 - what a hostile server makes the driver raise has no common name
+            wire.abort()
+            ours = self._translated(error)
+            self._refused = (self._now(), ours)
+            raise ours from None
         self._refused = None
         return connection
 
+    def _tls_of(self, login: Login) -> Any:
+        """``login.tls()``, kept while the CA file is the same: reading the system's store stops the loop for 20 ms."""
+        if login.sslmode not in ("verify-ca", "verify-full"):
+            return login.tls()
+        file = login.sslrootcert
+        changed = file.stat().st_mtime if file is not None and file.exists() else 0.0
+        if self._tls is None or self._tls[0] != changed:
+            self._tls = (changed, login.tls())
+        return self._tls[1]
+
     @contextlib.asynccontextmanager
-    async def _statement(self, connection: asyncpg.Connection[asyncpg.Record] | None = None) -> AsyncIterator[None]:
-        """Translate what a statement raises; a connection that broke is dropped."""
+    async def _statement(self, connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[None]:
+        """Translate what a statement raises; a connection that broke or was interrupted is terminated."""
         try:
             yield
-        except ProbeError:
+        except asyncio.CancelledError:
+            self._forget(connection)
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            if connection is None and not _still_usable(error):
-                self.drop()
-            raise translate(error, self.login) from None
+            if not _still_usable(error):
+                self._forget(connection)
+            raise self._translated(error) from None
 
-
-async def _say_goodbye(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Send Terminate; a server that does not take it is left alone (the caller's deadline bounds the wait)."""
-    try:
-        await connection.close()
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    def _forget(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        if connection is self._warm:
+            self.drop()
         connection.terminate()
+
+    def _translated(self, error: Exception) -> ProbeError:
+        login = self.login
+        if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+            if login.sslmode in ("require", "verify-ca", "verify-full"):
+                text = f'{login.address} does not offer TLS, which sslmode "{login.sslmode}" demands'
+                return Blind("tls", f"{text}; set sslmode: prefer, or ssl = on at the server")
+            if isinstance(error.__cause__, Exception):  # sslmode allow: why it was not let in without TLS says more
+                return self._translated(error.__cause__)
+        return translate(error, login.address, login.role, login.database)
 
 
 def _still_usable(error: Exception) -> bool:
     return isinstance(error, asyncpg.PostgresError) and not isinstance(
         error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError | asyncpg.PostgresSystemError
     )
-
-
-_REFUSED = {
-    errno.ECONNREFUSED: ("refused", "connection refused"),
-    errno.ECONNRESET: ("reset", "connection reset"),
-    errno.EPIPE: ("reset", "connection reset"),
-    errno.EHOSTUNREACH: ("no_answer", "no route to the host"),
-    errno.ENETUNREACH: ("no_answer", "the network is unreachable"),
-    errno.ETIMEDOUT: ("timeout", "the connection timed out"),
-    errno.ENOENT: ("refused", "the socket does not exist"),
-}
-
-
-def translate_os_error(error: OSError, address: str) -> ProbeError:
-    """A socket error as the target's fault, unless it is ours (DNS, descriptors, permission)."""
-    if isinstance(error, socket.gaierror):
-        return Blind("dns", f"cannot resolve {address}: {error.strerror or error}")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Blind("tls", f"the certificate of {address} does not verify: {error.verify_message}")
-    if isinstance(error, ssl.SSLError):
-        return TargetFailed("tls", f"TLS with {address} failed: {error.reason or error}")
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return Blind("descriptors", "this daemon has no file descriptors left; raise LimitNOFILE")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return Blind("config", f"not permitted to connect to {address}: {error.strerror}")
-    if error.errno in _REFUSED:
-        kind, text = _REFUSED[error.errno]
-        return TargetFailed(kind, f"{address}: {text}")
-    # Several addresses tried by one connect arrive as one error without a number; its text names them.
-    if "refused" in str(error).lower() or "Connect call failed" in str(error):
-        return TargetFailed("refused", f"{address}: connection refused")
-    return TargetFailed("no_answer", f"{address}: {error.strerror or error}")
-
-
-def translate(error: Exception, login: Login) -> ProbeError:
-    """What the driver raised as ours; every foreign error is mapped, none passes through."""
-    where, role = login.address, login.role
-    text = " ".join(str(error).split())[:300]
-    match error:
-        case asyncpg.TooManyConnectionsError():
-            return TooManyConnections(f"{where}: {text}")
-        case asyncpg.CannotConnectNowError():
-            return TargetFailed("starting", f"{where}: {text}")
-        case asyncpg.InvalidPasswordError():
-            return Blind("auth", f'{where} refuses the password of role "{role}": correct password_file or PGPASSWORD')
-        case asyncpg.InvalidAuthorizationSpecificationError():
-            return Blind("auth", f"{where} refuses the login: {text}; {_login_remedy(text, role)}")
-        case asyncpg.InvalidCatalogNameError():
-            return Blind("no_database", f'{where}: {text}; correct "database" (postgres exists everywhere)')
-        case asyncpg.InsufficientPrivilegeError():
-            return Blind("privilege", f"{where}: {text}; run: {grants(role, login.database)}")
-        case asyncpg.LockNotAvailableError():
-            return Blind(
-                "lock", f"{where}: a lock that somebody holds kept the probe waiting {LOCK_TIMEOUT_MS} ms: {text}"
-            )
-        case asyncpg.QueryCanceledError():
-            return TargetFailed("timeout", f"{where}: {text}")
-        case asyncpg.OperatorInterventionError() | asyncpg.PostgresConnectionError():
-            return TargetFailed("closed", f"{where}: {text}")
-        case asyncpg.PostgresError():
-            return TargetFailed("server", f"{where}: {text} (SQLSTATE {error.sqlstate})")
-        case TimeoutError():
-            return TargetFailed("timeout", f"{where}: no answer")
-        case OSError():
-            return translate_os_error(error, where)
-        case EOFError():
-            return TargetFailed("closed", f"{where}: the connection was closed")
-        case asyncpg.ClientConfigurationError():
-            return Blind("config", f"{where}: {text}")
-        case asyncpg.InterfaceError() if "clos" in text:
-            return TargetFailed("closed", f"{where}: {text}")
-        case _:
-            # The driver decodes what the network sends: whatever else it raises, the bytes were not PostgreSQL's.
-            return TargetFailed(
-                "protocol", f"{where} does not speak PostgreSQL's protocol: {type(error).__name__}: {text}"
-            )
-
-
-def grants(role: str, database: str = "postgres") -> str:
-    """The SQL that gives the monitoring role what it needs."""
-    return f'GRANT pg_monitor TO "{role}"; GRANT CONNECT ON DATABASE "{database}" TO "{role}";'
-
-
-def _login_remedy(text: str, role: str) -> str:
-    if "does not exist" in text:
-        return f'run: CREATE ROLE "{role}" LOGIN PASSWORD \'…\'; GRANT pg_monitor TO "{role}";'
-    if "not permitted to log in" in text:
-        return f'run: ALTER ROLE "{role}" LOGIN;'
-    if "pg_hba.conf" in text:
-        return f'add a line for role "{role}" from this address to pg_hba.conf and reload the server'
-    return f'check role "{role}", its password and pg_hba.conf'

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -46,7 +46,7 @@ class Wire:
         failure: OSError | None = None
         for address in await self._resolver.addresses(host):
             try:
-                opened = await self._loop.create_connection(lambda: _Gate(factory(), self._address), address, port, **options)
+                opened = await self._loop.create_connection(lambda: self._gate(factory), address, port, **options)
             except OSError as error:
                 failure = error
             else:
@@ -57,7 +57,7 @@ class Wire:
     async def create_unix_connection(
         self, factory: Callable[[], asyncio.Protocol], path: str, **options: Any
     ) -> tuple[_Pipe, asyncio.Protocol]:
-        opened = await self._loop.create_unix_connection(lambda: _Gate(factory(), self._address), path, **options)
+        opened = await self._loop.create_unix_connection(lambda: self._gate(factory), path, **options)
         return self._guarded(*opened)
 
     async def start_tls(self, pipe: _Pipe, protocol: asyncio.Protocol, *args: Any, **options: Any) -> _Pipe:
@@ -67,9 +67,12 @@ class Wire:
         return _Pipe(transport, self._address)
 
     def abort(self) -> None:
-        """Close every socket of a login that came to nothing, now: a polite TLS farewell to a hung server takes 30 s."""
+        """Close every socket of a login that came to nothing, now: TLS would wait 30 s for a hung server's farewell."""
         for transport in self._opened:
             transport.abort()  # type: ignore[attr-defined]
+
+    def _gate(self, factory: Callable[[], asyncio.Protocol]) -> _Gate:
+        return _Gate(factory(), self._address)
 
     def _guarded(self, transport: asyncio.Transport, gate: _Gate) -> tuple[_Pipe, asyncio.Protocol]:
         self._opened.append(transport)
@@ -78,7 +81,7 @@ class Wire:
 
 
 class _Pipe:
-    """A transport that keeps a gate in front of whichever protocol it serves. Each write renews the gate's allowance."""
+    """A transport that keeps a gate before whichever protocol it serves; each write renews the gate's allowance."""
 
     def __init__(self, transport: asyncio.Transport, address: str, gate: _Gate | None = None) -> None:
         self.transport, self._address, self._gate = transport, address, gate
@@ -115,8 +118,7 @@ class _Gate(asyncio.Protocol):
         """What came of the next message; None once the login is over (or was not of this protocol)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.pipe = _Pipe(transport, self._address, self)
+        self.pipe = _Pipe(cast(asyncio.Transport, transport), self._address, self)
         self.inner.connection_made(self.pipe)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:

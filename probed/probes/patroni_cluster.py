@@ -3,7 +3,7 @@ import asyncio
 from probed.errors import ProbeError, TargetFailed
 from probed.probes import Context, Measured, probe
 from probed.probes._http import Answer
-from probed.probes._patroni import member_of
+from probed.probes._patroni import member_of, text_of
 
 MAX_MEMBERS = 100
 
@@ -26,9 +26,10 @@ async def patroni_cluster(context: Context) -> Measured:
     rows = body.get("members")
     if not isinstance(rows, list):
         raise TargetFailed("body", f'{answer.url}: HTTP {answer.status} without "members": this is not Patroni')
-    members = [member for row in rows[:MAX_MEMBERS] if (member := member_of(row)) is not None]
+    members = {member.name: member for row in rows[:MAX_MEMBERS] if (member := member_of(row)) is not None}
     paused = body.get("pause") is True
-    facts = {"members": tuple(members), "pause": paused, "scope": body.get("scope"), "body": body}
+    scope = text_of(body.get("scope"))
+    facts = {"members": tuple(members.values()), "pause": paused, "scope": scope, "body": body}
     return Measured({"members": float(len(members)), "paused": 1.0 if paused else 0.0}, facts=facts)
 
 
@@ -39,30 +40,34 @@ async def _first_answer(context: Context) -> Answer:
     if not urls:
         raise TargetFailed("no_answer", "no member of the cluster is known")
     patience = context.timeout / (len(urls) + 1)
-    waiting: set[asyncio.Task[Answer]] = set()
+    asked: list[asyncio.Task[Answer]] = []
+    answered: set[asyncio.Task[Answer]] = set()
     last: ProbeError | None = None
     try:
-        while urls or waiting:
+        while len(answered) < len(asked) or urls:
             if urls:
                 url = urls.pop(0)
-                waiting.add(asyncio.create_task(context.http.get(f"{url}/cluster"), name=url))
-            done, waiting = await asyncio.wait(
+                asked.append(asyncio.create_task(context.http.get(f"{url}/cluster"), name=url))
+            waiting = [task for task in asked if task not in answered]
+            done, _ = await asyncio.wait(
                 waiting, timeout=patience if urls else None, return_when=asyncio.FIRST_COMPLETED
             )
+            answered |= done
             for task in done:
-                error = task.exception()
-                if error is None and task.result().status == 200:
-                    context.memory["url"] = task.get_name()
-                    return task.result()
-                if isinstance(error, ProbeError):
+                try:
+                    answer = task.result()
+                except ProbeError as error:
                     last = error
-                elif error is not None:
-                    raise error
-                else:
-                    last = TargetFailed("status", f"{task.result().url}: HTTP {task.result().status}")
+                    continue
+                if answer.status == 200:
+                    context.memory["url"] = task.get_name()
+                    return answer
+                kind = "redirect" if 300 <= answer.status < 400 else "status"
+                last = TargetFailed(kind, f"{answer.url}: HTTP {answer.status}")
     finally:
-        for task in waiting:
+        for task in asked:
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        # Also what has ended: a second answer that failed must not be reported as an error that nobody looked at.
+        await asyncio.gather(*asked, return_exceptions=True)
     assert last is not None
     raise last

@@ -3,6 +3,7 @@ from typing import Any
 from probed.errors import TargetFailed
 from probed.model import Reading
 from probed.probes import Context, Measured, probe
+from probed.probes._patroni import text_of
 
 
 @probe(
@@ -24,14 +25,14 @@ async def patroni_rest(context: Context) -> Measured:
     state = body.get("state")
     if not isinstance(state, str):
         raise TargetFailed("body", f'{answer.url}: HTTP {answer.status} without a "state": this is not Patroni')
-    readings: dict[str, Reading] = {"state": state[:60]}
-    role = body.get("role")
-    if isinstance(role, str):
+    readings: dict[str, Reading] = {"state": text_of(state)[:60]}
+    role = text_of(body.get("role"))
+    if role:
         readings["role"] = "primary" if role == "master" else role[:30]
     timeline = body.get("timeline")
-    if isinstance(timeline, int):
+    if isinstance(timeline, int) and not isinstance(timeline, bool):
         readings["timeline"] = float(timeline)
     about = body.get("patroni")
-    name = about.get("name") if isinstance(about, dict) else None
-    facts: dict[str, Any] = {"pause": body.get("pause") is True, "name": name, "body": body}
+    name = text_of(about.get("name")) if isinstance(about, dict) else ""
+    facts: dict[str, Any] = {"pause": body.get("pause") is True, "name": name or None, "body": body}
     return Measured(readings, facts=facts)

@@ -31,8 +31,8 @@ async def postgres_liveness(context: Context) -> Measured:
     frontend = context.target.kind == "frontend"
     statement = WRITABLE if frontend else "SELECT 1"
     readings: dict[str, Reading] = {}
-    async with session.turn():
-        try:
+    try:
+        async with session.turn():
             if session.warm:
                 try:
                     if frontend:
@@ -43,13 +43,13 @@ async def postgres_liveness(context: Context) -> Measured:
                     # Lost since the last cycle (a restart, a terminated backend): whether a client can get in decides.
                     if session.warm:
                         raise
-            if session.login_due:
-                took, answer = await session.fresh_login(statement)
-                readings["login_seconds"] = took
-                if frontend:
-                    _must_be_writable(answer, context)
-        except TooManyConnections as error:
-            return Measured(readings, reason=f"alive, but full: {error}")
+        if session.login_due:
+            took, answer = await session.fresh_login(statement)
+            readings["login_seconds"] = took
+            if frontend:
+                _must_be_writable(answer, context)
+    except TooManyConnections as error:
+        return Measured(readings, reason=f"alive, but full: {error}")
     return Measured(readings)
 
 

@@ -1,6 +1,7 @@
-from datetime import datetime
+from collections.abc import Mapping
+from typing import Any
 
-from probed.errors import Blind
+from probed.errors import Blind, TargetFailed
 from probed.model import Reading
 from probed.probes import Context, Measured, probe
 from probed.probes._sql import grants
@@ -66,17 +67,26 @@ async def postgres_stats(context: Context) -> Measured:
         if version < OLDEST:
             raise Blind("unsupported", f"PostgreSQL {version} is too old: {OLDEST} to {NEWEST} are supported")
         row = dict(await session.row(STATS))
+        identifier = session.system_identifier
+    if not identifier:
+        raise TargetFailed("closed", f"{session.login.address}: the connection was lost between two statements")
+    try:
+        return _measured(row, identifier, version, grants(session.login.role, session.login.database))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        text = f"{session.login.address}: the answer is not PostgreSQL's: {type(error).__name__}: {error}"
+        raise TargetFailed("protocol", text) from None
+
+
+def _measured(row: Mapping[str, Any], identifier: str, version: int, mending: str) -> Measured:
     readings: dict[str, Reading] = {
         "in_recovery": 1.0 if row["in_recovery"] else 0.0,
         "backends": float(row["backends"]),
     }
     for counter in ("deadlocks", "blocks_hit", "blocks_read"):
         if row[counter] is not None:
-            readings[counter] = row[counter]
-    started: datetime = row["started_at"]
-    series = f"{session.system_identifier}/{started.timestamp():.6f}/{row['stats_reset']}"
-    facts = {**row, "system_identifier": session.system_identifier, "started_at": started.timestamp()}
-    facts["version"] = version
-    remedy = "" if row["may_read"] else f"needs more privileges; run: {grants(session.login.role)}"
-    facts["remedy"] = remedy
-    return Measured(readings, reason=remedy, series=series, facts=facts)
+            readings[counter] = float(row[counter])
+    started, reset = row["started_at"].timestamp(), row["stats_reset"]
+    remedy = "" if row["may_read"] else f"needs more privileges; run: {mending}"
+    facts = {**row, "system_identifier": identifier, "started_at": started, "version": version, "remedy": remedy}
+    facts["stats_reset"] = reset.timestamp() if reset is not None else None
+    return Measured(readings, reason=remedy, series=f"{identifier}/{started:.6f}/{reset}", facts=facts)

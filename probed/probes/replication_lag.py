@@ -1,14 +1,32 @@
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 from probed.errors import Blind, NotApplicable
 from probed.model import Outcome, Reading
 from probed.probes import Measured, Readings, View, combined
 
-Ring = tuple[tuple[float, float], ...]
-"""(mono, lsn): when the primary was first seen at or beyond a WAL position; positions rise."""
-
 MAX_RING = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The primary was first seen at ``lsn`` (bytes) at ``seen``, and last seen before it at ``asked`` (monotonic)."""
+
+    asked: float
+    seen: float
+    lsn: float
+
+
+@dataclass(frozen=True, slots=True)
+class LsnClock:
+    """When the primary reached its WAL positions; marks rise in time and position."""
+
+    source: str
+    """Node and timeline: positions of another primary or timeline are not comparable."""
+    asked: float
+    """Monotonic time at which the primary's position was last known."""
+    marks: tuple[Mark, ...]
 
 
 @combined(
@@ -23,10 +41,10 @@ MAX_RING = 512
 def replication_lag(view: View) -> Readings | Measured:
     """Replication delay by the LSN clock: since when has the primary been ahead of what this standby replayed?
 
-    Each cycle remembers when the primary reached a WAL position; the delay is the age of the first position beyond the
-    standby's replay. An idle primary is 0, a cut-off standby grows truthfully, and no two machines' clocks are
-    compared. ``now() - pg_last_xact_replay_timestamp()`` does none of this: it grows on an idle primary, and the usual
-    mends of it read 0 on a standby that is cut off.
+    Each cycle marks when the primary reached a WAL position; the delay is the age of the standby's position on that
+    scale, interpolated between two marks, so it is right to within one interval. An idle primary is 0, a cut-off
+    standby grows truthfully, and no two machines' clocks are compared. ``now() - pg_last_xact_replay_timestamp()``
+    does none of this: it grows on an idle primary, and the usual mends of it read 0 on a standby that is cut off.
 
     While the primary cannot be read, the end of WAL that the streaming receiver reports stands in for it. A wanted
     delay (recovery_min_apply_delay) is subtracted. After a start of the daemon the reading is a lower bound.
@@ -36,54 +54,83 @@ def replication_lag(view: View) -> Readings | Measured:
     stats = view.of("postgres_stats")
     if stats is None:
         return {}
-    if stats.outcome is not Outcome.OBSERVED:
-        raise Blind("no_input", f"postgres_stats: {stats.reason}")
-    if not stats.readings["in_recovery"]:
+    observed = stats.outcome is Outcome.OBSERVED
+    if observed and not stats.readings["in_recovery"]:
         raise NotApplicable("a primary does not lag behind itself")
-    source, position = _primary_position(view, stats.facts)
-    before: Mapping[str, object] = view.before.facts if view.before is not None else {}
-    # Positions of another primary or timeline are not comparable: the clock starts anew.
-    ring = cast(Ring, before.get("ring", ())) if before.get("source") in (source, None) or source is None else ()
-    replayed = stats.facts["replay_lsn"]
+    own: Mapping[str, object] = stats.facts if observed else {}
+    remembered = view.before.facts.get("clock") if view.before is not None else None
+    clock, readable = _wind(view, own, cast(LsnClock | None, remembered))
+    facts = {"clock": clock}
+    if not observed:
+        # The clock goes on while the standby is away: its delay is known as soon as it answers again.
+        raise Blind("no_input", f"postgres_stats: {stats.reason}", facts=facts)
+    replayed = own["replay_lsn"]
     if not isinstance(replayed, float):
-        raise Blind("no_input", "this standby has not replayed anything yet")
-    facts = {"ring": ring, "source": source or before.get("source")}
-    if position is None and not any(lsn > replayed for _, lsn in ring):
+        raise Blind("no_input", "this standby has not replayed anything yet", facts=facts)
+    since = _reached(clock, replayed) if clock is not None else None
+    if clock is None or (since is None and not readable):
         return Measured({}, reason="the primary's WAL position cannot be read", facts=facts)
-    if position is not None and (not ring or position > ring[-1][1]):
-        ring = (*ring, (view.mono, position))
-    # What was replayed has no age; its newest entry stays, to know the primary's last position.
-    ring = tuple(entry for entry in ring[:-1] if entry[1] > replayed) + ring[-1:]
-    facts["ring"] = ring = _thin(ring)
-    behind = next((seen for seen, lsn in ring if lsn > replayed), None)
-    delay = stats.facts["apply_delay"]
+    delay = own["apply_delay"]
     wanted = delay if isinstance(delay, float) else 0.0
     readings: dict[str, Reading] = {
-        "lag_seconds": 0.0 if behind is None else max(0.0, view.mono - behind - wanted),
-        "lag_bytes": max(0.0, ring[-1][1] - replayed),
+        "lag_seconds": 0.0 if since is None else max(0.0, view.mono - since - wanted),
+        "lag_bytes": max(0.0, clock.marks[-1].lsn - replayed),
     }
-    reason = "replay is paused on this standby" if stats.facts["replay_paused"] else ""
-    return Measured(readings, reason=reason, facts=facts)
+    clock = LsnClock(clock.source, clock.asked, _thin(_still_needed(clock.marks, replayed)))
+    reason = "replay is paused on this standby" if own["replay_paused"] else ""
+    return Measured(readings, reason=reason, facts={"clock": clock})
 
 
-def _primary_position(view: View, facts: Mapping[str, object]) -> tuple[str | None, float | None]:
+def _wind(view: View, own: Mapping[str, object], clock: LsnClock | None) -> tuple[LsnClock | None, bool]:
+    """The clock with this cycle's position of the primary, and whether there was one."""
+    source, position = _primary_position(view, own)
+    if position is None:
+        return clock, False
+    if clock is None or source not in ("", clock.source):
+        return LsnClock(source, view.mono, (Mark(view.mono, view.mono, position),)), True
+    if position <= clock.marks[-1].lsn:
+        return LsnClock(clock.source, view.mono, clock.marks), True
+    # After cycles in which the primary could not be read nobody knows when it moved on: the mark is a lower bound.
+    continuous = view.before is not None and clock.asked >= view.before.mono
+    mark = Mark(clock.asked if continuous else view.mono, view.mono, position)
+    return LsnClock(clock.source, view.mono, (*clock.marks, mark)), True
+
+
+def _primary_position(view: View, own: Mapping[str, object]) -> tuple[str, float | None]:
     """(identity of the WAL stream, position in bytes), from the primary itself or from the standby's receiver."""
     for node in view.nodes:
         stats = view.of("postgres_stats", node)
         if stats is None or stats.outcome is not Outcome.OBSERVED or stats.readings["in_recovery"]:
             continue
-        same_cluster = stats.facts["system_identifier"] == facts["system_identifier"]
         position = stats.facts["current_lsn"]
-        if same_cluster and isinstance(position, float):
+        stranger = own and own["system_identifier"] != stats.facts["system_identifier"]
+        if isinstance(position, float) and not stranger:
             return f"{node}/{stats.facts['timeline']}", position
-    position = facts["latest_end_lsn"]
-    if facts["receiver_status"] == "streaming" and isinstance(position, float):
-        return None, position
-    return None, None
+    position = own.get("latest_end_lsn")
+    if own.get("receiver_status") == "streaming" and isinstance(position, float):
+        return "", position
+    return "", None
 
 
-def _thin(ring: Ring) -> Ring:
-    """A standby that is down for days must not fill memory: every second entry goes, the first and last stay."""
-    if len(ring) <= MAX_RING:
-        return ring
-    return (ring[0], *ring[2:-1:2], ring[-1])
+def _reached(clock: LsnClock, replayed: float) -> float | None:
+    """When the primary left the replayed position behind; ``None`` when it has not."""
+    previous: Mark | None = None
+    for mark in clock.marks:
+        if mark.lsn > replayed:
+            if previous is None or previous.lsn > replayed:
+                return mark.seen
+            share = (replayed - previous.lsn) / (mark.lsn - previous.lsn)
+            return mark.asked + share * (mark.seen - mark.asked)
+        previous = mark
+    return None
+
+
+def _still_needed(marks: tuple[Mark, ...], replayed: float) -> tuple[Mark, ...]:
+    """What was replayed has no age, but the last mark before the replayed position is one end of the scale."""
+    done = sum(mark.lsn <= replayed for mark in marks)
+    return marks[max(0, done - 1) :]
+
+
+def _thin(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    """A standby that is down for days must not fill memory: every second mark goes, the first and last stay."""
+    return marks if len(marks) <= MAX_RING else (marks[0], *marks[2:-1:2], marks[-1])

@@ -121,8 +121,17 @@ def target_of(status: Json, probe: str, node: str | None = None) -> Json:
 
 def an_event(number: int, at: float, **more: Any) -> Event:
     target = Target("orders", "node-a", "postgres", member=f"m{number}")
-    given: dict[str, Any] = {"event": "deadlocks_frequent", "severity": Severity.NORMAL, "state": EventState.OCCURRED}
-    return Event(id=new_id(at), name="n", target=target, opened_at=at, message="m", **{**given, **more})
+    event = Event(
+        id=new_id(at),
+        event="deadlocks_frequent",
+        name="Frequent deadlocks",
+        severity=Severity.NORMAL,
+        state=EventState.OCCURRED,
+        target=target,
+        opened_at=at,
+        message="deadlocks rose by 5",
+    )
+    return replace(event, **more)
 
 
 async def record(seen: Stack, events: Sequence[Event]) -> None:
@@ -752,8 +761,9 @@ async def test_what_the_store_cannot_write_is_lost_alone(api: Api, poison: Json)
     [
         ("127.0.0.1", 200), ("127.0.0.1:7432", 200), ("localhost", 200), ("LOCALHOST:80", 200), ("localhost.", 200),
         ("127.0.0.2", 200), ("[::1]", 200), ("[::1]:7432", 200), ("probed.localhost", 200),
-        ("evil.example", 421), ("evil.example:7432", 421), ("127.0.0.1.evil.example", 421), ("localhost.evil.example", 421),
-        ("10.0.0.1", 421), ("169.254.169.254", 421), ("[::ffff:10.0.0.1]", 421), ("xlocalhost", 421), ("0.0.0.0", 421),
+        ("evil.example", 421), ("evil.example:7432", 421), ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example", 421), ("10.0.0.1", 421), ("169.254.169.254", 421), ("[::ffff:10.0.0.1]", 421),
+        ("xlocalhost", 421), ("0.0.0.0", 421),
         ("2130706433", 421), ("[]", 421), ("", 421),
     ],
 )  # fmt: skip

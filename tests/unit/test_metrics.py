@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -62,7 +63,7 @@ def fill(seen: Stack) -> None:
     for entry in list(seen.pipeline.board.entries()):
         if entry.target.member:
             continue
-        words = {"leader": "node-a", "state": "running", "role": "primary"}
+        words: dict[str, Any] = {"leader": "node-a", "state": "running", "role": "primary"}
         readings = {name: words.get(name, 1.0) for name in seen.catalogue[entry.probe].readings}
         seen.sample(entry.probe, entry.target.node, **readings)
 
@@ -298,7 +299,12 @@ async def test_the_event_counter_goes_on_over_a_restart_where_the_store_left_it(
 async def test_lateness_and_store_writes_are_histograms_that_count_from_any_thread(seen: Stack) -> None:
     for seconds in (0.0, 0.001, 0.009, 0.01, 0.3, 100.0):
         seen.metrics.late(seconds)
-    threads = [threading.Thread(target=lambda: [seen.metrics.wrote(0.002) for _ in range(500)]) for _ in range(4)]
+
+    def write() -> None:
+        for _ in range(500):
+            seen.metrics.wrote(0.002)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -327,7 +333,8 @@ async def test_openmetrics_is_given_to_who_asks_for_it_without_created_series(se
     fill(seen)
     body, content_type = seen.metrics.render(seen, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text")
-    names = {sample.name for family in openmetrics_families(body.decode()) for sample in family.samples}
+    families = openmetrics_families(body.decode())  # type: ignore[no-untyped-call]
+    names = {sample.name for family in families for sample in family.samples}
     assert "probed_events_total" in names
     assert not [name for name in names if name.endswith("_created")]
 

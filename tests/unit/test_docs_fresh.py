@@ -1,0 +1,38 @@
+"""The references in docs/reference are what the code says."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from probed import docs
+
+
+@pytest.mark.parametrize("name", sorted(docs.PAGES))
+def test_a_reference_is_what_the_code_says(name: str) -> None:
+    path = docs.DIRECTORY / name
+    written = path.read_text(encoding="utf-8") if path.exists() else ""
+    assert written == docs.PAGES[name](), f"docs/reference/{name} is stale; run `make docs`"
+
+
+@pytest.mark.parametrize("name", sorted(docs.PAGES))
+def test_a_reference_names_no_machine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "this-very-machine")
+    text = docs.PAGES[name]()
+    assert "this-very-machine" not in text
+    assert str(docs.DIRECTORY.parents[1]) not in text
+
+
+def test_every_setting_probe_and_command_is_described() -> None:
+    assert all(f"`{key}`" in docs.settings_() for key in ("web.listen", "instances[].nodes[].postgres.sslmode"))
+    assert all(f"## {name}\n" in docs.probes() for name in docs.catalogue())
+    assert all(f"`{series.name}`" in docs.metrics() for series in docs.CATALOGUE)
+    assert "## probed events list\n" in docs.commands()
+
+
+def test_no_command_and_no_flag_is_without_help() -> None:
+    for context in docs._contexts(click.Context(docs.cli, info_name="probed")):
+        assert context.command.help, context.command_path
+        for parameter in context.command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{context.command_path} {parameter.opts}"
