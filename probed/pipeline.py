@@ -61,8 +61,8 @@ class Watch:
     event: Event | None = None
     saved: Streak = field(default_factory=Streak)
     """The streak as the store knows it, to write only what changed."""
-    blocked: bool = False
-    """Whether a cause was failing or pending at the last sample."""
+    caused: bool = False
+    """Whether a cause was open at the last sample."""
     on_replica: bool = False
     """Whether the node was a replica when the running streak began."""
 
@@ -107,6 +107,9 @@ class Pipeline:
         self.instances: dict[str, Instance] = {}
         self._by_place: dict[tuple[str, str, str], Watch] = {}
         self._recovered: Recovered | None = None
+        self._recovered_at = 0.0
+        self._left_streaks: dict[str, Streak] = {}
+        self._left_events: dict[str, Event] = {}
         self._announce: list[Announce] = []
         self.suppressed = 0
 
@@ -116,8 +119,10 @@ class Pipeline:
     # --- what is watched ----------------------------------------------------------------------------------
 
     def recover(self, recovered: Recovered) -> None:
-        """Remember what the last daemon left; watches take it up as they are bound."""
-        self._recovered = recovered
+        """Remember what the last daemon left; watches take it up as they are bound, each once."""
+        self._recovered, self._recovered_at = recovered, self._clock.mono()
+        self._left_streaks = dict(recovered.streaks)
+        self._left_events = {event.fingerprint: event for event in recovered.open_events}
 
     def bind(
         self,
@@ -148,8 +153,8 @@ class Pipeline:
         for watch in fresh:  # once the leader is known from all of them
             watch.on_replica = state.shape.is_replica(watch.target.node)
         state.watches = sorted(watches, key=lambda watch: topology.order(watch.policy, watch.target))
-        orphans = [*old.values(), *self._left_behind(instance)]
-        self._close(orphans, all_policies)
+        left, forgotten = self._left_behind(instance)
+        self._close([*old.values(), *left], all_policies, forgotten)
         self._by_place = {
             (state.name, watch.policy.id, watch.target.node): watch
             for state in self.instances.values()
@@ -164,12 +169,12 @@ class Pipeline:
             self._close(state.watches, {watch.policy.id: watch.policy for watch in state.watches})
 
     def forget_unknown(self, configured: Set[str]) -> None:
-        """Close what the last daemon left open in instances that are not configured any more."""
-        if self._recovered is None:
-            return
-        names = {event.target.instance for event in self._recovered.open_events} - configured
-        for name in names:
-            self._close(self._left_behind(name), {})
+        """Close and forget what the last daemon left of instances that are not configured any more."""
+        names = {event.target.instance for event in self._left_events.values()}
+        names |= {_instance_of(key) for key in self._left_streaks}
+        for name in names - configured:
+            left, forgotten = self._left_behind(name)
+            self._close(left, {watch.policy.id: watch.policy for watch in left}, forgotten)
 
     def _fresh(self, state: Instance, policy: Policy, target: Target) -> Watch:
         """A new watch, taking up what the store kept of it."""
@@ -177,15 +182,12 @@ class Pipeline:
         if self._recovered is None:
             return watch
         recovered = self._recovered
-        streak = recovered.streaks.get(watch.key)
-        event = next((event for event in recovered.open_events if _same(event, policy, target)), None)
-        if event is not None:
-            self._recovered = replace(
-                recovered, open_events=tuple(other for other in recovered.open_events if other.id != event.id)
-            )
+        # Taken, not looked up: a watch that is bound again later must not wake with the memory of an older daemon.
+        streak = self._left_streaks.pop(watch.key, None)
+        event = self._left_events.pop(fingerprint(policy.id, target), None)
         if streak is not None:
             watch.saved = streak
-            absence = recovered.absence or 0.0
+            absence = (recovered.absence or 0.0) + self._clock.mono() - self._recovered_at
             streak = restart(streak, policy, absence, self._clock.mono(), recovered.mono_shift)
         streak = streak or Streak()
         # Event and streak are one transaction, so they agree; should they ever not, the event is the truth.
@@ -194,7 +196,7 @@ class Pipeline:
         elif event is None and streak.phase is Phase.OPEN:
             streak = replace(streak, phase=Phase.QUIET, meeting=0)
         watch.streak, watch.event = streak, event
-        watch.blocked = event is not None and event.suppressed
+        watch.caused = event is not None and event.suppressed
         if policy.id == topology.SWITCHOVER:
             if streak.identity:
                 state.shape = replace(state.shape, leader=streak.identity)
@@ -203,29 +205,30 @@ class Pipeline:
                 state.switched_at = self._clock.mono() - max(0.0, self._clock.wall() - at)
         return watch
 
-    def _left_behind(self, instance: str) -> list[Watch]:
-        """Open events of the last daemon that no watch took up, as watches to be closed."""
-        if self._recovered is None:
-            return []
-        left = [event for event in self._recovered.open_events if event.target.instance == instance]
-        self._recovered = replace(
-            self._recovered,
-            open_events=tuple(event for event in self._recovered.open_events if event.target.instance != instance),
-        )
-        return [_watch_of(event) for event in left]
+    def _left_behind(self, instance: str) -> tuple[list[Watch], list[str]]:
+        """What the last daemon left that no watch took up: open events as watches to be closed, keys of streaks."""
+        events = [event for event in self._left_events.values() if event.target.instance == instance]
+        for event in events:
+            del self._left_events[event.fingerprint]
+        keys = [key for key in self._left_streaks if _instance_of(key) == instance]
+        for key in keys:
+            del self._left_streaks[key]
+        return [_watch_of(event) for event in events], keys
 
-    def _close(self, watches: Iterable[Watch], all_policies: Mapping[str, Policy]) -> None:
+    def _close(
+        self, watches: Iterable[Watch], all_policies: Mapping[str, Policy], forgotten: Iterable[str] = ()
+    ) -> None:
         at = self._clock.wall()
         changes: list[Change] = []
-        forgotten: list[str] = []
+        keys = list(forgotten)
         for watch in watches:
             policy = all_policies.get(watch.policy.id)
             reason = "policy_removed" if policy is None else "target_removed" if policy.enabled else "disabled"
             _, transition = close(watch.streak, at, reason)
             if transition is not None and watch.event is not None:
                 changes.append(Change(incidents.resolve(watch.event, transition), "resolved", at))
-            forgotten.append(watch.key)
-        self._commit(Commit(changes=tuple(changes), forgotten=tuple(forgotten)))
+            keys.append(watch.key)
+        self._commit(Commit(changes=tuple(changes), forgotten=tuple(keys)))
 
     # --- what becomes of a round --------------------------------------------------------------------------
 
@@ -293,19 +296,21 @@ class Pipeline:
         if watch.streak.phase is Phase.QUIET:
             watch.on_replica = state.shape.is_replica(watch.target.node)
         cause, pending = self._cause(state, watch)
-        blocked = cause is not None or pending
-        if watch.blocked and not blocked and not _is_occurrence(policy):
-            # What was counted while the cause lasted was the cause's doing: a consequence needs fresh samples.
-            watch.streak = _afresh(watch.streak)
-        watch.blocked = blocked
+        if watch.caused and cause is None and not _is_occurrence(policy):
+            # What was counted while the cause was open was the cause's doing: a consequence needs fresh samples.
+            watch.streak = _afresh(watch)
+        watch.caused = cause is not None
         streak, transition = step(watch.streak, policy, sample)
+        if pending and watch.streak.phase is not Phase.OPEN and streak.meeting > watch.streak.meeting:
+            # It may be the doing of a cause that has not opened yet: it neither counts nor resets.
+            held = inconclusive(watch.streak, policy, sample)
+            watch.streak = replace(
+                held, baseline=streak.baseline, series=streak.series, increments=streak.increments
+            )
+            return []
         if transition is None:
             watch.streak = streak
-            return self._outlived(watch, sample, blocked)
-        if transition.kind is Kind.OPENED and pending and cause is None:
-            # The cause has not opened yet: keep the streak just short of opening, and decide at the next sample.
-            watch.streak = replace(watch.streak, last_mono=sample.mono)
-            return []
+            return self._outlived(watch, sample, watch.caused or pending)
         watch.streak = streak
         return [self._change(state, watch, transition, sample, cause)]
 
@@ -404,8 +409,9 @@ def _tell(change: Change) -> None:
     )
 
 
-def _same(event: Event, policy: Policy, target: Target) -> bool:
-    return event.event == policy.id and event.fingerprint == fingerprint(policy.id, target)
+def _instance_of(key: str) -> str:
+    """The instance in a watch's key."""
+    return key.partition("|")[2].partition("/")[0]
 
 
 def _watch_of(event: Event) -> Watch:
@@ -422,11 +428,13 @@ def _count(policy: Policy) -> int:
     return policy.detect.count if isinstance(policy.detect, Threshold) else 1
 
 
-def _afresh(streak: Streak) -> Streak:
-    """Counting starts anew; an open event stays open, and must be met afresh to outlive its cause."""
-    if streak.phase is Phase.OPEN:
-        return replace(streak, meeting=0)
-    return replace(streak, phase=Phase.QUIET, meeting=0, since_at=None)
+def _afresh(watch: Watch) -> Streak:
+    """Counting starts anew; an open event stays open, and a suppressed one must be met afresh to outlive its cause."""
+    streak = watch.streak
+    if streak.phase is not Phase.OPEN:
+        return replace(streak, phase=Phase.QUIET, meeting=0, since_at=None, increments=())
+    suppressed = watch.event is not None and watch.event.suppressed
+    return replace(streak, meeting=0, increments=() if suppressed else streak.increments)
 
 
 def _differs(streak: Streak, saved: Streak) -> bool:

@@ -186,9 +186,8 @@ def tell_samples(title: str, samples: Sequence[Mapping[str, Any]]) -> None:
     if not samples:
         return
     click.echo(f"\n{title}")
-    columns = [
-        Column("at"), Column("outcome"), Column("duration_ms", "ms", right=True), Column("readings", prose=True), Column("reason", prose=True)
-    ]  # fmt: skip
+    columns = [Column("at"), Column("outcome"), Column("duration_ms", "ms", right=True)]
+    columns += [Column("readings", prose=True), Column("reason", prose=True)]
     table(columns, [{**sample, "at": moment(sample["at"])} for sample in samples], indent=2)
 
 

@@ -409,13 +409,16 @@ async def _on_etcd_majority(lab: Lab) -> Plan:
 
 
 async def _kill_etcd(lab: Lab, plan: Plan) -> None:
-    """So many members that the rest has no quorum: all of one, two of three.
+    """So many members get SIGKILL that the rest has no quorum: all of one, two of three.
 
-    /cluster no longer answers (Patroni drops the connection after retry_timeout, 3 s); /patroni does, with
-    ``cluster_unlocked`` and a ``dcs_last_seen`` that stands still. Without failsafe mode the leader demotes itself
-    after 5 s: its server restarts read-only by 7 s, the replica streams on from it, and nobody takes writes. With it
-    everything goes on, ``failsafe_mode_is_active``. Healed, the old leader is promoted in place (timeline + 1) 6 s
+    /cluster no longer answers (Patroni drops the connection after retry_timeout, 3 s; a survivor of three lets it
+    answer from stale reads); /patroni does, with ``cluster_unlocked`` and a ``dcs_last_seen`` that stands still.
+    Without failsafe mode the leader demotes itself after 5 s: its server restarts read-only by 7 s, the replica
+    streams on from it, and nobody takes writes. Healed, the old leader is promoted in place (timeline + 1) 3 to 6 s
     after etcd is back.
+
+    With failsafe mode everything goes on, ``failsafe_mode_is_active``. But the replicas then stand by the old leader
+    for another ttl (20 s) after etcd is back: a switchover in that time is taken, and happens only at its end.
     """
     await asyncio.gather(*(lab.kill_etcd(index) for index in plan["members"]))
 
@@ -533,7 +536,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             ),
             _fault(
                 "etcd-kill",
-                "etcd loses its quorum; without failsafe mode the leader turns read-only.",
+                "etcd, Patroni's memory, loses its quorum; without failsafe mode the leader turns read-only.",
                 ("etcd_unavailable",),
                 plan=_on_etcd_majority,
                 act=_kill_etcd,

@@ -235,7 +235,7 @@ class _Resolver:
                 return Increase(
                     reading=self.reading(rule.reading),
                     window=rule.window,
-                    at_least=self.number(rule.at_least, "at_least"),
+                    at_least=self.above_zero(rule.at_least, "at_least"),
                     resolve_count=self.count(rule.resolve_count, "resolve_count"),
                 )
             case ChangeRule():
@@ -266,6 +266,12 @@ class _Resolver:
             self.complain(("detect", key), f'"{value}" is not a parameter of this policy{hint}')
             return 1.0
         return found
+
+    def above_zero(self, value: int | float | str, key: str) -> float:
+        number = self.number(value, key)
+        if number <= 0:
+            self.complain(("detect", key), f"expected a number above 0, got {number:g}")
+        return number
 
     def count(self, value: Count, key: str) -> int:
         number = self.number(value, key)
@@ -315,7 +321,11 @@ def _overrides(directory: Path, problems: list[Problem]) -> list[Document]:
     if not directory.is_dir():
         problems.append(Problem(str(directory), "policies.directory: expected a directory"))
         return []
-    paths = sorted(path for path in directory.iterdir() if path.suffix in (".yaml", ".yml"))
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix in (".yaml", ".yml"))
+    except OSError as error:
+        problems.append(Problem(str(directory), f"policies.directory: cannot be read: {error.strerror or error}"))
+        return []
     return [document for path in paths if (document := _document(path, problems)) is not None]
 
 

