@@ -8,7 +8,6 @@ memory (how many events, how late, how long a write took) is counted here.
 from __future__ import annotations
 
 import gzip
-import importlib.metadata
 import math
 import threading
 from bisect import bisect_left
@@ -33,6 +32,7 @@ from probed.model import Outcome, Policy, Sample, Target
 from probed.pipeline import Pipeline, Watch
 from probed.probes import AnyProbe, Combined
 from probed.store import Change
+from probed.version import version
 
 STALE_INTERVALS = 3
 """A sample older than this many of its intervals says nothing about now: its series are dropped."""
@@ -203,7 +203,7 @@ class Metrics:
     """The counters that nothing else remembers, and how everything is shown. Hooks are cheap and never raise."""
 
     def __init__(self) -> None:
-        self._version = _version()
+        self._version = version()
         self._lateness, self._writes = Histogram(), Histogram()
         self._skipped = 0
         self._suppressed = 0
@@ -399,10 +399,3 @@ def _family(series: Series, values: Mapping[tuple[str, ...], float]) -> Metric:
     for labels, value in values.items():
         family.add_metric(labels, value)
     return family
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("pg-probed")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+not-installed"

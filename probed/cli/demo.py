@@ -9,9 +9,13 @@ import click
 
 from probed.cli import flags
 
+_directory = flags.flag(
+    "--directory", metavar="DIR", type=flags.directory_path, help="Of the stack; default: one per user."
+)
+
 
 @click.group("demo", invoke_without_command=True)
-@flags.flag("--directory", metavar="DIR", type=flags.directory_path, help="Of the stack; default: one per user.")
+@_directory
 @flags.flag("--web.listen-address", metavar="HOST:PORT", help="Of the daemon; default 127.0.0.1:7432, or a free port.")
 @flags.flag("--seconds", type=click.FloatRange(min=0), help="End by itself after so many seconds.")
 @click.pass_context
@@ -34,22 +38,24 @@ def command(ctx: click.Context, directory: Path | None, web_listen_address: str 
 
 @command.command("break")
 @click.argument("name")
+@_directory
 @click.pass_obj
-def break_(directory: Path, name: str) -> None:
+def break_(default: Path, name: str, directory: Path | None) -> None:
     """Cause the fault NAME in the running demo."""
     from probed.demo import show
 
-    show.break_fault(directory, name)
+    show.break_fault(directory or default, name)
 
 
 @command.command("heal")
 @click.argument("name")
+@_directory
 @click.pass_obj
-def heal(directory: Path, name: str) -> None:
+def heal(default: Path, name: str, directory: Path | None) -> None:
     """Undo the fault NAME, and wait until the stack is healthy again."""
     from probed.demo import show
 
-    show.heal_fault(directory, name)
+    show.heal_fault(directory or default, name)
 
 
 @command.command("list")

@@ -171,8 +171,11 @@ def _tell(sample: Sample, described: Mapping[str, str], verbose: bool) -> None:
     click.echo(f"{sample.probe} on {sample.target.key}{address}")
     pairs(
         [
-            ("outcome", sample.outcome.value + (f" ({sample.kind})" if sample.kind else "")),
-            ("duration", f"{sample.duration * 1000:.1f} ms"),
+            (
+                "outcome",
+                sample.outcome.value + (f" ({sample.kind})" if sample.kind not in ("", sample.outcome) else ""),
+            ),
+            ("duration", f"{sample.duration * 1000:.1f} ms" if sample.duration else None),
             ("reason", sample.reason),
         ],
         indent=2,

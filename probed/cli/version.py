@@ -6,15 +6,7 @@ import platform
 
 import click
 
-
-def version() -> str:
-    """Of the installed distribution."""
-    from importlib import metadata
-
-    try:
-        return metadata.version("pg-probed")
-    except metadata.PackageNotFoundError:
-        return "0+not-installed"
+from probed.version import version
 
 
 @click.command("version")

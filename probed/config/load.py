@@ -19,11 +19,12 @@ def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settin
     if not isinstance(document.data, dict):
         raise ConfigError([Problem(str(path), "expected a map of settings", 1, 1)])
     problems = _missing_files(document) + _unsupported(document)
+    settings: Settings | None = None
     try:
         settings = strict_yaml.validate(document, Settings)
     except ConfigError as error:
         problems += error.problems
-    if problems:
+    if settings is None or problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     return settings
 

@@ -63,9 +63,7 @@ def _name(value: str) -> str:
 
 
 _DurationText = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$", examples=["5s"])]
-Duration = Annotated[
-    float, BeforeValidator(_duration, json_schema_input_type=_DurationText), AfterValidator(_positive)
-]
+Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=_DurationText), AfterValidator(_positive)]
 HostPort = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 StatsAddress = Annotated[str, AfterValidator(_stats_address)]

@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
-import structlog
-
+from probed import logs
 from probed.cli.client import Client
 from probed.config import load
 from probed.config.settings import DEFAULT_LISTEN, Settings, split_address
@@ -149,7 +148,7 @@ def _stop_on_signals() -> asyncio.Event:
 def _log_to(path: Path) -> Any:
     """The daemon's log goes to a file: the terminal shows the picture."""
     with path.open("a", encoding="utf-8") as file:
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(file))
+        logs.set_up("info", "json", stream=file)
         yield
 
 

