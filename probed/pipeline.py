@@ -240,9 +240,9 @@ class Pipeline:
         fresh: dict[tuple[str, str], Sample] = {}
         for sample in samples:
             self._take(sample, fresh)
-        newest = self._newest(state) if due else {}
+        seen = self._seen(state) if due else ({}, {})
         for probe, target in due:
-            self._take(combine(probe, self._view(state, probe, target, newest)), fresh)
+            self._take(combine(probe, self._view(state, probe, target, *seen)), fresh)
         self._see_leader(state, fresh)
         changes: list[Change] = []
         streaks: dict[str, Streak] = {}
@@ -267,17 +267,35 @@ class Pipeline:
                 reason=sample.reason,
             )
 
-    def _newest(self, state: Instance) -> Mapping[tuple[str, str], Sample]:
-        """(probe, node) -> newest sample, of everything but the several write ports, which nothing combines."""
-        entries = self.board.entries(state.name)
-        return {(e.probe, e.target.node): e.newest for e in entries if e.newest is not None and not e.target.member}
+    def _seen(self, state: Instance) -> tuple[Mapping[tuple[str, str], Sample], Mapping[str, tuple[Sample, ...]]]:
+        """The newest samples: by (probe, node), and of what is one of several without a node by probe."""
+        single: dict[tuple[str, str], Sample] = {}
+        several: dict[str, tuple[Sample, ...]] = {}
+        for entry in self.board.entries(state.name):
+            sample = entry.newest
+            if sample is None:
+                continue
+            if entry.target.member:
+                several[entry.probe] = (*several.get(entry.probe, ()), sample)
+            else:
+                single[entry.probe, entry.target.node] = sample
+        return single, several
 
-    def _view(self, state: Instance, probe: Combined, target: Target, newest: Mapping[tuple[str, str], Sample]) -> View:
+    def _view(
+        self,
+        state: Instance,
+        probe: Combined,
+        target: Target,
+        single: Mapping[tuple[str, str], Sample],
+        several: Mapping[str, tuple[Sample, ...]],
+    ) -> View:
         # The time of a combination is that of its inputs, so that it is right also when they were late.
-        inputs = (newest.get((name, node)) for name in probe.inputs for node in (target.node, "", *state.shape.nodes))
-        own = next((sample for sample in inputs if sample is not None), None)
-        at, mono = (own.at, own.mono) if own else (self._clock.wall(), self._clock.mono())
-        return View(target, state.shape.nodes, newest, at, mono, self.board.newest(probe.name, target))
+        nodes = (target.node, "", *state.shape.nodes)
+        inputs = [single[name, node] for name in probe.inputs for node in nodes if (name, node) in single]
+        inputs += [sample for name in probe.inputs for sample in several.get(name, ())]
+        at, mono = (inputs[0].at, inputs[0].mono) if inputs else (self._clock.wall(), self._clock.mono())
+        before = self.board.newest(probe.name, target)
+        return View(target, state.shape.nodes, single, at, mono, before, several)
 
     def _see_leader(self, state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None:
         for (probe, _), sample in fresh.items():
@@ -304,9 +322,7 @@ class Pipeline:
         if pending and watch.streak.phase is not Phase.OPEN and streak.meeting > watch.streak.meeting:
             # It may be the doing of a cause that has not opened yet: it neither counts nor resets.
             held = inconclusive(watch.streak, policy, sample)
-            watch.streak = replace(
-                held, baseline=streak.baseline, series=streak.series, increments=streak.increments
-            )
+            watch.streak = replace(held, baseline=streak.baseline, series=streak.series, increments=streak.increments)
             return []
         if transition is None:
             watch.streak = streak

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from probed import cadence, topology
@@ -128,9 +128,18 @@ def _reaches(instance: settings.Instance, members: Sequence[Member]) -> Iterable
         known = tuple(dict.fromkeys(urls))
         target = Target(instance.name, "", "patroni", known[0], kind="patroni_cluster")
         yield Reach(target, urls=known)
+    for url in instance.etcd:
+        yield Reach(Target(instance.name, "", "etcd", url, kind="etcd", member=url), urls=(url,))
+    if instance.haproxy is not None and instance.haproxy.stats is not None:
+        stats = instance.haproxy.stats
+        if stats.startswith("unix:"):
+            reach = Reach(Target(instance.name, "", "haproxy", stats, kind="haproxy"), path=Path(stats[5:]))
+        else:
+            reach = Reach(Target(instance.name, "", "haproxy", stats, kind="haproxy"), urls=(stats,))
+        yield reach
     for frontend in instance.haproxy.frontends if instance.haproxy else ():
         host, port = settings.split_address(frontend)
-        login = login_of(instance.postgres, host, port)
+        login = replace(login_of(instance.postgres, "", 0), host=host, port=port)
         target = Target(instance.name, "", "haproxy", frontend, kind="frontend", member=frontend)
         yield Reach(target, login)
 
@@ -156,7 +165,7 @@ def _declared(instance: settings.Instance, node: settings.Node) -> Iterable[Reac
 
 
 def _discovered(instance: settings.Instance, member: Member) -> Iterable[Reach]:
-    login = login_of(instance.postgres, member.host, member.port)
+    login = replace(login_of(instance.postgres, "", 0), host=member.host, port=member.port)
     yield Reach(Target(instance.name, member.name, "postgres", login.address, kind="postgres"), login)
     target = Target(instance.name, member.name, "patroni", member.api_url, kind="patroni")
     yield Reach(target, urls=(member.api_url,))
@@ -218,7 +227,7 @@ def _combined(
             continue
         inputs = [cycle for cycle in cycles if cycle.probe.name in probe.inputs]
         if probe.scope == "instance":
-            if inputs and nodes:
+            if inputs:
                 target = Target(instance.name, "", probe.component)
                 yield _combined_cycle(probe, target, inputs, pace)
             continue

@@ -79,6 +79,8 @@ class View:
     mono: float
     before: Sample | None = None
     """This combined probe's own previous sample: its only memory."""
+    several: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+    """Probe -> newest samples of targets that are one of several without a node (etcd members, write ports)."""
 
     def of(self, probe: str, node: str | None = None) -> Sample | None:
         """The newest sample of a probe on a node, by default on the view's own."""

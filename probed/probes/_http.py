@@ -248,5 +248,7 @@ def translate(error: Exception, url: str) -> ProbeError:
         case OSError():
             return translate_os_error(error, url)
         case _:
-            text = " ".join(str(error).split())[:200]
-            return TargetFailed("protocol", f"{url}: not a valid HTTP answer: {type(error).__name__}: {text}")
+            # aiohttp's own text goes on with what the peer sent, and with the whole address.
+            text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+            text = text.strip().partition("\n")[0][:100]
+            return TargetFailed("protocol", f"{url}: not a valid HTTP answer: {text or type(error).__name__}")

@@ -1,4 +1,4 @@
-"""A daemon killed with -9 at random moments, over a real outage on a real cluster, loses nothing and doubles nothing."""
+"""A daemon killed with -9 at random moments of a real outage loses nothing and doubles nothing."""
 
 from __future__ import annotations
 
