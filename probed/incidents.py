@@ -95,6 +95,9 @@ def message(transition: Transition, policy: Policy, sample: Sample) -> str:
     match rule:
         case Threshold() if rule.when.on_failure:
             return f"{_times(rule.count)} failed{why}"
+        case Threshold() if rule.when.comparisons[0].op == "==" and sample.reason:
+            # A flag's name and 0 say less than what raised it.
+            return f"{_times(rule.count)}{why}"
         case Threshold():
             return f"{_finding(rule.when.comparisons[0], transition.value)} in {_times(rule.count)}{why}"
         case Increase():

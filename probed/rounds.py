@@ -42,21 +42,22 @@ class Rounds:
         self.plan = plan
         self.interval = interval
         self._pipeline, self._context_of, self._clock, self._pulse = pipeline, context_of, clock, pulse
+        self._begun = False
         self.after_round: Callable[[str], None] = lambda _: None
         """Told the instance's name when a round has been judged."""
 
     async def run(self) -> None:
         """For ever, until cancelled."""
         start = cadence.phase(self.plan.name, self.interval)
-        await self._first(start)
+        await self._soon(start)
         async for slot in cadence.every(self.interval, start, self._clock):
             if slot.skipped:
                 self._pulse.skipped(slot.skipped)
             await self.round(slot.due, slot.number)
             await self._confirm(slot.due)
 
-    async def _first(self, start: float) -> None:
-        """One round soon after the start, so that a slow grid is not in the dark until its first slot."""
+    async def _soon(self, start: float) -> None:
+        """A slow grid gets one round soon after the start, so as not to be in the dark until its first slot."""
         soon = cadence.phase(self.plan.name, FIRST_WITHIN)
         now = self._clock.mono()
         due = now + (soon - now) % FIRST_WITHIN
@@ -64,10 +65,15 @@ class Rounds:
             await self._clock.sleep_until(due)
             await self.round(due, 0)
 
+    def _is_due(self, cycle: CombinedCycle, number: int) -> bool:
+        """A slow combination is due in every so-manieth round, and in the very first, as its baseline."""
+        return cycle.home == self.interval and (not self._begun or number % cycle.every == 0)
+
     async def round(self, due: float, number: int) -> None:
-        """Every cycle of this grid once, then the combined probes that are due in round ``number`` (all in 0)."""
+        """Every cycle of this grid once, then the combined probes that are due in round ``number``."""
         cycles = [cycle for cycle in self.plan.cycles if cycle.interval == self.interval]
-        combined = [cycle for cycle in self.plan.combined if cycle.home == self.interval and number % cycle.every == 0]
+        combined = [cycle for cycle in self.plan.combined if self._is_due(cycle, number)]
+        self._begun = True
         await self._judge(due, cycles, combined)
 
     async def _confirm(self, due: float) -> None:

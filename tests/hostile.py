@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
 import subprocess
@@ -258,6 +259,7 @@ def closing_on_reuse(body: bytes) -> Behaviour:
     return behave
 
 
+@functools.cache
 def _bomb() -> bytes:
     packer = zlib.compressobj(9, wbits=31)
     packed = packer.compress(b" " * 64 * 2**20) + packer.flush()
@@ -399,16 +401,21 @@ async def one_text_column(line: Line) -> None:
     """A server that answers everything with the word x."""
     await startup(line)
     await line.say(WELCOME)
-    described = False
+    while True:
+        await word_x(line)
+
+
+async def word_x(line: Line) -> None:
+    """Answer one statement."""
     while True:
         match await _message(line):
             case b"Q":
                 await line.say(TEXT_COLUMN + TEXT_ROW + DONE + READY)
-            case b"H" if not described:
+                return
+            case b"H":
                 await line.say(message(b"1", b"") + message(b"t", b"\0\0") + TEXT_COLUMN)
             case b"S":
                 await line.say(message(b"2", b"") + TEXT_ROW + DONE + READY)
-            case b"X":
                 return
 
 

@@ -35,6 +35,7 @@ class Stat:
     state: str
     parent: int
     session: int
+    threads: int
     started: int
 
     @property
@@ -43,8 +44,9 @@ class Stat:
 
     @property
     def dead(self) -> bool:
-        # A zombie holds no memory, port or lock. In a container whose pid 1 reaps nobody it stays for ever.
-        return self.state in "ZXx"
+        # A zombie holds no memory, port or lock, and where pid 1 reaps nobody it stays for ever. But the first thread
+        # of a process may be a zombie while others still end, and as long as they do the ports are open.
+        return self.state in "ZXx" and self.threads <= 1
 
 
 def boot_id() -> str:
@@ -60,7 +62,14 @@ def read_stat(pid: int) -> Stat | None:
         return None
     # The name in parentheses may itself hold spaces and parentheses: the last one ends it.
     fields = text.rpartition(")")[2].split()
-    return Stat(pid, state=fields[0], parent=int(fields[1]), session=int(fields[3]), started=int(fields[19]))
+    return Stat(
+        pid,
+        state=fields[0],
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        threads=int(fields[17]),
+        started=int(fields[19]),
+    )
 
 
 def identify(pid: int) -> ProcessId | None:

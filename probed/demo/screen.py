@@ -39,8 +39,8 @@ def lines(status: Json) -> Iterable[str]:
 def event_line(event: Json) -> str:
     """One event in one plain line."""
     word = event["state"] if not event["suppressed"] else f"{event['state']}, held back"
-    where = event["node"] or event["component"] or event["instance"]
-    return f"{_clock(event)} {event['severity'].upper():8} {event['event']} on {where} ({word}): {event['message']}"
+    what = f"{event['event']} on {_where(event)} ({word})"
+    return f"{_clock(event)} {event['severity'].upper():8} {what}: {event['message']}"
 
 
 _COLUMNS = ("node", "role", "database", "patroni", "receiver", "lag", "connections", "ping")
@@ -100,10 +100,15 @@ def _events(events: Sequence[Json]) -> Panel:
         held = event["suppressed"]
         style = "dim" if held or event["state"] == "resolved" else ""
         severity = Text(event["severity"], style="" if style else _STYLES.get(event["severity"], ""))
-        where = event["node"] or event["component"] or event["instance"]
         word = "held back" if held else event["state"]
-        table.add_row(_clock(event), severity, event["event"], where, word, event["message"], style=style)
+        table.add_row(_clock(event), severity, event["event"], _where(event), word, event["message"], style=style)
     return Panel(table, title="events, newest first", title_align="left")
+
+
+def _where(event: Json) -> str:
+    """The node, or what of the instance has none; what concerns it as a whole is its own."""
+    whole = event["component"] in (None, "postgres", "patroni", "etcd")
+    return str(event["node"] or (event["instance"] if whole else event["component"]))
 
 
 def _clock(event: Json) -> str:

@@ -128,7 +128,7 @@ class _Gate(asyncio.Protocol):
         if self.allowance < 0:
             self._refuse(TargetFailed("too_large", f"{self._address}: the answer is larger than {MAX_ANSWER} bytes"))
         elif self._login is None:
-            self.inner.data_received(data)
+            self._hand_on(data)
         else:
             self._login += data
             self._hand_on_messages(self._login)
@@ -150,7 +150,14 @@ class _Gate(asyncio.Protocol):
             if message[0] == _READY:
                 self._login = None
                 message += bytes(login)
-            self.inner.data_received(message)
+            self._hand_on(message)
+
+    def _hand_on(self, data: bytes) -> None:
+        try:
+            self.inner.data_received(data)
+        except Exception as error:  # noqa: BLE001 - messages out of turn make the driver stumble over its own state
+            text = f"{type(error).__name__}: {error}"
+            self._refuse(TargetFailed("protocol", f"{self._address} does not speak PostgreSQL's protocol: {text}"))
 
     def _bearable(self, message: bytes) -> bool:
         self._challenges += 1

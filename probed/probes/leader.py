@@ -79,11 +79,15 @@ def _confirms(view: View, member: ClusterMember, writable: Sequence[str]) -> boo
 
 
 def _open_question(view: View, member: ClusterMember, stats: dict[str, Sample]) -> bool:
-    """A listed leader that could not be asked for a reason of ours (no login configured, blind) is not refuted."""
+    """A listed leader is refuted by its database, or by its own Patroni's word for another role.
+
+    A database that we are blind to (no login, wrong password, no free slot) beside a silent Patroni refutes nothing.
+    """
     sample, rest = stats.get(member.name), view.of("patroni_rest", member.name)
     database = sample is not None and sample.outcome in (Outcome.OBSERVED, Outcome.FAILED)
-    door = rest is not None and rest.outcome in (Outcome.OBSERVED, Outcome.FAILED)
-    return not (database or door)
+    full = sample is not None and sample.kind == "too_many_connections"
+    door = rest is not None and rest.outcome is Outcome.OBSERVED
+    return not ((database and not full) or door)
 
 
 def _identity(

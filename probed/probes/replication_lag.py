@@ -76,7 +76,7 @@ def replication_lag(view: View) -> Readings | Measured:
         "lag_seconds": 0.0 if since is None else max(0.0, view.mono - since - wanted),
         "lag_bytes": max(0.0, clock.marks[-1].lsn - replayed),
     }
-    clock = LsnClock(clock.source, clock.asked, _thin(_still_needed(clock.marks, replayed)))
+    clock = LsnClock(clock.source, clock.asked, _still_needed(clock.marks, replayed))
     reason = "replay is paused on this standby" if own["replay_paused"] else ""
     return Measured(readings, reason=reason, facts={"clock": clock})
 
@@ -93,7 +93,7 @@ def _wind(view: View, own: Mapping[str, object], clock: LsnClock | None) -> tupl
     # After cycles in which the primary could not be read nobody knows when it moved on: the mark is a lower bound.
     continuous = view.before is not None and clock.asked >= view.before.mono
     mark = Mark(clock.asked if continuous else view.mono, view.mono, position)
-    return LsnClock(clock.source, view.mono, (*clock.marks, mark)), True
+    return LsnClock(clock.source, view.mono, _thin((*clock.marks, mark))), True
 
 
 def _primary_position(view: View, own: Mapping[str, object]) -> tuple[str, float | None]:

@@ -41,8 +41,13 @@ MAX_QUEUED = 10_000
 RETRY_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 
-_UNWRITABLE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, UnicodeError, OverflowError)
+_UNWRITABLE = (
+    sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError, ValueError, TypeError,
+    OverflowError,
+)  # fmt: skip
 """What no retry mends: a broken rule of the schema; half a surrogate pair or an endless number from a hostile peer."""
+_UNREADABLE = (ValueError, TypeError, KeyError, IndexError)
+"""What rows raise that are not of this schema, whatever its number says."""
 
 _UPSERT = f"""
 INSERT INTO event ({", ".join(EVENT_COLUMNS)}) VALUES ({", ".join("?" * len(EVENT_COLUMNS))})
@@ -114,7 +119,7 @@ class SqliteStore:
         """The writer thread: open, then group what is queued into transactions until told to stop."""
         try:
             connection, recovered = self._open()
-        except (OSError, sqlite3.Error, StoreError) as error:
+        except (OSError, sqlite3.Error, StoreError, *_UNREADABLE) as error:
             problem = error if isinstance(error, StoreError) else StoreError(self._cannot(error))
             self._call(lambda: ready.set_exception(problem))
             return
@@ -216,8 +221,12 @@ class SqliteStore:
             connection = _connect(self._path)
         finally:
             os.umask(old_mask)
-        migrate(connection, str(self._path))
-        return connection, self._recover(connection)
+        try:
+            migrate(connection, str(self._path))
+            return connection, self._recover(connection)
+        except BaseException:
+            connection.close()
+            raise
 
     def _recover(self, connection: sqlite3.Connection) -> Recovered:
         open_events = [event_of(row) for row in connection.execute("SELECT * FROM event WHERE state = 'open'")]
