@@ -57,11 +57,16 @@ def _tell(item: Mapping[str, Any], events: list[Mapping[str, Any]]) -> None:
     labels = f"  {text(item['labels'])}" if item.get("labels") else ""
     click.echo(f"{text(item['name'])}  {text(item.get('state'))}{leader}{labels}")
     rows = [
-        {**found, "since": moment(found.get("since")), "outcome": found.get("outcome") or "waiting"}
+        {
+            **found,
+            "since": moment(found.get("since")),
+            "outcome": found.get("outcome") or "waiting",
+            "what": found.get("reason") or found.get("readings"),
+        }
         for found in _rows(item)
     ]
     columns = [Column(key) for key in ("node", "role", "component", "probe", "outcome", "since")]
-    columns.append(Column("reason", prose=True))
+    columns.append(Column("what", prose=True))
     if rows:
         table(columns, rows, indent=2)
     else:
