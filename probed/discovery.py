@@ -10,7 +10,7 @@ from probed.errors import ProbeError
 from probed.model import Outcome, Sample, Target
 from probed.probes import Context
 from probed.probes._http import HttpClient
-from probed.probes._patroni import ClusterMember
+from probed.probes._patroni import ClusterMember, name_of
 from probed.probes.patroni_cluster import patroni_cluster
 from probed.store import Member
 
@@ -26,9 +26,8 @@ async def discover(
     except (ProbeError, TimeoutError):
         return "", ()
     facts = getattr(measured, "facts", {})
-    scope = facts.get("scope")
-    members = _members(instance, facts["members"])
-    return scope if isinstance(scope, str) else "", members
+    # The scope becomes an instance's name, and with it part of target keys.
+    return name_of(facts.get("scope")), _members(instance, facts["members"])
 
 
 def learned(instance: str, known: Iterable[Member], sample: Sample | None) -> tuple[Member, ...]:

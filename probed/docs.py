@@ -136,7 +136,8 @@ def _model_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 _KINDS: Mapping[str, str] = {
     "Duration": "duration", "HostPort": "host:port", "HttpUrl": "http(s) address", "Name": "name",
-    "StatsAddress": "http(s) address or unix:/path", "PathText": "path", "Port": "port",
+    "ComponentUrl": "http(s) or tcp:// address", "StatsAddress": "http(s) address or unix:/path", "PathText": "path",
+    "Port": "port",
 }  # fmt: skip
 
 

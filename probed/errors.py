@@ -81,7 +81,7 @@ KINDS = frozenset(
         "",
         # the target's fault
         "refused", "reset", "timeout", "closed", "starting", "protocol", "too_large", "status", "body", "redirect",
-        "tls", "read_only", "no_answer", "state", "server",
+        "tls", "read_only", "no_answer", "state", "server", "config_lost",
         # ours
         "auth", "privilege", "no_database", "dns", "config", "lag", "descriptors", "no_input", "unsupported", "bug",
         "too_many_connections", "lock", "transition",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from probed.model import Policy, Severity, Target
 
+ETCD = "etcd_unavailable"
+HAPROXY = "haproxy_unavailable"
 DATABASE = "database_unavailable"
 NO_LEADER = "no_leader"
 RECEIVER = "wal_receiver_interrupted"
@@ -41,8 +43,8 @@ def _on_the_leader(shape: Shape, target: Target) -> list[Place]:
 
 
 def _liveness(shape: Shape, target: Target) -> list[Place]:
-    # The write port leads to the leader; a node's own liveness has no cause that we can see from here.
-    return _on_its_server(shape, target) if target.node else _on_the_leader(shape, target)
+    # The write port leads through HAProxy to the leader; a node's own liveness has no cause that we can see from here.
+    return _on_its_server(shape, target) if target.node else [(HAPROXY, ""), *_on_the_leader(shape, target)]
 
 
 def _receiver(shape: Shape, target: Target) -> list[Place]:
@@ -53,8 +55,13 @@ def _lag(shape: Shape, target: Target) -> list[Place]:
     return [(DATABASE, target.node), (RECEIVER, target.node), *_on_the_leader(shape, target)]
 
 
+def _patroni(_: Shape, target: Target) -> list[Place]:
+    return [(DATABASE, target.node), (ETCD, "")]
+
+
 def _leader(shape: Shape, _: Target) -> list[Place]:
-    return [(DATABASE, shape.leader)]
+    # Without etcd and without failsafe mode the leader demotes itself: nothing else is wrong.
+    return [(DATABASE, shape.leader), (ETCD, "")]
 
 
 _CAUSES: Mapping[str, Callable[[Shape, Target], list[Place]]] = {
@@ -62,14 +69,18 @@ _CAUSES: Mapping[str, Callable[[Shape, Target], list[Place]]] = {
     "postgres_stats": _on_its_server,
     "connections": _on_its_server,
     "cache_hit_ratio": _on_its_server,
-    "patroni_member": _on_its_server,
+    "patroni_member": _patroni,
     "wal_receiver": _receiver,
     "replication_lag": _lag,
     "leader": _leader,
+    "rest": _on_the_leader,
 }
 
-RANK = {DATABASE: 0, NO_LEADER: 1, RECEIVER: 2}
+RANK = {ETCD: 0, HAPROXY: 0, DATABASE: 1, NO_LEADER: 2, RECEIVER: 3}
 """Causes are judged before what may be their consequence; everything else comes after."""
+
+_OF_THE_INSTANCE = frozenset({ETCD, HAPROXY, NO_LEADER})
+"""Causes without a node."""
 
 
 def causes(shape: Shape, policy: Policy, target: Target) -> list[Place]:
@@ -78,7 +89,7 @@ def causes(shape: Shape, policy: Policy, target: Target) -> list[Place]:
     if rule is None:
         return []
     itself = (policy.id, target.node)
-    return [place for place in rule(shape, target) if place != itself and (place[1] or place[0] == NO_LEADER)]
+    return [place for place in rule(shape, target) if place != itself and (place[1] or place[0] in _OF_THE_INSTANCE)]
 
 
 def may_hide(cause: Severity, consequence: Severity) -> bool:
@@ -90,7 +101,7 @@ def order(policy: Policy, target: Target) -> tuple[int, str, str]:
     """Sort key of the watches of one round: causes first, then by name, so that arrival never matters."""
     # A frontend's liveness is a consequence of the leader's, although both are judged by one policy.
     rank = RANK.get(policy.id, 9)
-    return (rank if target.node or policy.id != DATABASE else 3, policy.id, target.key)
+    return (rank if target.node or policy.id != DATABASE else 4, policy.id, target.key)
 
 
 def severity(policy: Policy, replica: bool) -> Severity:

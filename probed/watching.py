@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from probed import cadence, topology
 from probed.config import settings
 from probed.model import Policy, Target
-from probed.probes import AnyProbe, Combined, Context, Probe
+from probed.probes import AnyProbe, Combined, Context, Expect, Probe
+from probed.probes._access import Access
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
 from probed.store import Member
@@ -26,6 +27,9 @@ class Reach:
     login: Login | None = None
     urls: tuple[str, ...] = ()
     path: Path | None = None
+    expect: Expect = field(default_factory=Expect)
+    access: Access | None = None
+    doors: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,17 @@ def context_for(reach: Reach, timeout: float, http: HttpClient, session: Session
     """What a probe gets to reach its target. Probes of one node share its ``session``, made here when not given."""
     if session is None and reach.login is not None:
         session = Session(reach.login, timeout)
-    return Context(reach.target, timeout, reach.urls, reach.path, http, session)
+    return Context(
+        reach.target,
+        timeout,
+        reach.urls,
+        reach.path,
+        http,
+        session,
+        expect=reach.expect,
+        access=reach.access,
+        doors=reach.doors,
+    )
 
 
 def _reaches(instance: settings.Instance, members: Sequence[Member]) -> Iterable[Reach]:
@@ -130,18 +144,42 @@ def _reaches(instance: settings.Instance, members: Sequence[Member]) -> Iterable
         yield Reach(target, urls=known)
     for url in instance.etcd:
         yield Reach(Target(instance.name, "", "etcd", url, kind="etcd", member=url), urls=(url,))
-    if instance.haproxy is not None and instance.haproxy.stats is not None:
-        stats = instance.haproxy.stats
-        if stats.startswith("unix:"):
-            reach = Reach(Target(instance.name, "", "haproxy", stats, kind="haproxy"), path=Path(stats[5:]))
-        else:
-            reach = Reach(Target(instance.name, "", "haproxy", stats, kind="haproxy"), urls=(stats,))
-        yield reach
+    if instance.haproxy is not None and (instance.haproxy.stats or instance.haproxy.frontends):
+        yield _haproxy(instance.name, instance.haproxy)
     for frontend in instance.haproxy.frontends if instance.haproxy else ():
         host, port = settings.split_address(frontend)
         login = replace(login_of(instance.postgres, "", 0), host=host, port=port)
         target = Target(instance.name, "", "haproxy", frontend, kind="frontend", member=frontend)
         yield Reach(target, login)
+    for name, component in instance.components.items():
+        yield _component(instance.name, name, component)
+
+
+def _component(instance: str, name: str, given: settings.Component) -> Reach:
+    product = given.type_as(name)
+    kind = "kong" if product in settings.GATEWAYS else product if product in settings.SERVICES else "component"
+    # A query may hold a secret.
+    target = Target(instance, "", name, given.url.partition("?")[0], kind=kind)
+    basic = given.basic_auth
+    return Reach(
+        target,
+        urls=(given.url, given.admin_url) if given.admin_url else (given.url,),
+        expect=Expect(product, tuple(given.expect_status or ()), given.expect_json or {}, given.expect_body or ""),
+        access=Access(
+            given.url, given.ca_file, given.cert_file, given.key_file, given.bearer_token_file,
+            basic.username if basic else None, basic.password_file if basic else None,
+        ),
+    )  # fmt: skip
+
+
+def _haproxy(instance: str, declared: settings.HAProxy) -> Reach:
+    """HAProxy itself: by its statistics where they are declared, and by the ports that it must hold open."""
+    address = declared.stats or ", ".join(declared.frontends)
+    target = Target(instance, "", "haproxy", address.partition("?")[0], kind="haproxy")
+    doors = tuple(settings.split_address(frontend) for frontend in declared.frontends)
+    if address.startswith("unix:"):
+        return Reach(target, path=Path(address[5:]), doors=doors)
+    return Reach(target, urls=(declared.stats,) if declared.stats else (), doors=doors)
 
 
 def _is(node: settings.Node, member: Member, inherited: settings.Postgres | None) -> bool:

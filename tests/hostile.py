@@ -405,17 +405,17 @@ async def one_text_column(line: Line) -> None:
         await word_x(line)
 
 
-async def word_x(line: Line) -> None:
-    """Answer one statement."""
+async def word_x(line: Line, row: bytes = TEXT_ROW, after: bytes = b"") -> None:
+    """Answer one statement, simple or prepared, with one row; ``after`` follows in the same breath."""
     while True:
         match await _message(line):
             case b"Q":
-                await line.say(TEXT_COLUMN + TEXT_ROW + DONE + READY)
+                await line.say(TEXT_COLUMN + row + DONE + READY + after)
                 return
             case b"H":
                 await line.say(message(b"1", b"") + message(b"t", b"\0\0") + TEXT_COLUMN)
             case b"S":
-                await line.say(message(b"2", b"") + TEXT_ROW + DONE + READY)
+                await line.say(message(b"2", b"") + row + DONE + READY + after)
                 return
 
 

@@ -78,10 +78,15 @@ async def _sample_instance(planned: InstancePlan, wanted: Wanted, found: Round, 
     rounds = await asyncio.gather(*(_sample_target(own, http) for own in by_target.values()))
     for sample in (sample for samples in rounds for sample in samples):
         (found.samples if wanted(sample.probe, sample.target) else found.inputs).append(sample)
-    newest = {(sample.probe, sample.target.node): sample for samples in rounds for sample in samples}
+    taken = [sample for samples in rounds for sample in samples]
+    newest = {(sample.probe, sample.target.node): sample for sample in taken if not sample.target.member}
+    several: dict[str, tuple[Sample, ...]] = {}
+    for sample in taken:
+        if sample.target.member:
+            several[sample.probe] = (*several.get(sample.probe, ()), sample)
     # A combined probe may be the input of none, so one pass is enough.
     for wanted_cycle in combined:
-        found.samples.append(_combine(wanted_cycle.probe, wanted_cycle.target, planned.nodes, newest))
+        found.samples.append(_combine(wanted_cycle.probe, wanted_cycle.target, planned.nodes, newest, several))
 
 
 async def _sample_target(cycles: Sequence[Cycle], http: HttpClient) -> list[Sample]:
@@ -104,10 +109,15 @@ async def _sample_target(cycles: Sequence[Cycle], http: HttpClient) -> list[Samp
 
 
 def _combine(
-    probe: Combined, target: Target, nodes: tuple[str, ...], newest: Mapping[tuple[str, str], Sample]
+    probe: Combined,
+    target: Target,
+    nodes: tuple[str, ...],
+    newest: Mapping[tuple[str, str], Sample],
+    several: Mapping[str, tuple[Sample, ...]],
 ) -> Sample:
     samples = {key: sample for key, sample in newest.items() if key[0] in probe.inputs}
     clock = SystemClock()
     own = samples.get((probe.inputs[0], target.node)) or next(iter(samples.values()), None)
+    own = own or next(iter(several.get(probe.inputs[0], ())), None)
     at, mono = (own.at, own.mono) if own else (clock.wall(), clock.mono())
-    return combine(probe, View(target, nodes, samples, at, mono))
+    return combine(probe, View(target, nodes, samples, at, mono, several=several))

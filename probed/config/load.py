@@ -75,7 +75,7 @@ def _validated(data: dict[str, object], where: str) -> Settings:
     return strict_yaml.validate(document, Settings)
 
 
-FILE_KEYS = ("password_file", "sslrootcert")
+FILE_KEYS = ("password_file", "sslrootcert", "ca_file", "cert_file", "key_file", "bearer_token_file")
 
 
 def _missing_files(document: strict_yaml.Document) -> list[Problem]:
@@ -115,12 +115,6 @@ def not_used_yet(settings: Settings) -> list[str]:
     if settings.storage.fleet is not None:
         unused.append("storage.fleet")
     for instance in settings.instances:
-        if instance.etcd:
-            unused.append(f"{instance.name}: etcd")
-        if instance.components:
-            unused.append(f"{instance.name}: components")
-        if instance.haproxy is not None and instance.haproxy.stats is not None:
-            unused.append(f"{instance.name}: haproxy.stats")
         if any(node.oom is not None for node in instance.nodes):
             unused.append(f"{instance.name}: oom")
     return unused

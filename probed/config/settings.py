@@ -49,6 +49,16 @@ def _stats_address(value: str) -> str:
     return value if value.startswith("unix:/") else _http_url(value)
 
 
+def _component_url(value: str) -> str:
+    if not value.startswith("tcp://"):
+        return _http_url(value)
+    try:
+        split_address(value.removeprefix("tcp://"))
+    except ValueError:
+        raise ValueError(f'expected an address such as tcp://10.0.0.1:6432, got "{value}"') from None
+    return value
+
+
 def _port_of(parts: Any, value: str) -> None:
     try:
         _ = parts.port
@@ -66,6 +76,7 @@ _DurationText = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$", 
 Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=_DurationText), AfterValidator(_positive)]
 HostPort = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ComponentUrl = Annotated[str, AfterValidator(_component_url)]
 StatsAddress = Annotated[str, AfterValidator(_stats_address)]
 Name = Annotated[str, AfterValidator(_name)]
 PathText = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
@@ -184,13 +195,90 @@ class HAProxy(Strict):
     frontends: list[HostPort] = Field(default_factory=list, description="Write ports; probed like a primary.")
 
 
+GATEWAYS = ("kong", "envoy", "generic")
+SERVICES = ("auth", "rest", "realtime", "storage", "studio")
+PRESETS = ("meta", "functions", "imgproxy", "analytics", "logflare", "vector", "supavisor")
+NAMED = ("kong", *SERVICES, *PRESETS)
+"""Names under which a component is taken for that product without a ``type``."""
+RESERVED = ("postgres", "patroni", "etcd", "haproxy", "host")
+
+
+class BasicAuth(Strict):
+    username: str = Field(min_length=1)
+    password_file: PathText = Field(description="File with the password.")
+
+
 class Component(Strict):
-    url: HttpUrl
-    type: str | None = None
-    admin_url: HttpUrl | None = None
-    expect_status: list[int] | None = None
-    expect_json: dict[str, Any] | None = None
-    expect_body: str | None = None
+    url: ComponentUrl = Field(
+        description="Base address; the probe knows the path. With expect_*, or an unknown name: asked as it stands."
+    )
+    type: str | None = Field(
+        default=None,
+        description="Which product it is, when the name does not say: kong, envoy or generic (a gateway), auth …",
+    )
+    admin_url: HttpUrl | None = Field(
+        default=None, description="PostgREST's admin server (then decides); Kong's status or Envoy's admin (annotates)."
+    )
+    expect_status: list[Annotated[int, Field(ge=100, le=599)]] | None = Field(
+        default=None, min_length=1, description="Any of these is healthy."
+    )
+    expect_json: dict[str, Any] | None = Field(
+        default=None, min_length=1, description="Values that the JSON answer must hold, among others."
+    )
+    expect_body: str | None = Field(default=None, min_length=1, description="Text that the answer must contain.")
+    ca_file: PathText | None = Field(default=None, description="CA to verify the server by, instead of the system's.")
+    cert_file: PathText | None = Field(default=None, description="Client certificate, sent to url only.")
+    key_file: PathText | None = Field(default=None, description="Its key, unencrypted; default: in cert_file.")
+    bearer_token_file: PathText | None = Field(default=None, description="File with a token, sent to url only.")
+    basic_auth: BasicAuth | None = Field(default=None, description="User and password, sent to url only.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Component:
+        wrong: list[tuple[tuple[str | int, ...], str]] = []
+        known = tuple(dict.fromkeys((*GATEWAYS, *NAMED)))
+        if self.type is not None and self.type not in known:
+            wrong.append((("type",), f'expected one of {", ".join(known)}, got "{self.type}"'))
+        over_http = [key for key in _HTTP_ONLY if getattr(self, key) is not None]
+        if self.url.startswith("tcp:") and over_http:
+            wrong.append(((over_http[0],), "means nothing for a tcp:// address, which is only connected to"))
+        tls = [key for key in ("ca_file", "cert_file", "key_file") if getattr(self, key) is not None]
+        if tls and not any(url and url.startswith("https:") for url in (self.url, self.admin_url)):
+            wrong.append(((tls[0],), "means nothing without an https:// address"))
+        if self.key_file is not None and self.cert_file is None:
+            wrong.append((("key_file",), "needs the certificate that it belongs to: cert_file"))
+        if self.bearer_token_file is not None and self.basic_auth is not None:
+            wrong.append((("basic_auth",), "cannot stand beside bearer_token_file: a request carries one of them"))
+        if wrong:
+            raise Misplaced(*wrong)
+        return self
+
+    def type_as(self, name: str) -> str:
+        """Which product a component of that name is; empty when nobody said."""
+        return self.type or (name if name in NAMED else "")
+
+    def misfits(self, name: str) -> list[tuple[str, str]]:
+        """(key, message) of what does not go with what the component is."""
+        wrong = []
+        product = self.type_as(name)
+        expects = self.expect_status or self.expect_json or self.expect_body
+        if name in RESERVED:
+            wrong.append(("", f'"{name}" has a place of its own in an instance; choose another name'))
+        if self.url.startswith("tcp:") and product in (*GATEWAYS, *SERVICES):
+            wrong.append(("url", f"{name} is probed over HTTP: expected an http:// or https:// address"))
+        if self.admin_url is not None and (expects or product not in ("kong", "envoy", "rest")):
+            wrong.append(("admin_url", "is used for kong, envoy and rest only, and not together with expect_*"))
+        if product in GATEWAYS and not expects and (self.bearer_token_file or self.basic_auth):
+            key = "bearer_token_file" if self.bearer_token_file else "basic_auth"
+            wrong.append((key, "a gateway is asked without credentials: that it refuses shows that it works"))
+        if product in (*GATEWAYS, *SERVICES) and not expects and urlsplit(self.url).query:
+            wrong.append(("url", "expected a base address without a query; with expect_* it is asked as it stands"))
+        return wrong
+
+
+_HTTP_ONLY = (
+    "admin_url", "expect_status", "expect_json", "expect_body", "ca_file", "cert_file", "key_file",
+    "bearer_token_file", "basic_auth",
+)  # fmt: skip
 
 
 class Instance(Strict):
@@ -205,9 +293,12 @@ class Instance(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Instance:
-        twice = _used_twice("nodes", [node.name for node in self.nodes])
-        if twice:
-            raise Misplaced(*twice)
+        wrong = _used_twice("nodes", [node.name for node in self.nodes])
+        for name, component in self.components.items():
+            for key, message in component.misfits(name):
+                wrong.append((("components", name, key) if key else ("components", name), message))
+        if wrong:
+            raise Misplaced(*wrong)
         if not (self.nodes or self.patroni or self.etcd or self.haproxy or self.components):
             raise ValueError("nothing to probe: declare nodes, patroni, etcd, haproxy or components")
         return self

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import asyncpg
 
-from probed.demo.faults import slots
 from probed.demo.lab import APP_USER, Lab, LabError
+from probed.demo.mechanisms import slots
 
 LIFE_SECONDS = 15 * 60
 TRICKLE_SECONDS = 0.2

@@ -37,8 +37,9 @@ instances:
     labels: {{env: demo}}
     postgres: {{user: {user}, password_file: "{password}"}}
     patroni: [{patroni}]
+    etcd: [{etcd}]
 """
-_FRONTEND = '    haproxy: {{frontends: ["{frontend}"]}}\n'
+_HAPROXY = '    haproxy: {{stats: "{stats}", frontends: ["{frontend}"]}}\n'
 _DEADLOCKS = "{id: deadlocks_frequent, enabled: true}   # off by default; the demo can cause them\n"
 
 
@@ -118,9 +119,10 @@ def _configure(directory: Path, lab: Lab, listen: str) -> Path:
         user=lab.monitor_user,
         password=password,
         patroni=urls,
+        etcd=", ".join(lab.etcd_urls),
     )
     if lab.haproxy_write_address is not None:
-        text += _FRONTEND.format(frontend=lab.haproxy_write_address)
+        text += _HAPROXY.format(stats=lab.haproxy_stats_url, frontend=lab.haproxy_write_address)
     file_ = directory / "probed.yml"
     file_.write_text(text, encoding="utf-8")
     return file_

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from probed.model import NO_FACTS, Reading, Sample, Target
 
 if TYPE_CHECKING:
+    from probed.probes._access import Access
     from probed.probes._http import HttpClient
     from probed.probes._sql import Session
 
@@ -41,6 +42,25 @@ class Measured:
     facts: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
 
 
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What the configuration says of a component beyond its address."""
+
+    type: str = ""
+    """Which product it is: ``kong``, ``meta`` …; empty when nobody said."""
+    status: tuple[int, ...] = ()
+    """Any of these; when empty, any 2xx."""
+    json: Mapping[str, object] = field(default_factory=dict)
+    """To be found in the answer's JSON object, with these values; the answer may hold more."""
+    body: str = ""
+    """Text that the body must contain."""
+
+    @property
+    def given(self) -> bool:
+        """Whether the operator has said what counts as healthy."""
+        return bool(self.status or self.json or self.body)
+
+
 @dataclass(slots=True)
 class Context:
     """What one probe may touch while it measures one target. Made by the daemon, kept over the target's life."""
@@ -55,6 +75,11 @@ class Context:
     _sql: Session | None = None
     memory: dict[str, object] = field(default_factory=dict)
     """A probe's own scratch between cycles (which address answered last); never needed for a right answer."""
+    expect: Expect = field(default_factory=Expect)
+    access: Access | None = None
+    """TLS files and credentials, for the HTTP client."""
+    doors: Sequence[tuple[str, int]] = ()
+    """(host, port) of the TCP ports that the target must hold open."""
 
     @property
     def http(self) -> HttpClient:

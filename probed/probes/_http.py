@@ -1,4 +1,4 @@
-"""Bounded HTTP GETs, and the map from aiohttp's errors to ours. No judging.
+"""Bounded HTTP GETs and HEADs, and the map from aiohttp's errors to ours. No judging.
 
 No redirects, no cookies, no decompression, no proxy from the environment, everything that a peer sends capped: a
 hostile peer can fail its own sample and nothing else. The caller's deadline is the only one.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from probed.errors import Blind, ProbeError, TargetFailed
+from probed.probes._access import Access
 from probed.probes._dns import Resolver
 from probed.probes._sql_errors import translate_os_error
 
@@ -31,6 +34,8 @@ MAX_DIGITS = 20
 """Of a whole number in JSON: all 64-bit ones, with their sign."""
 MAX_PENDING = 4
 """Answers to one request, the informational ones included, that may wait to be looked at."""
+_REFUSED_CERTIFICATE = re.compile(r"ALERT_(BAD_|UNSUPPORTED_|UNKNOWN_)?(CERTIFICATE|CA\b)", re.IGNORECASE)
+"""OpenSSL's names for what a server says of the certificate that it wants from a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +103,22 @@ class HttpClient:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None, access: Access | None = None) -> Answer:
         """GET ``url`` and read at most 64 KiB. TargetFailed or Blind; CancelledError when the deadline ends it."""
+        return await self._ask("GET", url, headers or {}, access)
+
+    async def head(self, url: str, *, access: Access | None = None) -> Answer:
+        """HEAD ``url``: an answer without a body. Errors as of ``get``."""
+        return await self._ask("HEAD", url, {}, access)
+
+    async def _ask(self, method: str, url: str, headers: Mapping[str, str], access: Access | None) -> Answer:
         session = self._open()
         shown = url.partition("?")[0]
+        tls: ssl.SSLContext | bool = True
+        if access is not None:
+            headers, tls = {**headers, **access.headers(url)}, access.tls(url)
         try:
-            async with session.get(url, headers=headers, allow_redirects=False) as response:
+            async with session.request(method, url, headers=headers, ssl=tls, allow_redirects=False) as response:
                 body, truncated = await self._body(response)
                 return Answer(shown, response.status, response.headers, body, truncated)
         except ProbeError:
@@ -228,6 +243,13 @@ class _Names(AbstractResolver):
 
 def translate(error: Exception, url: str) -> ProbeError:
     """What aiohttp raised as ours."""
+    if isinstance(error, OSError) and _REFUSED_CERTIFICATE.search(str(error)):
+        return Blind("auth", f"{url}: the server asks for a client certificate, or refuses ours (cert_file)")
+    if isinstance(error, OSError) and "ALERT_HANDSHAKE_FAILURE" in str(error):
+        # What a missing client certificate is up to TLS 1.2, and ciphers without an overlap.
+        return Blind(
+            "tls", f"{url}: the server refuses the TLS handshake; does it want a client certificate (cert_file)?"
+        )
     match error:
         case _TooLarge():
             return TargetFailed("too_large", f"{url}: the answer is larger than {MAX_ANSWER} bytes")

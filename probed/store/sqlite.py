@@ -46,7 +46,7 @@ _UNWRITABLE = (
     OverflowError,
 )  # fmt: skip
 """What no retry mends: a broken rule of the schema; half a surrogate pair or an endless number from a hostile peer."""
-_UNREADABLE = (ValueError, TypeError, KeyError, IndexError)
+_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What rows raise that are not of this schema, whatever its number says."""
 
 _UPSERT = f"""

@@ -33,17 +33,23 @@ BOUNDS = {
     "connections": {"connections_high": within(2)},
     "deadlocks": {"deadlocks_frequent": within(1)},
     "patroni-freeze": {"patroni_node_abnormal": within(2)},
+    "etcd-kill": {"etcd_unavailable": within(3)},
+    "haproxy-kill": {"haproxy_unavailable": within(3)},
 }
 SEVERITIES = {
     ("primary-kill", "database_unavailable"): "fatal",
     ("primary-freeze", "database_unavailable"): "fatal",
     ("replica-kill", "database_unavailable"): "critical",
     ("deadlocks", "deadlocks_frequent"): "normal",
+    ("etcd-kill", "etcd_unavailable"): "fatal",
+    ("haproxy-kill", "haproxy_unavailable"): "fatal",
 }
 
 
 @pytest.mark.parametrize("name", list(BOUNDS))
 async def test_a_fault_makes_its_events_appear_once_in_time_and_no_other(name: str, lab: Lab, watcher: Watcher) -> None:
+    if name == "haproxy-kill" and lab.haproxy_write_address is None:
+        pytest.skip("HAProxy is not installed")
     fault, bounds = FAULTS[name], BOUNDS[name]
     await until(watcher.healthy, 60, "the cluster to be healthy before the fault")
     broken = time.time()

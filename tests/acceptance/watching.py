@@ -52,9 +52,10 @@ instances:
     labels: {{env: test}}
     postgres: {{user: {lab.monitor_user}, password_file: {directory}/password}}
     patroni: [{urls}]
+    etcd: [{", ".join(lab.etcd_urls)}]
 """
     if frontend is not None:
-        text += f'    haproxy: {{frontends: ["{frontend}"]}}\n'
+        text += f'    haproxy: {{stats: "{lab.haproxy_stats_url}", frontends: ["{frontend}"]}}\n'
     file = directory / "probed.yml"
     file.write_text(text + extra)
     return file

@@ -21,9 +21,10 @@ import pytest_asyncio
 
 from probed.demo import blueprint
 from probed.demo.binaries import find_binaries
-from probed.demo.faults import FAULTS, broken_faults, find_fault, slots
+from probed.demo.faults import FAULTS, broken_faults, find_fault
 from probed.demo.lab import APP_USER, Lab, LabError, find_haproxy
 from probed.demo.ledger import Ledger
+from probed.demo.mechanisms import slots
 from probed.demo.processes import all_processes, boot_id, command_line, identify, is_alive, read_stat
 from probed.demo.waiting import until
 
@@ -64,6 +65,8 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def roles(lab: Lab) -> tuple[str, str]:
     """Leader and replica of a lab that is well: no test inherits the damage of another."""
+    for name in broken_faults(lab):
+        await FAULTS[name].heal(lab)
     await lab.wait_healthy()
     leader = await lab.leader()
     assert leader is not None

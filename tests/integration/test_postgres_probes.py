@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
+import dataclasses
 import os
 import re
+import shutil
 import signal
+import ssl
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +26,9 @@ from probed.model import Outcome, Sample, Target
 from probed.probes import Combined, Context, Probe, View, catalogue
 from probed.probes._sql import LOGIN_EVERY, Login, Session
 from probed.sampling import combine, take_sample
+from tests import hostile
 from tests.integration.postgres import PASSWORD, ROLE, Server, binaries, major, until
+from tests.leaks import descriptors, eventually, nothing_left_behind, unstarved
 
 TIMEOUT, INTERVAL = 2.0, 5.0
 PATIENT = 10.0
@@ -59,15 +64,9 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 
 @pytest.fixture(autouse=True)
-async def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
-    """After each test: no descriptor, no task, and no word of asyncio's about an error that nobody looked at."""
-    descriptors = len(os.listdir("/proc/self/fd"))
-    yield
-    gc.collect()
-    await asyncio.sleep(0.05)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert len(os.listdir("/proc/self/fd")) <= descriptors
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+async def clean(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    async with nothing_left_behind(caplog):
+        yield
 
 
 @dataclass
@@ -94,7 +93,7 @@ class Eye:
     async def sample(self, name: str) -> Sample:
         probe = catalogue()[name]
         assert isinstance(probe, Probe)
-        return await take_sample(probe, self.context, self.timeout, SystemClock())
+        return await unstarved(lambda: take_sample(probe, self.context, self.timeout, SystemClock()))
 
     def combined(self, name: str, samples: Mapping[str, Sample]) -> Sample:
         """A combined probe over the stats of several nodes by name; remembers its sample for the next time."""
@@ -130,7 +129,7 @@ class Eyes:
 
 
 @pytest.fixture
-async def eyes(tmp_path: Path, nothing_left_behind: None) -> AsyncIterator[Eyes]:
+async def eyes(tmp_path: Path, clean: None) -> AsyncIterator[Eyes]:
     made = Eyes(tmp_path)
     yield made
     made.close()
@@ -301,7 +300,7 @@ async def test_a_server_that_is_starting_up_has_failed_and_says_so(pair: Pair, e
 async def test_a_frozen_server_times_out_within_the_deadline_and_keeps_no_backend(pair: Pair, eyes: Eyes) -> None:
     server, eye = pair.primary, eyes.on(pair.primary)
     await eye.cycle()
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     server.freeze()
     try:
         eye.timeout = TIMEOUT / 4
@@ -311,7 +310,7 @@ async def test_a_frozen_server_times_out_within_the_deadline_and_keeps_no_backen
             assert (stats.outcome, stats.kind) == (Outcome.FAILED, "timeout")
             assert alive.duration < 2 * eye.timeout
             assert stats.duration < 2 * eye.timeout
-            assert len(os.listdir("/proc/self/fd")) <= descriptors
+            assert descriptors() <= before
     finally:
         server.thaw()
     eye.timeout = PATIENT
@@ -670,3 +669,102 @@ async def test_a_server_without_tls_is_blind_where_tls_is_demanded(pair: Pair) -
     session = Session(Login("127.0.0.1", pair.primary.port, "postgres", sslmode="require"), TIMEOUT)
     with pytest.raises(Blind, match=r"does not offer TLS, .*; set sslmode: prefer"):
         await session.fresh_login()
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(pair: Pair, tmp_path: Path) -> Iterator[Path]:
+    """Switches TLS on with a certificate for ``localhost``; the file to verify it against."""
+    server, key, certificate = pair.primary, pair.primary.data / "server.key", pair.primary.data / "server.crt"
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl program here: apt-get install openssl")
+    if not server.sql("SHOW ssl_library"):
+        pytest.skip("this PostgreSQL is built without TLS")
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject], check=True, capture_output=True
+    )
+    if server.account.switch:
+        os.chown(key, server.account.uid, server.account.gid)
+    key.chmod(0o600)
+    file = tmp_path / "authority.crt"
+    shutil.copy(certificate, file)
+    server.set(ssl="on")
+    yield file
+    server.reset("ssl")
+
+
+def over_tls(eyes: Eyes, server: Server, host: str, sslmode: str, authority: Path | None = None) -> Eye:
+    eye = eyes.on(server)
+    login = dataclasses.replace(eye.session.login, host=host, sslmode=sslmode, sslrootcert=authority)
+    eye.session.login = login
+    return eye
+
+
+async def test_tls_is_used_where_it_is_offered_and_verified_where_it_is_demanded(
+    pair: Pair, eyes: Eyes, authority: Path
+) -> None:
+    server = pair.primary
+    for host, sslmode, file, kind in (
+        ("127.0.0.1", "prefer", None, ""),
+        ("127.0.0.1", "require", None, ""),
+        ("127.0.0.1", "verify-ca", authority, ""),
+        ("localhost", "verify-full", authority, ""),
+        ("127.0.0.1", "verify-full", authority, "tls"),
+        ("localhost", "verify-full", None, "tls"),
+        ("localhost", "verify-full", authority.with_name("missing"), "config"),
+        ("127.0.0.1", "disable", None, ""),
+    ):
+        eye = over_tls(eyes, server, host, sslmode, file)
+        alive, _ = await eye.cycle()
+        assert (alive.outcome, alive.kind) == (Outcome.BLIND if kind else Outcome.OBSERVED, kind), (host, alive.reason)
+        if not kind:
+            encrypted = await eye.session.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+            assert encrypted is (sslmode != "disable")
+        eye.session.drop()
+
+
+async def test_a_frozen_server_behind_tls_keeps_no_socket_of_ours(pair: Pair, eyes: Eyes, authority: Path) -> None:
+    server, eye = pair.primary, over_tls(eyes, pair.primary, "localhost", "verify-full", authority)
+    await eye.cycle()
+    before = descriptors()
+    server.freeze()
+    try:
+        eye.timeout = TIMEOUT / 4
+        for _ in range(4):
+            alive, _ = await eye.cycle()
+            assert (alive.outcome, alive.kind) == (Outcome.FAILED, "timeout")
+            assert descriptors() <= before
+    finally:
+        server.thaw()
+    eye.timeout = PATIENT
+    alive, _ = await eye.cycle()
+    assert alive.outcome is Outcome.OBSERVED
+    await until(lambda: server.sessions() == 1)
+
+
+async def test_a_server_that_hangs_after_the_tls_handshake_keeps_no_socket_of_ours(
+    pair: Pair, eyes: Eyes, authority: Path
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.primary.data / "server.crt", pair.primary.data / "server.key")
+
+    async def behave(line: hostile.Line) -> None:
+        await line.reader.readexactly(8)
+        await line.say(b"S")
+        await line.writer.start_tls(context)
+        await line.hang()
+
+    async with hostile.listening(behave) as peer:
+        eye = over_tls(eyes, pair.primary, "localhost", "verify-full", authority)
+        eye.session.login = dataclasses.replace(eye.session.login, port=peer.port)
+        eye.timeout = TIMEOUT / 4
+        before = descriptors()
+        for _ in range(4):
+            alive, _ = await eye.cycle()
+            assert (alive.outcome, alive.kind) == (Outcome.FAILED, "timeout")
+            # A farewell as TLS would have it waits half a minute for the other side's.
+            await eventually(lambda: descriptors() <= before)

@@ -21,12 +21,14 @@ from probed.store import Change, Commit, Recovered
 from probed.store.rows import streak_of, streak_text, worth_keeping
 from probed.testing import FakeClock
 
-POLICIES = {
-    name: replace(policy, enabled=True)
-    for name, policy in load(None, {n: frozenset(p.readings) for n, p in catalogue().items()}, Defaults()).items()
-    if name != "capacity_high"
-}
-"""The shipped ones, all switched on."""
+SHIPPED = load(None, {name: frozenset(probe.readings) for name, probe in catalogue().items()}, Defaults())
+JUDGED = (
+    "cache_hit_ratio_low", "connections_high", "database_unavailable", "deadlocks_frequent", "etcd_unavailable",
+    "ha_switchover", "haproxy_unavailable",
+    "no_leader", "patroni_node_abnormal", "ping_latency_high", "replication_lag_high", "wal_receiver_interrupted",
+)  # fmt: skip
+POLICIES = {name: replace(SHIPPED[name], enabled=True) for name in JUDGED}
+"""Of the shipped ones those that a database cluster gives rise to, all switched on."""
 
 OK, F, B, NA = Outcome.OBSERVED, Outcome.FAILED, Outcome.BLIND, Outcome.NOT_APPLICABLE
 Said = Outcome | Mapping[str, Reading]
@@ -35,6 +37,8 @@ Said = Outcome | Mapping[str, Reading]
 INSTANCE = "orders"
 NODES = ("node-a", "node-b")
 CLUSTER = Target(INSTANCE, "", "postgres")
+ETCD = Target(INSTANCE, "", "etcd")
+HAPROXY = Target(INSTANCE, "", "haproxy", "http://10.0.0.9:7000", kind="haproxy")
 FRONTEND = Target(INSTANCE, "", "haproxy", "10.0.0.9:5000", kind="frontend", member="10.0.0.9:5000")
 
 
@@ -129,6 +133,10 @@ class Bench:
         match policy.probe:
             case "leader":
                 return [CLUSTER]
+            case "etcd_quorum":
+                return [ETCD]
+            case "haproxy_stats":
+                return [HAPROXY] if self.frontend else []
             case "patroni_member":
                 return [patroni(node) for node in self.nodes]
             case "postgres_liveness" if policy.id == "database_unavailable" and self.frontend:
@@ -161,9 +169,11 @@ class Bench:
         stats: Mapping[str, Said] | None = None,
         leader: Said | str | None = None,
         port: Said = OK,
+        etcd: Said = OK,
+        haproxy: Said = OK,
     ) -> list[Sample]:
         """One slot's samples. ``leader``: a node's name, ``""`` for none, or an outcome."""
-        if isinstance(leader, str) and leader:
+        if isinstance(leader, str) and leader and not isinstance(leader, Outcome):  # an outcome is a word, too
             self.leader = leader
         found = []
         for node in self.nodes:
@@ -188,8 +198,10 @@ class Bench:
             found.append(self.sample("leader", CLUSTER, {"has_leader": 0.0}))
         elif leader is None or isinstance(leader, str):
             found.append(self.sample("leader", CLUSTER, {"has_leader": 1.0, "leader": self.leader}))
+        found.append(self.sample("etcd_quorum", ETCD, etcd))
         if self.frontend:
             found.append(self.sample("postgres_liveness", FRONTEND, port))
+            found.append(self.sample("haproxy_stats", HAPROXY, haproxy))
         return found
 
     def sample(self, probe: str, target: Target, said: Said) -> Sample:
@@ -215,10 +227,12 @@ class Bench:
         stats: Mapping[str, Said] | None = None,
         leader: Said | str | None = None,
         port: Said = OK,
+        etcd: Said = OK,
+        haproxy: Said = OK,
     ) -> list[str]:
         """5 s pass, and everything is sampled and judged."""
         self.clock.step(5.0)
-        return self.accept(self.samples(db, lag, receiver, patroni_, stats, leader, port))
+        return self.accept(self.samples(db, lag, receiver, patroni_, stats, leader, port, etcd, haproxy))
 
     def open(self) -> list[str]:
         """The open events, as ``name node severity`` with ``(suppressed)``."""

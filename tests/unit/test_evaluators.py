@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probed.evaluators import RESTART_GRACE, close, restart, step
@@ -296,6 +296,10 @@ def test_a_counter_that_fell_is_a_new_baseline(values: tuple[float, ...]) -> Non
     assert told(rising(5), readings("deadlocks", *values)) == "..."
 
 
+def test_what_a_counter_rises_after_its_fall_counts_whole() -> None:
+    assert told(rising(5), readings("deadlocks", 100.0, 3.0, 8.0)) == "..O"
+
+
 def test_another_series_is_a_new_baseline_even_when_the_value_rose() -> None:
     values = [("a", 10.0), ("b", 100.0), ("b", 104.0), ("b", 105.0)]
     samples = [
@@ -315,6 +319,7 @@ def test_a_risen_counter_resolves_after_its_increments_left_the_window() -> None
     assert told(rising(5, window=15), readings("deadlocks", 0.0, 5.0, 5.0, 5.0, 5.0, 5.0)) == ".O...R"
 
 
+@settings(max_examples=60)
 @given(
     burst=st.lists(st.floats(0, 50), min_size=5, max_size=30),
     start=st.floats(0, 500),
@@ -329,6 +334,7 @@ def test_a_burst_within_the_window_opens_whatever_the_phase_of_sampling(
     assert "O" in told(rising(5), _counter(moments, phase, 1_000))
 
 
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 900), max_size=40), st.floats(0, 5))
 def test_fewer_than_the_limit_in_any_window_never_open_whatever_the_phase(moments: list[float], phase: float) -> None:
     kept: list[float] = []

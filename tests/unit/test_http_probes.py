@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
-import socket
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -19,13 +14,13 @@ from probed.probes import Context, Probe, catalogue
 from probed.probes._http import MAX_BODY, HttpClient
 from probed.sampling import take_sample
 from tests import hostile
-from tests.hostile import HTTP, Peer, listening
+from tests.hostile import HTTP, listening
+from tests.leaks import descriptors, eventually, nothing_left_behind, peak_growth, unstarved
 
 HEALTHY = b'{"state": "running", "role": "primary", "timeline": 3}'
-DEADLINE = 0.4
+DEADLINE = 0.25
 PATIENT = 10.0
 """Deadline of cycles that must succeed or fail by themselves: this machine may be busy."""
-MIB = 2**20
 
 EXPECTED = {
     "accept_and_hang": "timeout",
@@ -70,32 +65,24 @@ async def http() -> AsyncIterator[HttpClient]:
 
 
 @pytest.fixture(autouse=True)
-async def nothing_left_behind(http: HttpClient, caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
-    """After each test: no descriptor, no task, and no word of asyncio's about an error that nobody looked at."""
-    descriptors = len(os.listdir("/proc/self/fd"))
-    yield
-    await http.close()
-    gc.collect()
-    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+async def clean(http: HttpClient, caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    async with nothing_left_behind(caplog):
+        yield
+        await http.close()
 
 
 async def sample(
-    http: HttpClient, *urls: str, probe: str = "patroni_rest", deadline: float = PATIENT, memory: dict[str, object] | None = None
+    http: HttpClient,
+    *urls: str,
+    probe: str = "patroni_rest",
+    deadline: float = PATIENT,
+    memory: dict[str, object] | None = None,
 ) -> Sample:
     found = catalogue()[probe]
     assert isinstance(found, Probe)
     target = Target("orders", "node-a", "patroni", urls[0], kind=found.kinds[0])
     context = Context(target, deadline, urls, _http=http, memory={} if memory is None else memory)
-    return await take_sample(found, context, deadline, SystemClock())
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENT
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    return await unstarved(lambda: take_sample(found, context, deadline, SystemClock()))
 
 
 @pytest.mark.parametrize("name", HTTP)
@@ -153,16 +140,16 @@ async def test_a_secret_in_the_query_stays_out_of_messages(http: HttpClient) -> 
 
 async def test_two_hundred_timeouts_leak_nothing(http: HttpClient) -> None:
     async with listening(HTTP["accept_and_hang"]) as peer, listening(HTTP["slow_body"]) as slow:
-        await asyncio.gather(*(sample(http, url, deadline=0.05) for url in (peer.url, slow.url)))
+        await asyncio.gather(*(sample(http, url, deadline=0.2) for url in (peer.url, slow.url)))
         await eventually(lambda: peer.open + slow.open == 0)
-        descriptors, tasks = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+        before, tasks = descriptors(), len(asyncio.all_tasks())
         for _ in range(10):
             taken = await asyncio.gather(
-                *(sample(http, url, deadline=0.05) for url in (peer.url, slow.url) for _ in range(10))
+                *(sample(http, url, deadline=0.2) for url in (peer.url, slow.url) for _ in range(10))
             )
             assert {one.kind for one in taken} == {"timeout"}
         await eventually(lambda: peer.open + slow.open == 0)
-        await eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+        await eventually(lambda: descriptors() <= before)
         assert len(asyncio.all_tasks()) <= tasks
 
 
@@ -173,13 +160,9 @@ async def test_fifty_flooding_peers_at_once_cost_little_memory(http: HttpClient)
         with hostile.elsewhere(name) as port:
             url = f"http://127.0.0.1:{port}"
             await sample(http, url)
-            before = resident()
-            watch = asyncio.create_task(highest(before))
-            taken = await asyncio.gather(*(sample(http, url, deadline=60) for _ in range(50)))
-            watch.cancel()
-            peak = await watch
+            taken, growth = await peak_growth(asyncio.gather(*(sample(http, url, deadline=60) for _ in range(50))))
             assert {one.outcome for one in taken} == {Outcome.FAILED}, name
-            assert peak - before < 20 * MIB, f"{name}: {(peak - before) / MIB:.0f} MiB"
+            assert growth < 20, f"{name}: {growth:.0f} MiB"
 
 
 @pytest.mark.parametrize("data", [hostile.EMPTY * 100, b"HTTP/1.1 100 Continue\r\n\r\n" * 100, b"x" * 10_000])
@@ -262,19 +245,3 @@ async def test_cookies_redirect_targets_and_proxies_are_ignored(
             assert (await sample(http, peer.url)).outcome is Outcome.OBSERVED
         assert all(b"cookie" not in request.lower() for request in peer.requests)
         assert all(b"accept-encoding: identity" in request.lower() for request in peer.requests)
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-async def highest(peak: int) -> int:
-    """The most memory seen until cancelled."""
-    try:
-        while True:
-            peak = max(peak, int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-            await asyncio.sleep(0.002)
-    except asyncio.CancelledError:
-        return peak

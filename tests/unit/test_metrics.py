@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from probed.config.settings import Instance
 from probed.metrics import CATALOGUE, STALE_INTERVALS
-from probed.model import Outcome
+from probed.model import Outcome, Sample
 from probed.pipeline import Watch
 from probed.probes import Combined
 from probed.store import Member
@@ -26,10 +26,20 @@ from tests.unit.serving import HOSTILE, NOON, Stack, stack
 
 Labels = frozenset[tuple[str, str]]
 
+WHOLE: dict[str, Any] = {
+    "etcd": [f"http://10.0.0.{number}:2379" for number in (1, 2, 3)],
+    "haproxy": {"stats": "http://10.0.0.1:7000", "frontends": ["10.0.0.1:5000", "10.0.0.2:5000"]},
+    "components": {
+        name: {"url": f"http://10.0.0.1:{port}"}
+        for port, name in enumerate(("kong", "auth", "rest", "realtime", "storage", "studio", "meta"), 8000)
+    },
+}
+"""What an instance has beside its nodes, so that every policy that is on has something to watch."""
+
 
 @pytest_asyncio.fixture
 async def seen(tmp_path: Path) -> AsyncIterator[Stack]:
-    made = await stack(tmp_path)
+    made = await stack(tmp_path, **WHOLE)
     yield made
     await made.store.close()
 
@@ -61,11 +71,13 @@ def one(seen: Stack, name: str, **labels: str) -> float | None:
 def fill(seen: Stack) -> None:
     """One observed sample with every reading that its probe can give, for every probe and target."""
     for entry in list(seen.pipeline.board.entries()):
-        if entry.target.member:
+        if entry.target.kind == "frontend":
             continue
         words: dict[str, Any] = {"leader": "node-a", "state": "running", "role": "primary"}
         readings = {name: words.get(name, 1.0) for name in seen.catalogue[entry.probe].readings}
-        seen.sample(entry.probe, entry.target.node, **readings)
+        at, mono = seen.clock.wall(), seen.clock.mono()
+        sample = Sample(entry.target, entry.probe, Outcome.OBSERVED, at, mono, 0.004, readings)
+        seen.pipeline.accept("orders", [sample])
 
 
 def watch(seen: Stack, policy: str, node: str = "") -> Watch:
@@ -219,7 +231,7 @@ async def test_a_duration_is_exported_only_for_probes_that_reach_out(seen: Stack
 
 
 async def test_the_write_ports_of_one_haproxy_share_a_series_that_shows_the_worst(seen: Stack) -> None:
-    ports = [entry.target for entry in seen.pipeline.board.entries() if entry.target.member]
+    ports = [entry.target for entry in seen.pipeline.board.entries() if entry.target.kind == "frontend"]
     assert [target.component for target in ports] == ["haproxy", "haproxy"]
     at, mono = seen.clock.wall(), seen.clock.mono()
     samples = [
@@ -227,9 +239,25 @@ async def test_the_write_ports_of_one_haproxy_share_a_series_that_shows_the_wors
         for target, outcome in zip(ports, (Outcome.FAILED, Outcome.OBSERVED), strict=True)
     ]
     seen.pipeline.accept("orders", samples)
-    assert one(seen, "probed_probe_success", component="haproxy") == 0
-    assert one(seen, "probed_probe_runs_total", component="haproxy", outcome="failed") == 1
-    assert one(seen, "probed_probe_runs_total", component="haproxy", outcome="observed") == 1
+    where = {"component": "haproxy", "probe": "postgres_liveness"}
+    assert one(seen, "probed_probe_success", **where) == 0
+    assert one(seen, "probed_probe_runs_total", outcome="failed", **where) == 1
+    assert one(seen, "probed_probe_runs_total", outcome="observed", **where) == 1
+
+
+async def test_the_healthy_members_of_etcd_are_counted_over_all_of_them(seen: Stack) -> None:
+    members = [entry.target for entry in seen.pipeline.board.entries() if entry.probe == "etcd_member"]
+    at, mono = seen.clock.wall(), seen.clock.mono()
+    said: list[tuple[Outcome, dict[str, float]]] = [
+        (Outcome.OBSERVED, {"healthy": 1.0}), (Outcome.OBSERVED, {"healthy": 0.0}), (Outcome.FAILED, {})
+    ]  # fmt: skip
+    samples = [
+        Sample(target, "etcd_member", outcome, at, mono, readings=readings)
+        for target, (outcome, readings) in zip(members, said, strict=True)
+    ]
+    seen.pipeline.accept("orders", samples)
+    assert one(seen, "probed_etcd_healthy_members") == 1
+    assert one(seen, "probed_probe_success", probe="etcd_member") == 0
 
 
 # --- events -------------------------------------------------------------------------------------------------

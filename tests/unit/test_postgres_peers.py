@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import random
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +17,10 @@ from probed.probes._sql import Login, Session
 from probed.sampling import take_sample
 from tests import hostile
 from tests.hostile import POSTGRES, listening
+from tests.leaks import descriptors, eventually, nothing_left_behind, peak_growth, unstarved
 
-DEADLINE = 0.4
+DEADLINE = 0.25
 PATIENT = 10.0
-MIB = 2**20
 
 EXPECTED = {
     "accept_and_hang": "failed timeout",
@@ -54,18 +51,20 @@ EXPECTED = {
     "endless_rows": "failed too_large protocol",
     "endless_notices_at_query": "failed too_large",
 }
-FLOODS = ["endless_notices", "endless_parameters", "huge_message", "huge_row", "endless_rows", "endless_notices_at_query"]
+FLOODS = [
+    "endless_notices",
+    "endless_parameters",
+    "huge_message",
+    "huge_row",
+    "endless_rows",
+    "endless_notices_at_query",
+]
 
 
 @pytest.fixture(autouse=True)
-async def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
-    """After each test: no descriptor, no task, and no word of asyncio's about an error that nobody looked at."""
-    descriptors = len(os.listdir("/proc/self/fd"))
-    yield
-    gc.collect()
-    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+async def clean(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    async with nothing_left_behind(caplog):
+        yield
 
 
 @pytest.fixture
@@ -75,18 +74,12 @@ def password(tmp_path: Path) -> Path:
     return file
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENT
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
 async def sample(session: Session, name: str = "postgres_liveness", deadline: float = PATIENT) -> Sample:
     probe = catalogue()[name]
     assert isinstance(probe, Probe)
     target = Target("orders", "node-a", "postgres", session.login.address, kind="postgres")
-    return await take_sample(probe, Context(target, deadline, _sql=session), deadline, SystemClock())
+    context = Context(target, deadline, _sql=session)
+    return await unstarved(lambda: take_sample(probe, context, deadline, SystemClock()))
 
 
 def session_at(port: int, password: Path | None = None, sslmode: str = "prefer") -> Session:
@@ -170,17 +163,73 @@ async def test_a_warm_connection_that_is_flooded_between_two_cycles_is_dropped()
         assert not session.warm
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [
+        hostile.READY,
+        hostile.TEXT_ROW + hostile.READY,
+        hostile.DONE * 3,
+        hostile.WELCOME,
+        hostile.error("FATAL", "57P01", "bye"),
+    ],
+)
+async def test_messages_out_of_turn_between_two_cycles_are_no_failure_and_no_noise(noise: bytes) -> None:
+    async def behave(line: hostile.Line) -> None:
+        await hostile.startup(line)
+        await line.say(hostile.WELCOME)
+        await hostile.word_x(line, after=noise)
+
+    async with listening(behave) as peer:
+        session = session_at(peer.port)
+        for _ in range(3):
+            assert (await sample(session)).outcome is Outcome.OBSERVED
+            await eventually(lambda: not session.warm)
+
+
+async def test_the_bound_is_on_one_answer_and_not_on_the_life_of_a_connection() -> None:
+    row = hostile.message(b"D", b"\0\1\0\0\x28\0" + b"x" * 0x2800)
+
+    async def behave(line: hostile.Line) -> None:
+        await hostile.startup(line)
+        await line.say(hostile.WELCOME)
+        while True:
+            await hostile.word_x(line, row)
+
+    async with listening(behave) as peer:
+        session = session_at(peer.port)
+        for _ in range(100):
+            assert await session.ping() >= 0
+        assert (peer.accepted, await session.value("SELECT x")) == (1, "x" * 0x2800)
+        session.drop()
+        await eventually(lambda: peer.open == 0)
+
+
+async def test_what_is_known_of_a_server_is_forgotten_with_its_connection() -> None:
+    async def behave(line: hostile.Line) -> None:
+        await hostile.startup(line)
+        await line.say(hostile.WELCOME)
+        await hostile.word_x(line)
+
+    async with listening(behave) as peer:
+        session = session_at(peer.port)
+        await session.fresh_login()
+        session.system_identifier = "7195247349871235110"
+        await eventually(lambda: not session.warm)
+        await session.fresh_login()  # behind an address that moves, this may be another server
+        assert session.system_identifier == ""
+        session.system_identifier = "7195247349871235110"
+        session.drop()
+        assert session.system_identifier == ""
+
+
 async def test_fifty_flooding_servers_at_once_cost_little_memory() -> None:
     for name in FLOODS:
         with hostile.elsewhere(name) as port:
             await asyncio.gather(*(sample(session_at(port)) for _ in range(5)))
-            before = resident()
-            watch = asyncio.create_task(highest(before))
-            taken = await asyncio.gather(*(sample(session_at(port), deadline=60) for _ in range(50)))
-            watch.cancel()
-            peak = await watch
+            work = asyncio.gather(*(sample(session_at(port), deadline=60) for _ in range(50)))
+            taken, growth = await peak_growth(work)
             assert {one.outcome for one in taken} == {Outcome.FAILED}, name
-            assert peak - before < 20 * MIB, f"{name}: {(peak - before) / MIB:.0f} MiB"
+            assert growth < 20, f"{name}: {growth:.0f} MiB"
 
 
 async def test_two_hundred_timeouts_leak_nothing() -> None:
@@ -188,12 +237,12 @@ async def test_two_hundred_timeouts_leak_nothing() -> None:
     for name in names:
         async with listening(POSTGRES[name]) as peer:
             sessions = [session_at(peer.port) for _ in range(10)]
-            descriptors, tasks = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+            before, tasks = descriptors(), len(asyncio.all_tasks())
             for _ in range(5):
-                taken = await asyncio.gather(*(sample(session, deadline=0.1) for session in sessions))
+                taken = await asyncio.gather(*(sample(session, deadline=0.2) for session in sessions))
                 assert {one.kind for one in taken} == {"timeout"}
             await eventually(lambda peer=peer: peer.open == 0)  # type: ignore[misc]
-            await eventually(lambda limit=descriptors: len(os.listdir("/proc/self/fd")) <= limit)  # type: ignore[misc]
+            await eventually(lambda limit=before: descriptors() <= limit)  # type: ignore[misc]
             assert len(asyncio.all_tasks()) <= tasks
             assert peer.most_open <= 2 * len(sessions)
 
@@ -242,19 +291,3 @@ async def test_a_missing_socket_and_a_closed_port_are_refused(tmp_path: Path) ->
 async def test_a_name_without_an_address_is_blind() -> None:
     taken = await sample(Session(Login("no-such-host.invalid"), PATIENT))
     assert (taken.outcome, taken.kind) == (Outcome.BLIND, "dns")
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-async def highest(peak: int) -> int:
-    """The most memory seen until cancelled."""
-    try:
-        while True:
-            peak = max(peak, int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-            await asyncio.sleep(0.002)
-    except asyncio.CancelledError:
-        return peak

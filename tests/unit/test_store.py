@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import resource
 import sqlite3
 import subprocess
@@ -468,7 +467,7 @@ async def test_a_file_that_is_no_database_is_told_with_the_remedy(tmp_path: Path
     [
         "UPDATE event SET severity = 'grave'",
         "UPDATE event SET value = '{'",
-        "UPDATE event SET labels = '[1]'",
+        "UPDATE event SET labels = '{'",
         "UPDATE streak SET state = 'no json'",
         "UPDATE streak SET state = '{\"phase\": \"half\"}'",
         "UPDATE streak SET state = '[1, 2]'",
@@ -635,7 +634,3 @@ def test_the_schema_refuses_states_that_are_none() -> None:
         values = [json.dumps(None) if name == "value" else 0 for name in sqlite.EVENT_COLUMNS]
         with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
             connection.execute(f"INSERT INTO event ({columns}) VALUES ({', '.join('?' * len(values))})", values)
-
-
-def test_this_test_process_may_write_files_again() -> None:
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY or os.getuid() != 0

@@ -9,7 +9,7 @@ import pytest
 from probed.model import Policy, Severity, Target
 from probed.testing import make_policy
 from probed.topology import Shape, causes, may_hide, order, severity
-from tests.unit.bench import CLUSTER, FRONTEND, POLICIES, patroni, postgres
+from tests.unit.bench import CLUSTER, FRONTEND, POLICIES, SHIPPED, patroni, postgres
 
 SHAPE = Shape(("node-a", "node-b"), leader="node-a")
 
@@ -42,7 +42,6 @@ def test_a_replicas_receiver_is_caused_by_its_server_the_primary_and_a_missing_l
         ("deadlocks_frequent", postgres("node-b")),
         ("cache_hit_ratio_low", postgres("node-b")),
         ("ping_latency_high", postgres("node-b")),
-        ("patroni_node_abnormal", patroni("node-b")),
     ],
 )
 def test_what_is_measured_on_a_server_is_caused_by_that_server(identity: str, target: Target) -> None:
@@ -54,18 +53,26 @@ def test_a_server_has_no_cause_that_can_be_seen_from_here() -> None:
     assert of("database_unavailable", postgres("node-b")) == []
 
 
-def test_a_write_port_is_caused_by_the_leader_and_by_there_being_none() -> None:
-    assert of("database_unavailable", FRONTEND) == [("database_unavailable", "node-a"), ("no_leader", "")]
+def test_a_member_of_patroni_is_caused_by_its_server_and_by_etcd() -> None:
+    assert of("patroni_node_abnormal", patroni("node-b")) == [("database_unavailable", "node-b"), ("etcd_unavailable", "")]
 
 
-def test_a_missing_leader_is_caused_by_the_last_leaders_server() -> None:
-    assert of("no_leader", CLUSTER) == [("database_unavailable", "node-a")]
-    assert of("no_leader", CLUSTER, Shape(("node-a",), "")) == []
+def test_a_write_port_is_caused_by_haproxy_by_the_leader_and_by_there_being_none() -> None:
+    assert of("database_unavailable", FRONTEND) == [
+        ("haproxy_unavailable", ""),
+        ("database_unavailable", "node-a"),
+        ("no_leader", ""),
+    ]
+
+
+def test_a_missing_leader_is_caused_by_the_last_leaders_server_and_by_etcd() -> None:
+    assert of("no_leader", CLUSTER) == [("database_unavailable", "node-a"), ("etcd_unavailable", "")]
+    assert of("no_leader", CLUSTER, Shape(("node-a",), "")) == [("etcd_unavailable", "")]
 
 
 def test_the_graph_is_rooted_anew_when_the_leader_moves() -> None:
     moved = Shape(("node-a", "node-b"), leader="node-b")
-    assert of("no_leader", CLUSTER, moved) == [("database_unavailable", "node-b")]
+    assert ("database_unavailable", "node-b") in of("no_leader", CLUSTER, moved)
     assert ("database_unavailable", "node-b") in of("wal_receiver_interrupted", postgres("node-a"), moved)
 
 
@@ -90,10 +97,11 @@ def test_a_fatal_is_hidden_by_a_fatal_only() -> None:
 
 
 def test_every_cause_is_judged_before_everything_that_it_may_cause() -> None:
+    somewhere = Target("orders", "", "etcd")
     watches: list[tuple[Policy, Target]] = [
         (policy, target)
-        for policy in POLICIES.values()
-        for target in (postgres("node-a"), postgres("node-b"), patroni("node-b"), CLUSTER, FRONTEND)
+        for policy in SHIPPED.values()
+        for target in (postgres("node-a"), postgres("node-b"), patroni("node-b"), CLUSTER, somewhere, FRONTEND)
         if (policy.probe == "leader") == (target is CLUSTER) and (target is not FRONTEND or "database" in policy.id)
     ]
     for leader in ("node-a", "node-b", ""):

@@ -1,0 +1,105 @@
+"""HAProxy's statistics as values: the CSV by its header names, and what they say of routing. No I/O, no judging."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from probed.errors import TargetFailed
+from probed.probes._patroni import text_of
+
+HEADER = "# pxname,"
+FRONTEND, BACKEND, SERVER = "0", "1", "2"
+WRITING = ("primary", "master", "leader")
+READING = ("replica", "standby", "slave", "read", "follower")
+_WRITES = re.compile(r"write|(^|[^a-z])rw($|[^a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of ``show stat``."""
+
+    proxy: str
+    name: str
+    """``FRONTEND``, ``BACKEND`` or the server's name."""
+    type: str
+    status: str
+    check: str
+    """What the last health check came to: L7OK, L7STS, L4CON …; without the mark of one that is running."""
+    sessions: float
+    limit: float
+
+    @property
+    def up(self) -> bool:
+        """Whether traffic may go there: ``UP 1/3`` is up still, ``DOWN 1/2`` is not yet."""
+        return self.status.startswith("UP") or self.status == "no check"
+
+
+def is_csv(text: str) -> bool:
+    return text.startswith(HEADER)
+
+
+def rows(text: str, where: str, *, truncated: bool = False) -> tuple[Row, ...]:
+    """The rows of a CSV that begins with HAProxy's header; a last line that was cut off is left out."""
+    lines = text.split("\n")
+    if truncated:
+        lines = lines[:-1]
+    try:
+        found = [_row(fields) for fields in csv.DictReader([lines[0][2:], *lines[1:]], restkey="", restval="")]
+    except csv.Error as error:
+        raise TargetFailed("body", f"{where}: the statistics are not CSV: {text_of(str(error))}") from None
+    kept = tuple(row for row in found if row.proxy and row.type)
+    if not kept:
+        raise TargetFailed("body", f"{where}: statistics without a single proxy")
+    return kept
+
+
+def _row(fields: Mapping[str, str]) -> Row:
+    return Row(
+        proxy=text_of(fields.get("pxname")),
+        name=text_of(fields.get("svname")),
+        type=text_of(fields.get("type")),
+        status=text_of(fields.get("status")),
+        check=text_of(fields.get("check_status")).removeprefix("* "),
+        sessions=_number(fields.get("scur")),
+        limit=_number(fields.get("slim")),
+    )
+
+
+def _number(text: str | None) -> float:
+    return float(text) if text and text.isascii() and text.isdigit() and len(text) <= 15 else 0.0
+
+
+def write_backend(found: Sequence[Row]) -> str:
+    """The proxy that leads to the primary: the only one with servers, or whose name says so; else empty."""
+    backends = list(dict.fromkeys(row.proxy for row in found if row.type == SERVER))
+    if len(backends) == 1:
+        return backends[0]
+    writing = [name for name in backends if _writes(name.lower())]
+    return writing[0] if len(writing) == 1 else ""
+
+
+def _writes(name: str) -> bool:
+    if _WRITES.search(name):  # also read-write
+        return True
+    return any(word in name for word in WRITING) and not any(word in name for word in READING)
+
+
+def remarks(found: Sequence[Row]) -> list[str]:
+    """What an operator should know of a HAProxy that is up; nothing for replicas that are DOWN by design."""
+    said = []
+    for row in found:
+        if row.type == FRONTEND and row.status == "FULL":
+            said.append(f"frontend {row.proxy} is full ({row.sessions:g} of {row.limit:g} sessions)")
+        elif row.type == FRONTEND and row.status not in ("OPEN", ""):
+            said.append(f"frontend {row.proxy} is {row.status}")
+    backend = write_backend(found)
+    if backend:
+        up = [row.name for row in found if row.proxy == backend and row.type == SERVER and row.up]
+        if not up:
+            said.append(f"no server of {backend} is up: nothing leads to a primary")
+        elif len(up) > 1:
+            said.append(f"{len(up)} servers of {backend} are up ({', '.join(up[:3])}): writes may go to either")
+    return said

@@ -1,0 +1,302 @@
+"""etcd and HAProxy as real processes: what the probes say when members die, hang or are full, and HAProxy ends."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from probed.cli.once import sample_once
+from probed.config.settings import Settings
+from probed.demo.binaries import find_binaries
+from probed.demo.blueprint import free_ports
+from probed.demo.errors import LabError
+from probed.demo.lab import find_haproxy
+from probed.model import Outcome, Sample
+from tests.standin import State, standing_in
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+
+try:
+    ETCD = str(find_binaries(postgres_bin=None, patroni_python=None, haproxy=False).etcd)
+except LabError as error:
+    pytest.skip(f"etcd cannot run here: {error}", allow_module_level=True)
+HAPROXY = find_haproxy()
+SETTLE = 20.0
+
+
+class Process:
+    """One program of ours; started, stopped and killed by its own handle."""
+
+    def __init__(self, log: Path, *argv: str) -> None:
+        self._argv, self._log = argv, log
+        self._running: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._running = await asyncio.create_subprocess_exec(*self._argv, stdout=log, stderr=log)
+
+    def send(self, number: int) -> None:
+        if self._running is not None and self._running.returncode is None:
+            self._running.send_signal(number)
+
+    async def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        if self._running is not None:
+            await self._running.wait()
+
+
+async def look(**instance: Any) -> dict[str, Sample]:
+    """One round of ``probed`` on these settings: the samples by probe, or by probe and member."""
+    settings = Settings.model_validate({"instances": [{"name": "orders", **instance}]})
+    found = await sample_once(settings)
+    return {f"{sample.probe} {sample.target.member}".strip(): sample for sample in found.samples}
+
+
+async def until(
+    seen: Callable[[dict[str, Sample]], bool], **instance: Any
+) -> dict[str, Sample]:
+    deadline = asyncio.get_running_loop().time() + SETTLE
+    while True:
+        samples = await look(**instance)
+        if seen(samples):
+            return samples
+        told = {name: (sample.outcome.value, sample.reason) for name, sample in samples.items()}
+        assert asyncio.get_running_loop().time() < deadline, told
+        await asyncio.sleep(0.2)
+
+
+# --- etcd
+
+
+class Etcd:
+    """Members on loopback."""
+
+    def __init__(self, directory: Path, members: int, *flags: str) -> None:
+        ports = free_ports(2 * members)
+        clients, peers = ports[:members], ports[members:]
+        cluster = ",".join(f"m{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
+        self.urls = [f"http://127.0.0.1:{port}" for port in clients]
+        self.members = [
+            Process(
+                directory / f"m{number}.log", ETCD, f"--name=m{number}", f"--data-dir={directory}/m{number}",
+                f"--listen-client-urls={self.urls[number]}", f"--advertise-client-urls={self.urls[number]}",
+                f"--listen-peer-urls=http://127.0.0.1:{peers[number]}",
+                f"--initial-advertise-peer-urls=http://127.0.0.1:{peers[number]}",
+                f"--initial-cluster={cluster}", "--initial-cluster-state=new", "--log-level=error", *flags,
+            )
+            for number in range(members)
+        ]  # fmt: skip
+
+    async def start(self) -> None:
+        await asyncio.gather(*(member.start() for member in self.members))
+        await until(well, etcd=self.urls)
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(member.kill() for member in self.members))
+
+
+def well(samples: dict[str, Sample]) -> bool:
+    quorum = samples["etcd_quorum"]
+    return quorum.outcome is Outcome.OBSERVED and not quorum.reason
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Etcd]:
+    etcd = Etcd(tmp_path_factory.mktemp("etcd"), 3)
+    try:
+        await etcd.start()
+        yield etcd
+    finally:
+        await etcd.stop()
+
+
+async def test_three_healthy_members_are_a_quorum(cluster: Etcd) -> None:
+    samples = await look(etcd=cluster.urls)
+    assert samples["etcd_quorum"].readings == {"healthy_members": 3.0, "members": 3.0, "quorum": 2.0}
+    assert {samples[f"etcd_member {url}"].readings["healthy"] for url in cluster.urls} == {1.0}
+
+
+@pytest.mark.parametrize("how, kind", [(signal.SIGKILL, "refused"), (signal.SIGSTOP, "timeout")], ids=["dead", "frozen"])
+async def test_one_member_of_three_dead_or_frozen_is_degraded_and_no_outage(
+    cluster: Etcd, how: signal.Signals, kind: str
+) -> None:
+    lost = cluster.urls[2]
+    cluster.members[2].send(how)
+    try:
+        # A frozen leader leaves the others without one until they have elected another.
+        samples = await until(lambda found: found["etcd_quorum"].readings.get("healthy_members") == 2.0, etcd=cluster.urls)
+        assert samples["etcd_quorum"].outcome is Outcome.OBSERVED
+        assert samples["etcd_quorum"].reason.startswith(f"degraded: 2 of 3 members are healthy: {lost}")
+        assert (samples[f"etcd_member {lost}"].outcome, samples[f"etcd_member {lost}"].kind) == (Outcome.FAILED, kind)
+    finally:
+        cluster.members[2].send(signal.SIGCONT)
+        if how is signal.SIGKILL:
+            await cluster.members[2].kill()
+            await cluster.members[2].start()
+    await until(well, etcd=cluster.urls)
+
+
+async def test_a_lost_quorum_is_an_outage_from_the_first_look_and_the_survivor_is_up(cluster: Etcd) -> None:
+    await asyncio.gather(*(member.kill() for member in cluster.members[1:]))
+    try:
+        first = await look(etcd=cluster.urls)
+        assert first["etcd_quorum"].outcome is Outcome.FAILED
+        survivor = first[f"etcd_member {cluster.urls[0]}"]
+        assert (survivor.outcome, survivor.readings) == (Outcome.OBSERVED, {"healthy": 0.0, "serving": 1.0}), survivor
+        later = await until(lambda found: found[f"etcd_member {cluster.urls[0]}"].duration < 0.5, etcd=cluster.urls)
+        assert later["etcd_quorum"].reason.startswith("0 of 3 members are healthy, the quorum is 2: ")
+        assert later["etcd_quorum"].reason.count("refused") == 2
+    finally:
+        await asyncio.gather(*(member.start() for member in cluster.members[1:]))
+    await until(well, etcd=cluster.urls)
+
+
+async def test_an_etcd_that_is_full_is_unavailable_although_it_still_reads(tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path, 1, "--quota-backend-bytes=100000")
+    try:
+        await etcd.start()
+        value = base64.b64encode(b"x" * 40_000).decode()
+        async with aiohttp.ClientSession() as session:
+            for _ in range(6):
+                put = {"key": base64.b64encode(b"k").decode(), "value": value}
+                async with session.post(f"{etcd.urls[0]}/v3/kv/put", json=put) as answer:
+                    await answer.read()
+        samples = await until(lambda found: found["etcd_quorum"].outcome is Outcome.FAILED, etcd=etcd.urls)
+        assert samples[f"etcd_member {etcd.urls[0]}"].readings == {"healthy": 0.0, "serving": 1.0}
+        assert "the member is unhealthy: " in samples["etcd_quorum"].reason
+        assert any(said in samples["etcd_quorum"].reason for said in ("ALARM NOSPACE", "no reason given"))
+    finally:
+        await etcd.stop()
+
+
+async def test_an_etcd_that_wants_tls_is_blind_and_says_so(tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path, 1)
+    try:
+        await etcd.start()
+        tls = etcd.urls[0].replace("http:", "https:")
+        samples = await look(etcd=[tls])
+        assert samples["etcd_quorum"].outcome is not Outcome.OBSERVED
+    finally:
+        await etcd.stop()
+
+
+# --- HAProxy
+
+needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+PRIMARY = State(True, {"OPTIONS /primary": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"})
+REPLICA = State(True, {"OPTIONS /primary": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"})
+
+
+class HAProxy:
+    def __init__(self, directory: Path, checks: Sequence[int]) -> None:
+        self.stats, self.guarded, self.write = free_ports(3)
+        self.socket = directory / "h.sock"
+        servers = "\n".join(
+            f"    server node{number} 127.0.0.1:{port} check inter 200ms fall 1 rise 1 port {port}"
+            for number, port in enumerate(checks, 1)
+        )
+        config = directory / "haproxy.cfg"
+        config.write_text(f"""\
+global
+    stats socket {self.socket} mode 600 level user
+defaults
+    mode tcp
+    timeout client 1m
+    timeout connect 1s
+    timeout server 1m
+listen stats
+    mode http
+    bind 127.0.0.1:{self.stats}
+    stats enable
+    stats uri /
+listen guarded
+    mode http
+    bind 127.0.0.1:{self.guarded}
+    stats enable
+    stats uri /
+    stats auth eye:secret
+listen primary
+    bind 127.0.0.1:{self.write}
+    option httpchk OPTIONS /primary
+    http-check expect status 200
+{servers}
+""")
+        self.process = Process(directory / "haproxy.log", str(HAPROXY), "-db", "-f", str(config))
+
+    def doors(self, *kinds: str) -> list[dict[str, Any]]:
+        """The ways to declare it."""
+        frontends = {"frontends": [f"127.0.0.1:{self.write}"]}
+        ways = {
+            "csv": {"stats": f"http://127.0.0.1:{self.stats}/;csv"},
+            "csv and port": {"stats": f"http://127.0.0.1:{self.stats}", **frontends},
+            "socket": {"stats": f"unix:{self.socket}"},
+            "socket and port": {"stats": f"unix:{self.socket}", **frontends},
+            "port": frontends,
+        }
+        return [ways[kind] for kind in kinds or ways]
+
+
+@contextlib.asynccontextmanager
+async def haproxy(directory: Path) -> AsyncIterator[HAProxy]:
+    async with standing_in(PRIMARY) as primary, standing_in(REPLICA) as replica:
+        running = HAProxy(directory, [primary.port, replica.port])
+        try:
+            await running.process.start()
+            (csv,) = running.doors("csv")
+            await until(
+                lambda found: found["haproxy_stats"].readings.get("write_servers_up") == 1.0, haproxy=csv
+            )
+            yield running
+        finally:
+            await running.process.kill()
+
+
+@needs_haproxy
+async def test_haproxy_is_well_with_its_replicas_down_by_whatever_way_it_is_asked(tmp_path: Path) -> None:
+    async with haproxy(tmp_path) as running:
+        for declared in running.doors("csv", "csv and port", "socket", "socket and port"):
+            taken = (await look(haproxy=declared))["haproxy_stats"]
+            assert (taken.outcome, taken.reason) == (Outcome.OBSERVED, ""), taken
+            assert (taken.readings["servers_up"], taken.readings["write_servers_up"]) == (1.0, 1.0)
+        (port,) = running.doors("port")
+        assert (await look(haproxy=port))["haproxy_stats"].outcome is Outcome.OBSERVED
+
+
+@needs_haproxy
+async def test_statistics_behind_a_login_are_blind(tmp_path: Path) -> None:
+    async with haproxy(tmp_path) as running:
+        taken = (await look(haproxy={"stats": f"http://127.0.0.1:{running.guarded}"}))["haproxy_stats"]
+    assert (taken.outcome, taken.kind) == (Outcome.BLIND, "auth")
+
+
+@needs_haproxy
+async def test_a_frozen_haproxy_has_failed_wherever_its_statistics_are_known(tmp_path: Path) -> None:
+    async with haproxy(tmp_path) as running:
+        running.process.send(signal.SIGSTOP)
+        try:
+            for declared in running.doors("csv", "csv and port", "socket", "socket and port"):
+                taken = (await look(haproxy=declared))["haproxy_stats"]
+                assert (taken.outcome, taken.kind) == (Outcome.FAILED, "timeout"), (declared, taken)
+        finally:
+            running.process.send(signal.SIGCONT)
+
+
+@needs_haproxy
+async def test_a_dead_haproxy_has_failed_by_whatever_way_it_is_asked(tmp_path: Path) -> None:
+    async with haproxy(tmp_path) as running:
+        await running.process.kill()
+        for declared in running.doors():
+            taken = (await look(haproxy=declared))["haproxy_stats"]
+            assert (taken.outcome, taken.kind) == (Outcome.FAILED, "refused"), (declared, taken)
+        await running.process.start()
+        (csv,) = running.doors("csv")
+        await until(lambda found: found["haproxy_stats"].outcome is Outcome.OBSERVED, haproxy=csv)
