@@ -183,7 +183,9 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
             if len(expected) > 1 and len(loc) == len(path):
                 continue
             found.pop(path, None)
-            message = " or ".join(dict.fromkeys([expected[0], *(text.removeprefix("expected ") for text in expected[1:])]))
+            message = " or ".join(
+                dict.fromkeys([expected[0], *(text.removeprefix("expected ") for text in expected[1:])])
+            )
             problem = document.problem(path, message + _found(item, path))
         found.setdefault(path, problem)
     return sorted(found.values(), key=lambda problem: (problem.line, problem.column))[:MAX_PROBLEMS]

@@ -75,6 +75,6 @@ def _error(answer: Answer) -> TargetFailed:
     code, message = body.get("code"), body.get("message")
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         return unexpected(answer, "an answer below 500")
-    text = message[:200] if isinstance(message, str) else ""
+    text = message[:200].rstrip(".") if isinstance(message, str) else ""
     side = "; the pool is exhausted" if code == "PGRST003" else "; PostgREST is up, its database is not"
     return TargetFailed("state", f"{answer.url}: HTTP {answer.status} {code}: {text}{side}")

@@ -20,7 +20,7 @@ class Change:
 
     event: Event
     kind: str
-    """``opened``, ``resolved``, ``occurred``, or ``linked`` (suppression was lifted or a cause became known)."""
+    """``opened``, ``resolved``, ``occurred``, or ``lifted`` (it outlived its cause and is announced after all)."""
     at: float
     before: tuple[Sample, ...] = ()
     """Samples up to and with the trigger; kept with the event when it opens or occurs."""

@@ -66,5 +66,7 @@ def _the_ledger_is_whole(path: Path, event_id: str) -> None:
         assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         numbers = [row[0] for row in store.execute("SELECT seq FROM transition ORDER BY seq")]
         assert numbers == list(range(1, len(numbers) + 1)), "transitions are numbered without gaps"
-        kinds = [row[0] for row in store.execute("SELECT kind FROM transition WHERE event_id = ? ORDER BY seq", [event_id])]
+        kinds = [
+            row[0] for row in store.execute("SELECT kind FROM transition WHERE event_id = ? ORDER BY seq", [event_id])
+        ]
         assert kinds == ["opened", "resolved"]

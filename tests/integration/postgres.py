@@ -35,6 +35,7 @@ log_connections = on
 log_line_prefix = '%p %q%a '
 """
 HBA = """
+local all all scram-sha-256
 host all,replication postgres 127.0.0.1/32 trust
 host all rejected 127.0.0.1/32 reject
 host all nobody_yet 127.0.0.1/32 trust

@@ -281,6 +281,21 @@ async def test_a_terminated_backend_between_two_cycles_is_no_failure(pair: Pair,
     assert (alive.outcome, stats.outcome) == (Outcome.OBSERVED, Outcome.OBSERVED)
 
 
+async def test_a_server_is_reached_through_its_unix_socket(pair: Pair, eyes: Eyes) -> None:
+    server, place = pair.primary, str(pair.primary.data)
+    server.stop()
+    server.start("-c", f"unix_socket_directories={place}")
+    eye = eyes.on(server)
+    eye.session.login = dataclasses.replace(eye.session.login, host=place, sslmode="verify-full")
+    for _ in range(2):
+        alive, stats = await eye.cycle()
+        assert (alive.outcome, stats.outcome) == (Outcome.OBSERVED, Outcome.OBSERVED), alive.reason
+    server.stop()
+    alive, _ = await eye.cycle()
+    assert (alive.outcome, alive.kind) == (Outcome.FAILED, "refused")
+    server.start()
+
+
 async def test_a_server_that_is_starting_up_has_failed_and_says_so(pair: Pair, eyes: Eyes) -> None:
     server, eye = pair.replica, eyes.on(pair.replica)
     # A standby that may not be read from stays, for a client, a server that is starting up.
@@ -755,16 +770,18 @@ async def test_a_server_that_hangs_after_the_tls_handshake_keeps_no_socket_of_ou
     async def behave(line: hostile.Line) -> None:
         await line.reader.readexactly(8)
         await line.say(b"S")
+        raw = line.writer.transport
         await line.writer.start_tls(context)
-        await line.hang()
+        raw.pause_reading()  # type: ignore[attr-defined]  # it answers no farewell either
+        await asyncio.sleep(3600)
 
     async with hostile.listening(behave) as peer:
         eye = over_tls(eyes, pair.primary, "localhost", "verify-full", authority)
         eye.session.login = dataclasses.replace(eye.session.login, port=peer.port)
         eye.timeout = TIMEOUT / 4
         before = descriptors()
-        for _ in range(4):
+        for _ in range(4):  # each leaves the peer's own end open
             alive, _ = await eye.cycle()
             assert (alive.outcome, alive.kind) == (Outcome.FAILED, "timeout")
             # A farewell as TLS would have it waits half a minute for the other side's.
-            await eventually(lambda: descriptors() <= before)
+            await eventually(lambda: descriptors() <= before + peer.accepted)

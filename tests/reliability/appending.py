@@ -33,10 +33,19 @@ def opening(number: int) -> Commit:
     key, target = watch(number)
     at = time.time()
     event = Event(
-        new_id(at), "database_unavailable", "Database access unavailable", Severity.FATAL, EventState.OPEN, target, at, "x"
+        new_id(at),
+        "database_unavailable",
+        "Database access unavailable",
+        Severity.FATAL,
+        EventState.OPEN,
+        target,
+        at,
+        "x",
     )
     before = tuple(make_sample(target=target, at=at - n) for n in range(3))
-    return Commit(changes=(Change(event, "opened", at, before=before),), streaks={key: Streak(Phase.OPEN, 3, since_at=at)})
+    return Commit(
+        changes=(Change(event, "opened", at, before=before),), streaks={key: Streak(Phase.OPEN, 3, since_at=at)}
+    )
 
 
 def resolving(event: Event) -> Commit:

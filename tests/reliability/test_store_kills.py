@@ -86,4 +86,3 @@ def test_no_acknowledged_transition_is_lost_or_doubled_whenever_the_daemon_is_ki
         busy += acknowledged > before
     print(f"{KILLS} kills, {acknowledged} acknowledged, {stored - acknowledged} stored and not acknowledged")
     assert busy > KILLS // 2, "most kills must hit a store that is writing"
-

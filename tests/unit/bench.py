@@ -181,7 +181,9 @@ class Bench:
             found += [
                 self.sample("postgres_liveness", postgres(node), (db or {}).get(node, {"ping_seconds": 0.001})),
                 self.sample(
-                    "replication_lag", postgres(node), _said((lag or {}).get(node, NA if primary else 0.0), "lag_seconds")
+                    "replication_lag",
+                    postgres(node),
+                    _said((lag or {}).get(node, NA if primary else 0.0), "lag_seconds"),
                 ),
                 self.sample(
                     "wal_receiver",
@@ -257,4 +259,3 @@ def shown(change: Change) -> str:
     """``opened replication_lag_high node-b critical (suppressed)``; a resolution with its reason."""
     reason = f": {change.event.resolve_reason}" if change.kind == "resolved" else ""
     return f"{change.kind} {_place(change.event)}{reason}"
-

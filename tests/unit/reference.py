@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Verdict = Literal["meets", "between", "clears", "blind", "absent"]
@@ -69,7 +70,7 @@ def risen(history: Sequence[Counted], *, window: float, at_least: float) -> list
             continue
         observed = [item for item in history[: index + 1] if item.value is not None]
         total = 0.0
-        for before, after in zip(observed, observed[1:], strict=False):
+        for before, after in pairwise(observed):
             assert before.value is not None
             assert after.value is not None
             if before.series == after.series and newest.at - window < after.at:

@@ -128,7 +128,7 @@ async def test_a_port_that_does_not_speak_tls_fails(http: HttpClient, authority:
     for name in ("garbage", "http_0_9", "close_after_accept"):
         async with listening(HTTP[name]) as peer:
             url = peer.url.replace("http:", "https:")
-            sample = await sampled(http, declared("meta", url, ca_file=str(authority.file)), 1.0)
+            sample = await sampled(http, declared("meta", url, ca_file=str(authority.file)), 0.3)
             assert sample.outcome is Outcome.FAILED, name
     async with listening(HTTP["accept_and_hang"]) as peer:
         url = peer.url.replace("http:", "https:")

@@ -109,7 +109,7 @@ def as_declared(component: str) -> tuple[str, dict[str, Any]]:
     return ("kong", {"type": "envoy"}) if component == "envoy" else (component, {})
 
 
-@pytest.mark.parametrize("component, state, verdict", VERDICTS, ids=lambda value: str(value))
+@pytest.mark.parametrize("component, state, verdict", VERDICTS, ids=str)
 async def test_a_recorded_state_comes_to_its_verdict(
     http: HttpClient, component: str, state: str, verdict: str
 ) -> None:
@@ -354,26 +354,27 @@ PROBES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", HTTP)
-@pytest.mark.parametrize("component", PROBES)
-async def test_a_hostile_peer_fails_its_own_sample_in_time(http: HttpClient, component: str, name: str) -> None:
+async def test_a_hostile_peer_fails_its_own_sample_in_time(http: HttpClient, name: str) -> None:
     deadline = DEADLINE if name in HANGING else 10.0
     async with listening(HTTP["accept_and_hang"]) as other, listening(HTTP[name], elsewhere=other.url) as peer:
+        cycles = {component: declared(component, peer.url, **more) for component, more in PROBES.items()}
+        if name == "json_empty":
+            # An empty answer is what storage's status is.
+            del cycles["storage"]
         for _ in range(2):
-            sample = await sampled(http, declared(component, peer.url, **PROBES[component]), deadline)
-            if name == "json_empty" and component == "storage":
-                # An empty answer is what storage's status is.
-                assert sample.outcome is Outcome.OBSERVED
-                continue
-            assert sample.outcome is Outcome.FAILED, sample
-            assert sample.duration < 2 * deadline
-            assert sample.reason.isprintable()
-            assert len(sample.reason) <= 500
-            if component == "rest" and name in NO_BODY_ASKED:
-                assert "PostgREST" in sample.reason or sample.kind in ("protocol", "timeout", "too_large", "body")
-            elif name.startswith("redirect"):
-                assert sample.kind == "redirect"
-            elif name in HANGING:
-                assert sample.kind == "timeout"
+            samples = await asyncio.gather(*(sampled(http, cycle, deadline) for cycle in cycles.values()))
+            for component, sample in zip(cycles, samples, strict=True):
+                assert sample.outcome is Outcome.FAILED, (component, sample)
+                assert sample.duration < 2 * deadline
+                assert sample.reason.isprintable()
+                assert len(sample.reason) <= 500
+                if component == "rest" and name in NO_BODY_ASKED:
+                    # HEAD sees no body: what gives the peer away is that it is not PostgREST.
+                    assert "PostgREST" in sample.reason or sample.kind in ("protocol", "timeout", "too_large")
+                elif name.startswith("redirect"):
+                    assert sample.kind == "redirect"
+                elif name in HANGING:
+                    assert sample.kind == "timeout"
         assert other.accepted == 0
 
 
@@ -386,7 +387,6 @@ async def test_a_service_that_speaks_before_it_is_asked_is_dropped(http: HttpCli
         for component, more in PROBES.items():
             sample = await sampled(http, declared(component, peer.url, **more), DEADLINE)
             assert (sample.outcome, sample.kind) == (Outcome.FAILED, "protocol")
-            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("name", ["endless_body", "endless_answers", "endless_headers", "huge_header", "gzip_bomb"])
@@ -425,14 +425,15 @@ async def test_no_probe_leaves_a_descriptor_or_a_task_behind() -> None:
         descriptors = len(os.listdir("/proc/self/fd"))
         for _ in range(2):
             http = HttpClient()
-            for component, more in PROBES.items():
-                await sampled(http, declared(component, hanging.url, **more), 0.05)
-            await sampled(http, declared("kong", kong.url, admin_url=kong.url), 1.0)
+            cycles = [declared(component, hanging.url, **more) for component, more in PROBES.items()]
+            await asyncio.gather(*(sampled(http, cycle, 0.05) for cycle in cycles))
+            await sampled(http, declared("kong", kong.url, admin_url=kong.url), 0.5)
             await sampled(http, declared("kong", hanging.url, admin_url=hanging.url), 0.05)
             await sampled(http, declared("pooler", f"tcp://127.0.0.1:{hanging.port}"))
             await http.close()
-        async with asyncio.timeout(10):
-            while hanging.open or kong.open:
-                await asyncio.sleep(0.01)
+        for _ in range(1000):
+            if not hanging.open and not kong.open:
+                break
+            await asyncio.sleep(0.01)
         assert len(os.listdir("/proc/self/fd")) <= descriptors
         assert asyncio.all_tasks() == {asyncio.current_task()}

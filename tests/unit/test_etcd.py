@@ -101,7 +101,9 @@ async def test_a_slow_read_that_ends_in_time_is_healthy(http: HttpClient) -> Non
         assert len(peer.requests) == 3
 
 
-@pytest.mark.parametrize("name, kind", [("not_listening", "refused"), ("frozen", "timeout"), ("another_service", "body")])
+@pytest.mark.parametrize(
+    "name, kind", [("not_listening", "refused"), ("frozen", "timeout"), ("another_service", "body")]
+)
 async def test_a_member_that_is_down_or_none_has_failed(http: HttpClient, name: str, kind: str) -> None:
     async with standing_in(STATES[name]) as peer:
         taken = await ask(http, peer.url, DEADLINE if kind == "timeout" else PATIENT)

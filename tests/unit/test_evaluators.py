@@ -347,9 +347,7 @@ def test_fewer_than_the_limit_in_any_window_never_open_whatever_the_phase(moment
 def _counter(moments: Sequence[float], phase: float, until: float) -> list[Sample]:
     """A counter sampled every 5 s that rises by one at each of the moments."""
     times = [phase + index * INTERVAL for index in range(int((until - phase) / INTERVAL))]
-    return [
-        make_sample(OK, {"deadlocks": float(len([m for m in moments if m <= time]))}, mono=time) for time in times
-    ]
+    return [make_sample(OK, {"deadlocks": float(len([m for m in moments if m <= time]))}, mono=time) for time in times]
 
 
 # --- change and occurrence
@@ -435,7 +433,9 @@ def test_a_window_goes_on_over_a_restart_on_another_monotonic_clock() -> None:
 # --- against the reference model
 
 
-VERDICTS: st.SearchStrategy[Verdict] = st.sampled_from(["meets", "meets", "between", "clears", "clears", "blind", "absent"])
+VERDICTS: st.SearchStrategy[Verdict] = st.sampled_from(
+    ["meets", "meets", "between", "clears", "clears", "blind", "absent"]
+)
 STEPS = st.sampled_from([1.0, 5.0, 5.0, 5.0, 5.0, 9.9, 26.0])
 ABSENCES = st.sampled_from([0.0] * 12 + [30.0, 61.0, 5_000.0])
 

@@ -107,7 +107,9 @@ async def test_replicas_that_are_down_in_the_write_backend_are_as_they_should_be
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/;csv"])
-async def test_the_csv_is_asked_for_also_when_only_the_address_of_the_page_is_given(http: HttpClient, suffix: str) -> None:
+async def test_the_csv_is_asked_for_also_when_only_the_address_of_the_page_is_given(
+    http: HttpClient, suffix: str
+) -> None:
     async with standing_in(STATES["healthy"]) as peer:
         assert (await ask(http, peer.url + suffix)).outcome is Outcome.OBSERVED
         assert peer.requests[0].startswith(b"GET /;csv ")
@@ -128,7 +130,9 @@ async def test_routing_that_is_wrong_is_told_and_is_not_haproxys_failure(
     assert (taken.outcome, taken.readings["write_servers_up"], taken.reason) == (Outcome.OBSERVED, up, reason)
 
 
-@pytest.mark.parametrize("state, kind", [("login_wanted", "auth"), ("elsewhere", "config"), ("page_for_people", "config")])
+@pytest.mark.parametrize(
+    "state, kind", [("login_wanted", "auth"), ("elsewhere", "config"), ("page_for_people", "config")]
+)
 async def test_statistics_that_we_are_not_given_are_blind_and_say_what_to_do(
     http: HttpClient, state: str, kind: str
 ) -> None:

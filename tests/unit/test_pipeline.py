@@ -413,7 +413,10 @@ async def test_after_a_switchover_dependent_samples_are_inconclusive_for_the_gra
     told += [bench.round(receiver={A: 0.0}, lag={A: 99.0}, patroni_={A: 0.0}) for _ in range(11)]
     assert told == [["occurred ha_switchover postgres critical"], *[[]] * 11]
     told = [bench.round(receiver={A: 0.0}, patroni_={A: 0.0}) for _ in range(2)]
-    assert told == [[], ["opened wal_receiver_interrupted node-a critical", "opened patroni_node_abnormal node-a critical"]]
+    assert told == [
+        [],
+        ["opened wal_receiver_interrupted node-a critical", "opened patroni_node_abnormal node-a critical"],
+    ]
 
 
 async def test_the_grace_applies_within_the_very_round_that_saw_the_switchover() -> None:
@@ -602,7 +605,10 @@ async def test_the_grace_after_a_switchover_goes_on_over_a_restart() -> None:
     bench.round(leader=Z)
     bench.restart(10.0, new_boot=True)
     assert [bench.round(receiver={A: 0.0}) for _ in range(9)] == [[]] * 9
-    assert [bench.round(receiver={A: 0.0}) for _ in range(2)] == [[], ["opened wal_receiver_interrupted node-a critical"]]
+    assert [bench.round(receiver={A: 0.0}) for _ in range(2)] == [
+        [],
+        ["opened wal_receiver_interrupted node-a critical"],
+    ]
 
 
 async def test_after_a_restart_a_replica_is_still_known_to_be_one() -> None:
@@ -629,7 +635,11 @@ async def test_a_suppressed_event_stays_suppressed_over_a_restart_until_it_is_me
         bench.round(db={Z: F}, receiver={Z: 0.0})
     bench.restart(10.0)
     assert bench.round(db={Z: F}, receiver={Z: 0.0}) == []
-    assert [bench.round(receiver={Z: 0.0}) for _ in range(3)] == [[], [f"resolved {DB_B}: recovered"], [f"lifted {RECEIVER}"]]
+    assert [bench.round(receiver={Z: 0.0}) for _ in range(3)] == [
+        [],
+        [f"resolved {DB_B}: recovered"],
+        [f"lifted {RECEIVER}"],
+    ]
 
 
 async def test_an_event_without_its_streak_is_open_all_the_same() -> None:
@@ -734,7 +744,9 @@ def disturb(bench: Bench, what: str | None) -> None:
 
 @settings(max_examples=40)
 @given(HISTORY)
-async def test_over_any_history_what_is_hidden_has_an_open_cause_that_may_hide_it(history: list[tuple[Any, str | None]]) -> None:
+async def test_over_any_history_what_is_hidden_has_an_open_cause_that_may_hide_it(
+    history: list[tuple[Any, str | None]],
+) -> None:
     bench = Bench(frontend=True)
     for said, disturbance in history:
         disturb(bench, disturbance)
@@ -781,7 +793,9 @@ async def test_the_order_in_which_samples_arrive_never_changes_the_result(
 
 @settings(max_examples=40)
 @given(HISTORY)
-async def test_no_event_opens_before_its_count_of_conclusive_samples_in_a_row(history: list[tuple[Any, str | None]]) -> None:
+async def test_no_event_opens_before_its_count_of_conclusive_samples_in_a_row(
+    history: list[tuple[Any, str | None]],
+) -> None:
     """Never early, whatever restarts, reloads and causes do: checked against the samples, not against the streaks."""
     bench = Bench(frontend=True)
     seen: dict[tuple[str, str], list[bool]] = {}
@@ -806,7 +820,9 @@ async def test_no_event_opens_before_its_count_of_conclusive_samples_in_a_row(hi
 
 @settings(max_examples=40)
 @given(HISTORY)
-async def test_whatever_happened_a_cluster_that_is_well_again_has_no_open_event(history: list[tuple[Any, str | None]]) -> None:
+async def test_whatever_happened_a_cluster_that_is_well_again_has_no_open_event(
+    history: list[tuple[Any, str | None]],
+) -> None:
     bench = Bench(frontend=True)
     for said, disturbance in history:
         disturb(bench, disturbance)

@@ -124,8 +124,7 @@ def test_what_a_node_leaves_open_it_inherits() -> None:
         ("instances: []", "probed.yml:1:12: instances: expected at least 1 item"),
         ("observer: x", 'probed.yml:1:1: instances: required key "instances" is missing'),
         (SHORT + "intervall: 5s", 'probed.yml:2:1: intervall: unknown key "intervall"'),
-        (SHORT + "defaults: {intervall: 5s}", 'probed.yml:2:12: defaults.intervall: unknown key "intervall"; did you '
-         'mean "interval"?'),
+        (SHORT + "defaults: {intervall: 5s}", 'probed.yml:2:12: defaults.intervall: unknown key "intervall"; did you mean "int'),
         (SHORT + "defaults: {interval: 5}", 'probed.yml:2:22: defaults.interval: expected a duration with its unit'),
         (SHORT + "defaults: {interval: 5 sec}", 'probed.yml:2:22: defaults.interval: expected a duration such as'),
         (SHORT + "defaults: {interval: 0s}", "probed.yml:2:22: defaults.interval: expected a duration above 0"),
@@ -185,9 +184,7 @@ instances:
 
 
 def test_contradictions_between_parts_are_all_told_at_once(tmp_path: Path) -> None:
-    text = (
-        SHORT + "defaults: {timeout: 9s}\nweb: {listen: ['0.0.0.0:1', '10.0.0.1:2']}\n"
-    )
+    text = SHORT + "defaults: {timeout: 9s}\nweb: {listen: ['0.0.0.0:1', '10.0.0.1:2']}\n"
     assert [problem.split(": ")[1] for problem in problems(tmp_path, text)] == [
         "defaults.timeout",
         "web.listen[0]",
@@ -198,7 +195,9 @@ def test_contradictions_between_parts_are_all_told_at_once(tmp_path: Path) -> No
 def test_a_missing_secret_file_is_told_with_its_place(tmp_path: Path) -> None:
     text = "instances:\n  - name: a\n    nodes:\n      - {name: n, postgres: {password_file: /nowhere/pg}}\n"
     (problem,) = problems(tmp_path, text)
-    assert problem.startswith('probed.yml:4:45: instances[0].nodes[0].postgres.password_file: cannot read "/nowhere/pg"')
+    assert problem.startswith(
+        'probed.yml:4:45: instances[0].nodes[0].postgres.password_file: cannot read "/nowhere/pg"'
+    )
 
 
 def test_a_fifo_as_secret_file_is_refused_and_does_not_hold_up_the_start(tmp_path: Path) -> None:
@@ -296,7 +295,9 @@ def test_quantities_are_read_in_base_units(text: str, value: float) -> None:
     assert quantity.parse(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "s", "5 s", "5S", "1h 30m", "GiB", "nan", "inf", "1e999", "9" * 400 + "GiB", "0x5"])
+@pytest.mark.parametrize(
+    "text", ["", "s", "5 s", "5S", "1h 30m", "GiB", "nan", "inf", "1e999", "9" * 400 + "GiB", "0x5"]
+)
 def test_what_is_no_quantity_is_refused_as_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         quantity.parse(text)
@@ -311,6 +312,8 @@ def test_seconds_are_shown_as_people_write_them(value: float, shown: str) -> Non
     assert quantity.human_seconds(value) == shown
 
 
-@pytest.mark.parametrize("value, shown", [(0, "0 B"), (1023, "1023 B"), (2**30 * 10, "10.0 GiB"), (2**50, "1024.0 TiB")])
+@pytest.mark.parametrize(
+    "value, shown", [(0, "0 B"), (1023, "1023 B"), (2**30 * 10, "10.0 GiB"), (2**50, "1024.0 TiB")]
+)
 def test_bytes_are_shown_as_people_read_them(value: float, shown: str) -> None:
     assert quantity.human_bytes(value) == shown

@@ -401,12 +401,13 @@ TEXTS = st.one_of(
 @example("a: !<> b")
 @example("%TAG ! tag:x,2000:\n---\na: 1")
 def test_any_text_is_parsed_or_refused_with_a_config_error_and_nothing_else(text: str) -> None:
+    found: tuple[Problem, ...] | None = None
     try:
-        document = parse(text, "f.yml", environ={"A": text})
-        validate(document, House)
+        validate(parse(text, "f.yml", environ={"A": text}), House)
     except ConfigError as error:
-        assert error.problems
-        assert all(problem.message and problem.where == "f.yml" for problem in error.problems)
+        found = error.problems
+    assert found != ()
+    assert all(problem.message and problem.where == "f.yml" for problem in found or ())
 
 
 @given(st.binary(max_size=200))
@@ -415,7 +416,9 @@ def test_any_bytes_are_read_or_refused_with_a_config_error_and_nothing_else(
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any.yml"
     file.write_bytes(content)
+    found: tuple[Problem, ...] | None = None
     try:
         read(file, environ={})
     except ConfigError as error:
-        assert error.problems
+        found = error.problems
+    assert found != ()

@@ -54,7 +54,10 @@ def test_a_server_has_no_cause_that_can_be_seen_from_here() -> None:
 
 
 def test_a_member_of_patroni_is_caused_by_its_server_and_by_etcd() -> None:
-    assert of("patroni_node_abnormal", patroni("node-b")) == [("database_unavailable", "node-b"), ("etcd_unavailable", "")]
+    assert of("patroni_node_abnormal", patroni("node-b")) == [
+        ("database_unavailable", "node-b"),
+        ("etcd_unavailable", ""),
+    ]
 
 
 def test_a_write_port_is_caused_by_haproxy_by_the_leader_and_by_there_being_none() -> None:

@@ -235,7 +235,7 @@ def test_every_watch_has_its_probe_sampled_or_combined_on_its_target() -> None:
     sampled = {(cycle.probe.name, cycle.reach.target.key) for cycle in found.cycles}
     sampled |= {(cycle.probe.name, cycle.target.key) for cycle in found.combined}
     assert {(policy.probe, target.key) for policy, target in found.watches} <= sampled
-    assert len(found.watches) == len(set((policy.id, target.key) for policy, target in found.watches))
+    assert len(found.watches) == len({(policy.id, target.key) for policy, target in found.watches})
 
 
 def test_every_combination_has_the_inputs_that_it_names() -> None:
