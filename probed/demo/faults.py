@@ -63,11 +63,12 @@ def _fault(
     *,
     plan: Callable[[Lab], Awaitable[Plan]],
     act: Callable[[Lab, Plan], Awaitable[None]],
-    mend: Callable[[Lab, Plan], Awaitable[None]],
+    mend: Callable[[Lab, Plan], Awaitable[None]] | None,
 ) -> Fault:
     """Put the remembering, the order of things and the waiting around a fault's three own steps.
 
-    ``plan`` only looks, and decides on whom; ``act`` does it; ``mend`` undoes it and may be repeated.
+    ``plan`` only looks, and decides on whom; ``act`` does it; ``mend`` undoes it and may be repeated. Without
+    ``mend`` the fault is over by itself: it never stays broken, and healing it only waits for a healthy cluster.
     """
 
     async def break_(lab: Lab) -> None:
@@ -82,14 +83,17 @@ def _fault(
         except FileExistsError:
             raise LabError(f"{name} is being broken by somebody else at this moment") from None
         await act(lab, decided)
+        if mend is None:
+            note.unlink(missing_ok=True)
 
     async def heal(lab: Lab) -> None:
         note = _folder(lab) / f"{name}.json"
-        try:
-            decided = json.loads(note.read_text())
-        except FileNotFoundError:
-            raise LabError(f"{name} is not broken: nothing to heal") from None
-        await mend(lab, decided)
+        if mend is not None:
+            try:
+                decided = json.loads(note.read_text())
+            except FileNotFoundError:
+                raise LabError(f"{name} is not broken: nothing to heal") from None
+            await mend(lab, decided)
         others = [other for other in broken_faults(lab) if other != name]
         if others:
             lab.progress(f"not waiting for a healthy cluster: still broken: {', '.join(others)}")
@@ -126,7 +130,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 ("ha_switchover",),
                 plan=mechanisms.on_replica,
                 act=mechanisms.switch_over,
-                mend=mechanisms.nothing,
+                mend=None,
             ),
             _fault(
                 "replication-lag",
@@ -158,7 +162,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 ("deadlocks_frequent",),
                 plan=mechanisms.on_leader,
                 act=mechanisms.deadlock,
-                mend=mechanisms.nothing,
+                mend=None,
             ),
             _fault(
                 "replica-kill",

@@ -98,10 +98,6 @@ async def switch_over(lab: Lab, plan: Plan) -> None:
     await lab.switchover()
 
 
-async def nothing(lab: Lab, plan: Plan) -> None:
-    """It is over: whoever leads now may go on."""
-
-
 # -- replication-lag -----------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from probed.config.settings import DEFAULT_LISTEN, Settings, split_address
 from probed.daemon import Daemon
 from probed.demo import screen
 from probed.demo.errors import LabError
-from probed.demo.faults import FAULTS, find_fault
+from probed.demo.faults import FAULTS, broken_faults, find_fault
 from probed.demo.lab import Lab, find_haproxy
 from probed.errors import ApiError
 
@@ -32,6 +32,7 @@ _CONFIGURATION = """\
 web: {{listen: ["{listen}"]}}
 storage: {{path: "{storage}"}}
 policies: {{directory: "{policies}"}}
+defaults: {{switchover_grace: 15s}}   # shorter than usual: the next fault shall show at once
 instances:
   - name: demo
     labels: {{env: demo}}
@@ -74,14 +75,16 @@ def break_fault(directory: Path, name: str) -> None:
     fault = find_fault(name)
     print(f"{name}: {fault.says}")
     asyncio.run(_do(fault.break_(_attached(directory))))
-    print(f"done; expect: {', '.join(fault.expects)}. Mend it with: probed demo heal {name}")
+    mend = f" Mend it with: probed demo heal {name}" if name in broken_faults(_attached(directory)) else ""
+    print(f"done; expect: {', '.join(fault.expects)}.{mend}")
 
 
 def heal_fault(directory: Path, name: str) -> None:
     """Mend a fault and wait until the cluster is healthy again. LabError when it was not broken."""
     fault = find_fault(name)
     asyncio.run(_do(fault.heal(_attached(directory))))
-    print(f"{name}: healed, the cluster is healthy again")
+    others = broken_faults(_attached(directory))
+    print(f"{name}: healed" + (f"; still broken: {', '.join(others)}" if others else ", the cluster is healthy again"))
 
 
 def list_faults() -> Sequence[tuple[str, str, str]]:
