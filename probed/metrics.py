@@ -29,10 +29,11 @@ from prometheus_client.metrics_core import (
 from probed.board import Entry
 from probed.clock import Clock
 from probed.model import Outcome, Policy, Sample, Target
-from probed.pipeline import Pipeline, Watch
+from probed.pipeline import Pipeline
 from probed.probes import AnyProbe, Combined
 from probed.store import Change
 from probed.version import version
+from probed.watches import Watch
 
 STALE_INTERVALS = 3
 """A sample older than this many of its intervals says nothing about now: its series are dropped."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -18,7 +18,7 @@ from probed import incidents, topology
 from probed.board import Board
 from probed.clock import Clock
 from probed.errors import StoreError
-from probed.evaluators import close, inconclusive, restart, step
+from probed.evaluators import close, inconclusive, step
 from probed.model import (
     Change as ChangeRule,
 )
@@ -30,17 +30,15 @@ from probed.model import (
     Phase,
     Policy,
     Sample,
-    Severity,
     Streak,
     Target,
     Threshold,
     Transition,
-    fingerprint,
 )
 from probed.probes import Combined, View
 from probed.sampling import combine
 from probed.store import Change, Commit, Recovered
-from probed.topology import Shape
+from probed.watches import Inheritance, Instance, Watch, watch_key
 
 _log = structlog.get_logger(__name__)
 
@@ -49,48 +47,6 @@ class Appender(Protocol):
     """The one thing of a store that the pipeline needs."""
 
     def append(self, commit: Commit) -> asyncio.Future[None]: ...
-
-
-@dataclass(slots=True)
-class Watch:
-    """One (policy, target): its evaluator's state and its open event."""
-
-    policy: Policy
-    target: Target
-    streak: Streak = field(default_factory=Streak)
-    event: Event | None = None
-    saved: Streak = field(default_factory=Streak)
-    """The streak as the store knows it, to write only what changed."""
-    caused: bool = False
-    """Whether a cause was open at the last sample."""
-    on_replica: bool = False
-    """Whether the node was a replica when the running streak began."""
-
-    @property
-    def key(self) -> str:
-        return watch_key(self.policy.id, self.target)
-
-    @property
-    def severity(self) -> Severity:
-        """Of the open event, else of the one that would open."""
-        return self.event.severity if self.event else topology.severity(self.policy, self.on_replica)
-
-
-def watch_key(policy: str, target: Target) -> str:
-    return f"{policy}|{target.key}"
-
-
-@dataclass(slots=True)
-class Instance:
-    """What the pipeline knows of one instance."""
-
-    name: str
-    labels: Mapping[str, str]
-    shape: Shape = field(default_factory=Shape)
-    watches: list[Watch] = field(default_factory=list)
-    """In topological order."""
-    switched_at: float | None = None
-    """Monotonic time of the last switchover, for the grace after it."""
 
 
 Announce = Callable[[Change], None]
@@ -106,10 +62,7 @@ class Pipeline:
         self.switchover_grace = switchover_grace
         self.instances: dict[str, Instance] = {}
         self._by_place: dict[tuple[str, str, str], Watch] = {}
-        self._recovered: Recovered | None = None
-        self._recovered_at = 0.0
-        self._left_streaks: dict[str, Streak] = {}
-        self._left_events: dict[str, Event] = {}
+        self._inheritance: Inheritance | None = None
         self._announce: list[Announce] = []
         self.suppressed = 0
 
@@ -119,10 +72,8 @@ class Pipeline:
     # --- what is watched ----------------------------------------------------------------------------------
 
     def recover(self, recovered: Recovered) -> None:
-        """Remember what the last daemon left; watches take it up as they are bound, each once."""
-        self._recovered, self._recovered_at = recovered, self._clock.mono()
-        self._left_streaks = dict(recovered.streaks)
-        self._left_events = {event.fingerprint: event for event in recovered.open_events}
+        """Remember what the last daemon left; watches take it up as they are bound."""
+        self._inheritance = Inheritance(recovered, self._clock.mono())
 
     def bind(
         self,
@@ -153,7 +104,7 @@ class Pipeline:
         for watch in fresh:  # once the leader is known from all of them
             watch.on_replica = state.shape.is_replica(watch.target.node)
         state.watches = sorted(watches, key=lambda watch: topology.order(watch.policy, watch.target))
-        left, forgotten = self._left_behind(instance)
+        left, forgotten = self._inheritance.leave(instance) if self._inheritance else ([], [])
         self._close([*old.values(), *left], all_policies, forgotten)
         self._by_place = {
             (state.name, watch.policy.id, watch.target.node): watch
@@ -170,50 +121,25 @@ class Pipeline:
 
     def forget_unknown(self, configured: Set[str]) -> None:
         """Close and forget what the last daemon left of instances that are not configured any more."""
-        names = {event.target.instance for event in self._left_events.values()}
-        names |= {_instance_of(key) for key in self._left_streaks}
-        for name in names - configured:
-            left, forgotten = self._left_behind(name)
+        if self._inheritance is None:
+            return
+        for name in self._inheritance.instances - configured:
+            left, forgotten = self._inheritance.leave(name)
             self._close(left, {watch.policy.id: watch.policy for watch in left}, forgotten)
 
     def _fresh(self, state: Instance, policy: Policy, target: Target) -> Watch:
-        """A new watch, taking up what the store kept of it."""
+        """A new watch, taking up what the last daemon left of it."""
         watch = Watch(policy, target)
-        if self._recovered is None:
+        if self._inheritance is None:
             return watch
-        recovered = self._recovered
-        # Taken, not looked up: a watch that is bound again later must not wake with the memory of an older daemon.
-        streak = self._left_streaks.pop(watch.key, None)
-        event = self._left_events.pop(fingerprint(policy.id, target), None)
-        if streak is not None:
-            watch.saved = streak
-            absence = (recovered.absence or 0.0) + self._clock.mono() - self._recovered_at
-            streak = restart(streak, policy, absence, self._clock.mono(), recovered.mono_shift)
-        streak = streak or Streak()
-        # Event and streak are one transaction, so they agree; should they ever not, the event is the truth.
-        if event is not None and streak.phase is not Phase.OPEN:
-            streak = replace(streak, phase=Phase.OPEN, since_at=event.first_failed_at)
-        elif event is None and streak.phase is Phase.OPEN:
-            streak = replace(streak, phase=Phase.QUIET, meeting=0)
-        watch.streak, watch.event = streak, event
-        watch.caused = event is not None and event.suppressed
+        self._inheritance.take_up(watch, self._clock.mono())
         if policy.id == topology.SWITCHOVER:
-            if streak.identity:
-                state.shape = replace(state.shape, leader=streak.identity)
-            at = recovered.last_switchover.get(state.name)
+            if watch.streak.identity:
+                state.shape = replace(state.shape, leader=watch.streak.identity)
+            at = self._inheritance.switched_at(state.name)
             if at is not None and state.switched_at is None:
                 state.switched_at = self._clock.mono() - max(0.0, self._clock.wall() - at)
         return watch
-
-    def _left_behind(self, instance: str) -> tuple[list[Watch], list[str]]:
-        """What the last daemon left that no watch took up: open events as watches to be closed, keys of streaks."""
-        events = [event for event in self._left_events.values() if event.target.instance == instance]
-        for event in events:
-            del self._left_events[event.fingerprint]
-        keys = [key for key in self._left_streaks if _instance_of(key) == instance]
-        for key in keys:
-            del self._left_streaks[key]
-        return [_watch_of(event) for event in events], keys
 
     def _close(
         self, watches: Iterable[Watch], all_policies: Mapping[str, Policy], forgotten: Iterable[str] = ()
@@ -423,17 +349,6 @@ def _tell(change: Change) -> None:
         caused_by=event.caused_by,
         reason=event.resolve_reason or None,
     )
-
-
-def _instance_of(key: str) -> str:
-    """The instance in a watch's key."""
-    return key.partition("|")[2].partition("/")[0]
-
-
-def _watch_of(event: Event) -> Watch:
-    """A stand-in for a watch that no longer exists, just good enough to close its event."""
-    policy = Policy(event.event, event.name, "", event.severity, "", Occurrence(""))
-    return Watch(policy, event.target, Streak(phase=Phase.OPEN, since_at=event.first_failed_at), event)
 
 
 def _is_occurrence(policy: Policy) -> bool:

@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from probed.config.settings import Instance
 from probed.metrics import CATALOGUE, STALE_INTERVALS
 from probed.model import Outcome, Sample
-from probed.pipeline import Watch
 from probed.probes import Combined
 from probed.store import Member
 from probed.testing import make_sample
+from probed.watches import Watch
 from tests.unit.serving import HOSTILE, NOON, Stack, stack
 
 Labels = frozenset[tuple[str, str]]
