@@ -108,6 +108,10 @@ def _unsupported(document: strict_yaml.Document) -> list[Problem]:
 def not_used_yet(settings: Settings) -> list[str]:
     """Parts of the contract that are accepted but have no effect in this version, for a warning at start."""
     unused = []
+    for instance in settings.instances:
+        for node in instance.nodes:
+            if node.disk is not None and not node.local:
+                unused.append(f"{instance.name}/{node.name}: disk (probed must run on that node, with local: true)")
     if settings.notifications is not None:
         unused.append("notifications")
     if settings.inspections:

@@ -5,7 +5,8 @@ Every problem of every file is reported at once; nothing is half-applied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,8 +135,10 @@ def load(
     for document in overrides:
         identity = document.data["id"]
         if identity in built_in:
-            problems += _forbidden(documents[identity], document)
-            documents[identity] = strict_yaml.overlay(documents[identity], document)
+            forbidden = _forbidden(documents[identity], document)
+            problems += forbidden
+            if not forbidden:  # else the mixture would be complained of once more
+                documents[identity] = strict_yaml.overlay(documents[identity], document)
         elif identity in documents:
             where = documents[identity].where
             problems.append(document.problem(("id",), f'policy "{identity}" stands in {where} already'))
@@ -154,12 +157,29 @@ def load(
 
 def resolve(document: Document, catalogue: Catalogue, defaults: Defaults) -> Policy:
     """One complete document as a policy with every parameter in base units. ConfigError carries every problem."""
-    file = strict_yaml.validate(document, PolicyFile)
+    try:
+        file = strict_yaml.validate(document, PolicyFile)
+    except ConfigError as error:
+        # Shape and values are told together, also when the shape alone would end the reading.
+        told = {(problem.line, problem.column) for problem in error.problems}
+        more = [problem for problem in _bad_values(document) if (problem.line, problem.column) not in told]
+        problems = [*error.problems, *more]
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column))) from None
     resolver = _Resolver(document, file, catalogue, defaults)
     policy = resolver.policy()
     if resolver.problems:
         raise ConfigError(resolver.problems)
     return policy
+
+
+def _bad_values(document: Document) -> Iterable[Problem]:
+    """Parameters out of bounds, in a document that is no policy yet."""
+    params = document.data.get("params") if isinstance(document.data, dict) else None
+    for name, value in params.items() if isinstance(params, dict) else ():
+        try:
+            parameters.parse(name, value)
+        except ValueError as error:
+            yield document.problem(("params", name), str(error))
 
 
 class _Resolver:
@@ -187,6 +207,7 @@ class _Resolver:
             self.complain(("timeout",), f"expected a duration below the interval ({interval:g} s), got {timeout:g} s")
         if file.confirm_interval is not None and file.confirm_interval > interval:
             self.complain(("confirm_interval",), f"expected at most the interval ({interval:g} s)")
+        self.unused_parameters()
         return Policy(
             id=file.id,
             name=file.name,
@@ -219,6 +240,16 @@ class _Resolver:
                 self.complain(("params", name), str(error))
                 parsed[name] = 1.0  # so that the rule is checked too, and all problems come at once
         return parsed
+
+    def unused_parameters(self) -> None:
+        """A parameter that nothing uses is a slip of the pen; one that an override's rule left over is not."""
+        texts = [str(value) for _, value in self.file.detect]
+        used = {word for text in texts for word in re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text)}
+        for name in self.params.keys() - used:
+            if not self.document.files or ("params", name) in self.document.files:
+                hint = did_you_mean(name, sorted(self.params.keys() - {name}))
+                message = f'no part of the rule uses the parameter "{name}"{hint}'
+                self.problems.append(self.document.problem(("params", name), message, at_key=True))
 
     def detect(self) -> Detect:
         rule = self.file.detect

@@ -91,6 +91,7 @@ class Session:
         self._door = asyncio.Lock()
         self._last_login = -1e9
         self._login_failing = False
+        self._dropped = False
         self._refused: tuple[float, ProbeError] | None = None
         self._tls: tuple[float, Any] | None = None
         self.system_identifier = ""
@@ -147,21 +148,24 @@ class Session:
                     answer = await connection.fetchval(statement)
                 took = time.perf_counter() - started
                 self._logged_in()
-                if not self.warm:
-                    self._keep(connection)
-                    kept = True
+                kept = not self.warm and self._keep(connection)
             finally:
                 if not kept:
                     # It tells the server good-bye and does not wait for the answer, which could hang.
                     connection.terminate()
         return took, answer
 
-    def drop(self) -> None:
-        """Forget the warm connection at once, without waiting for the far side."""
+    def forget(self) -> None:
+        """Leave the warm connection at once, without waiting for the far side; what comes next logs in anew."""
         if self._warm is not None:
             self._warm.terminate()
             self._warm = None
             self.system_identifier = ""
+
+    def drop(self) -> None:
+        """The end of the session: nothing stays open, not even what a login under way may still yield."""
+        self._dropped = True
+        self.forget()
 
     async def close(self) -> None:
         """End at shutdown: the server is told, its answer is not waited for."""
@@ -182,12 +186,16 @@ class Session:
                 raise self._refused[1].with_traceback(None)
             connection = await self._connect()
             self._logged_in()
-            self._keep(connection)
+            if not self._keep(connection):
+                connection.terminate()
         return connection
 
-    def _keep(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        self._warm = connection
-        self.system_identifier = ""
+    def _keep(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+        """Make it the warm connection; False when the session has ended meanwhile."""
+        if not self._dropped:
+            self._warm = connection
+            self.system_identifier = ""
+        return not self._dropped
 
     def _logged_in(self) -> None:
         self._last_login = self._now()
@@ -247,16 +255,16 @@ class Session:
         try:
             yield
         except asyncio.CancelledError:
-            self._forget(connection)
+            self._terminate(connection)
             raise
         except Exception as error:  # noqa: BLE001 - as above
             if not _still_usable(error):
-                self._forget(connection)
+                self._terminate(connection)
             raise self._translated(error) from None
 
-    def _forget(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    def _terminate(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         if connection is self._warm:
-            self.drop()
+            self.forget()
         connection.terminate()
 
     def _translated(self, error: Exception) -> ProbeError:

@@ -55,5 +55,5 @@ async def postgres_liveness(context: Context) -> Measured:
 
 def _must_be_writable(in_recovery: object, context: Context) -> None:
     if in_recovery is True:
-        context.sql.drop()
+        context.sql.forget()
         raise TargetFailed("read_only", f"{context.target.address} leads to a standby, not to the primary")

@@ -218,8 +218,22 @@ async def test_what_is_known_of_a_server_is_forgotten_with_its_connection() -> N
         await session.fresh_login()  # behind an address that moves, this may be another server
         assert session.system_identifier == ""
         session.system_identifier = "7195247349871235110"
-        session.drop()
+        session.forget()
         assert session.system_identifier == ""
+        session.drop()
+
+
+async def test_a_session_that_ends_while_a_login_is_under_way_keeps_nothing() -> None:
+    async with listening(POSTGRES["one_text_column"]) as peer:
+        for work in ("fresh_login", "ping"):
+            session = session_at(peer.port)
+            task = asyncio.create_task(getattr(session, work)())
+            await eventually(lambda: peer.open == 1)
+            session.drop()
+            await asyncio.wait({task})
+            assert not session.warm
+            assert work == "fresh_login" or isinstance(task.exception(), TargetFailed)
+            await eventually(lambda: peer.open == 0)
 
 
 async def test_fifty_flooding_servers_at_once_cost_little_memory() -> None:

@@ -351,3 +351,28 @@ def test_a_parameter_of_ones_own_takes_any_quantity() -> None:
 def test_a_parameter_of_ones_own_that_is_no_quantity_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse("mine", value)
+
+
+def test_a_parameter_that_no_part_of_the_rule_uses_is_a_mistake_and_not_ignored(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{id: no_leader, params: {no_leader_cont: 3}}\n")
+    with pytest.raises(ConfigError, match=r'1:26.*"no_leader_cont"; did you mean "no_leader_count"\?'):
+        load(tmp_path, CATALOGUE, Defaults())
+
+
+def test_a_rule_of_ones_own_may_leave_a_built_in_parameter_unused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text('{id: capacity_high, detect: {when: "used_pct >= 90"}}\n')
+    assert load(tmp_path, CATALOGUE, Defaults())["capacity_high"].params["size_threshold"] == 10 * 2**30
+
+
+def test_values_out_of_bounds_are_told_together_with_unknown_keys(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{id: no_leader, params: {no_leader_count: 0}, enabeld: false}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, CATALOGUE, Defaults())
+    assert ["no_leader_count" in str(problem) for problem in caught.value.problems] == [True, False]
+
+
+def test_a_forbidden_change_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{id: ha_switchover, detect: {type: threshold, when: failed, count: 2}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, CATALOGUE, Defaults())
+    assert len(caught.value.problems) == 1
