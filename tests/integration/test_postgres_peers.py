@@ -224,16 +224,25 @@ async def test_what_is_known_of_a_server_is_forgotten_with_its_connection() -> N
 
 
 async def test_a_session_that_ends_while_a_login_is_under_way_keeps_nothing() -> None:
-    async with listening(POSTGRES["one_text_column"]) as peer:
-        for work in ("fresh_login", "ping"):
+    async def behave(line: hostile.Line) -> None:
+        await hostile.startup(line)
+        await release.wait()
+        await line.say(hostile.WELCOME)
+        await hostile.word_x(line)
+        await line.hang()
+
+    for work in (Session.fresh_login, Session.ping):
+        release = asyncio.Event()
+        async with listening(behave) as peer:
             session = session_at(peer.port)
-            task = asyncio.create_task(getattr(session, work)())
-            await eventually(lambda: peer.open == 1)
+            task: asyncio.Task[object] = asyncio.create_task(work(session))
+            await eventually(lambda peer=peer: len(peer.requests) == 1)  # type: ignore[misc]
             session.drop()
+            release.set()
             await asyncio.wait({task})
             assert not session.warm
-            assert work == "fresh_login" or isinstance(task.exception(), TargetFailed)
-            await eventually(lambda: peer.open == 0)
+            assert work is Session.fresh_login or isinstance(task.exception(), TargetFailed)
+            await eventually(lambda peer=peer: peer.open == 0)  # type: ignore[misc]
 
 
 async def test_fifty_flooding_servers_at_once_cost_little_memory() -> None:
