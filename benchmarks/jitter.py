@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from probed.config import load
-from probed.daemon import Daemon
+from probed.daemon import Daemon, settle
 
 INSTANCES, SECONDS = 100, 30.0
 PATRONI = {"state": "running", "role": "primary", "timeline": 1, "patroni": {"version": "4.1.5", "scope": "bench"}}
@@ -22,9 +22,12 @@ CLUSTER = {"members": [{"name": "n", "role": "leader", "state": "running", "api_
 
 
 async def run() -> list[dict[str, Any]]:
-    healthy = await _measure(hung=0)
-    hung = await _measure(hung=INSTANCES // 2)
-    return [*healthy, *hung]
+    blocks: list[float] = []
+    beat = asyncio.create_task(_heartbeat(blocks))
+    await asyncio.sleep(10)
+    beat.cancel()
+    control = _figure("event loop blocked, max ms, idle control: what the machine itself does", max(blocks) * 1000)
+    return [control, *await _measure(hung=0), *await _measure(hung=INSTANCES // 2)]
 
 
 async def _measure(hung: int) -> list[dict[str, Any]]:
@@ -55,6 +58,7 @@ async def _watch(directory: Path, ports: list[int], hung: int) -> list[dict[str,
     blocks: list[float] = []
     await daemon.start()
     await asyncio.sleep(3)
+    settle()
     daemon.on_late(late.append)
     beat = asyncio.create_task(_heartbeat(blocks))
     started, cpu = time.monotonic(), time.process_time()
