@@ -61,15 +61,10 @@ def begin(
         suggestion=policy.suggestion,
         policy_version=policy.version,
         observer=observer,
-        caused_by=_root(cause) if cause else None,
+        caused_by=cause.id if cause else None,
         suppressed=cause is not None,
         labels=dict(labels),
     )
-
-
-def _root(cause: Event) -> str:
-    """Who is to blame: the cause of the cause, unless that one has outlived it and stands for itself."""
-    return cause.caused_by if cause.suppressed and cause.caused_by else cause.id
 
 
 def resolve(event: Event, transition: Transition) -> Event:

@@ -297,7 +297,7 @@ class Pipeline:
             if other is None or other is watch or not topology.may_hide(other.severity, watch.severity):
                 continue
             if other.event is not None:
-                return other.event, False
+                return _root(state, other.event), False
             pending = pending or other.streak.phase is Phase.PENDING
         return None, pending
 
@@ -349,6 +349,14 @@ def _tell(change: Change) -> None:
         caused_by=event.caused_by,
         reason=event.resolve_reason or None,
     )
+
+
+def _root(state: Instance, cause: Event) -> Event:
+    """Who is to blame: the cause of the cause, while that one hides it and is open itself."""
+    if not cause.suppressed:
+        return cause
+    opened = (watch.event for watch in state.watches if watch.event is not None)
+    return next((event for event in opened if event.id == cause.caused_by), cause)
 
 
 def _is_occurrence(policy: Policy) -> bool:

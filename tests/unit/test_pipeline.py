@@ -757,7 +757,9 @@ async def test_over_any_history_what_is_hidden_has_an_open_cause_that_may_hide_i
             if event.suppressed:
                 cause = bench.ledger.events[event.caused_by or ""]
                 assert cause.state is EventState.OPEN
-                assert not cause.suppressed
+                # A cause may be hidden itself for as long as its own cause is gone and it has not been met afresh.
+                root = bench.ledger.events.get(cause.caused_by or "")
+                assert not cause.suppressed or (root is not None and root.state is not EventState.OPEN)
                 assert may_hide(cause.severity, event.severity)
         _nothing_opened_under_a_cause(bench, before)
 
