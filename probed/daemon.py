@@ -362,7 +362,7 @@ async def run(settings: Settings, read_settings: ReadSettings | None = None) -> 
     try:
         await daemon.start()
         closer = await serve(daemon, addresses=settings.web.listen, socket_path=settings.socket)
-    except BaseException:
+    except BaseException:  # cancellation too: a half-started daemon must not keep the store locked
         await daemon.stop()
         raise
     loop.add_signal_handler(signal.SIGHUP, daemon.own, lambda: _reload(daemon), "reload")

@@ -61,7 +61,7 @@ async def serve(served: Served, *, addresses: Sequence[str], socket_path: Path |
     doors = Doors(runner.server)
     try:
         await doors.open(addresses, socket_path)
-    except BaseException:
+    except BaseException:  # cancellation too: nothing may keep listening
         await runner.cleanup()
         raise
 

@@ -185,7 +185,7 @@ class SqliteStore:
             beat = (self._clock.wall(), self._clock.mono(), boot_id())
             connection.execute("INSERT OR REPLACE INTO heartbeat (one, at, mono, boot) VALUES (1, ?, ?, ?)", beat)
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # whatever ends it, no half transaction may stay open
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
