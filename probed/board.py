@@ -24,6 +24,8 @@ class Entry:
     ring: deque[Sample]
     runs: dict[Outcome, int]
     """Cycles so far, by outcome."""
+    computed: bool = False
+    """By a combined probe, from the samples of others."""
     outcome: Outcome | None = None
     since: float = 0.0
     """Wall time since which the outcome is what it is."""
@@ -39,13 +41,13 @@ class Board:
     def __init__(self) -> None:
         self._instances: dict[str, dict[Key, Entry]] = {}
 
-    def expect(self, probe: str, target: Target, interval: float) -> None:
+    def expect(self, probe: str, target: Target, interval: float, *, computed: bool = False) -> None:
         """Make the entry, or take over the address and interval that a reload brought."""
         entries = self._instances.setdefault(target.instance, {})
         key = (probe, target.key)
         entry = entries.get(key)
         if entry is None:
-            entries[key] = Entry(target, probe, interval, deque(maxlen=RING), dict.fromkeys(Outcome, 0))
+            entries[key] = Entry(target, probe, interval, deque(maxlen=RING), dict.fromkeys(Outcome, 0), computed)
         else:
             entry.target, entry.interval = target, interval
 

@@ -26,9 +26,11 @@ from probed.probes import AnyProbe, Context, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
 from probed.rounds import Contexts, Pulse, Rounds
-from probed.store import Commit, Member
+from probed.store import Commit, GapRecord, Member
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
-from probed.watching import Cycle, InstancePlan, context_for, plan
+from probed.topology import OBSERVER
+from probed.vitals import Gap, Vitals
+from probed.watching import Cycle, InstancePlan, context_for, own_plan, plan
 
 _log = structlog.get_logger(__name__)
 
@@ -59,18 +61,22 @@ class Daemon:
         self.policies: Mapping[str, Policy] = self._policies(settings)
         self.store = SqliteStore(settings.storage.path, clock=self.clock)
         self.board = Board()
+        self.vitals = Vitals(self.clock, 2 * settings.defaults.interval, on_gap=self._keep_gap)
         self.pipeline = Pipeline(
             self.store,
             self.board,
             self.clock,
             observer=settings.observer,
             switchover_grace=settings.defaults.switchover_grace,
+            reachability=self.vitals.reachability,
         )
         self.metrics = Metrics()
         self.started_at = self.clock.wall()
         self.last_reload_ok = True
         self.last_reload_at = self.started_at
-        self._pulse = Pulse(late=self.metrics.late, skipped=self.metrics.skipped)
+        self._own_pulse = Pulse(stalled=self.vitals.lag_since)
+        """Of the rounds in which this daemon looks at itself: they are no sign that it does its work."""
+        self._pulse = Pulse(late=self.metrics.late, skipped=self.metrics.skipped, stalled=self.vitals.lag_since)
         self._http = HttpClient()
         self._sessions: dict[str, Session] = {}
         self._contexts = Contexts(self._context)
@@ -101,6 +107,8 @@ class Daemon:
         self._apply(self.settings, self.policies)
         self.pipeline.forget_unknown(self._plans.keys())
         self._pulse.progress_at = self.clock.mono()
+        self._note_absence(recovered.absence)
+        _ = self.own(self.vitals.beat, "vitals")
         self._started = True
         _log.info(
             "daemon.started",
@@ -194,7 +202,9 @@ class Daemon:
     def _apply(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
         instances = [self._named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
-        for name in self._plans.keys() - names:
+        self.vitals.longest_pause = 2 * settings.defaults.interval
+        self._follow(own_plan(settings.observer, policies, self.catalogue, settings.defaults), policies)
+        for name in self._plans.keys() - names - {OBSERVER}:
             self.pipeline.unbind(name)
             self._run(replace(self._plans.pop(name), cycles=(), combined=(), reaches=(), watches=()))
         for instance in instances:
@@ -203,15 +213,18 @@ class Daemon:
     def _apply_instance(self, instance: Instance, settings: Settings, policies: Mapping[str, Policy]) -> None:
         members = tuple(self._members.get(instance.name, {}).values())
         planned = plan(instance, members, policies, self.catalogue, settings.defaults)
-        self._plans[instance.name] = planned
-        sampled = [(cycle.probe.name, cycle.reach.target, cycle.interval) for cycle in planned.cycles]
-        sampled += [(cycle.probe.name, cycle.target, cycle.interval) for cycle in planned.combined]
-        for probe, target, interval in sampled:
-            self.board.expect(probe, target, interval)
+        # Before the first member is known, nothing can be said to be gone.
+        self._follow(planned, policies, waiting=bool(instance.patroni) and not planned.nodes)
+
+    def _follow(self, planned: InstancePlan, policies: Mapping[str, Policy], *, waiting: bool = False) -> None:
+        self._plans[planned.name] = planned
+        for cycle in planned.cycles:
+            self.board.expect(cycle.probe.name, cycle.reach.target, cycle.interval)
+        for computed in planned.combined:
+            self.board.expect(computed.probe.name, computed.target, computed.interval, computed=True)
         self._forget_unused()
-        waiting = bool(instance.patroni) and not planned.nodes
-        if not waiting:  # before the first member is known, nothing can be said to be gone
-            self.pipeline.bind(instance.name, planned.labels, planned.nodes, planned.watches, all_policies=policies)
+        if not waiting:
+            self.pipeline.bind(planned.name, planned.labels, planned.nodes, planned.watches, all_policies=policies)
         self._run(planned)
 
     def _forget_unused(self) -> None:
@@ -235,7 +248,8 @@ class Daemon:
                 del self._rounds[name, interval]
         for interval in planned.intervals:
             if (planned.name, interval) not in self._rounds:
-                rounds = Rounds(planned, interval, self.pipeline, self._contexts.of, self.clock, self._pulse)
+                pulse = self._own_pulse if planned.name == OBSERVER else self._pulse
+                rounds = Rounds(planned, interval, self.pipeline, self._contexts.of, self.clock, pulse)
                 rounds.after_round = self._learn
                 task = self.own(rounds.run, f"rounds {planned.name} {interval:g}s")
                 self._rounds[planned.name, interval] = (rounds, task)
@@ -245,7 +259,8 @@ class Daemon:
         session = None
         if login is not None:
             session = self._session(key, login, cycle.timeout)
-        return context_for(cycle.reach, cycle.timeout, self._http, session)
+        vitals = self.vitals if cycle.reach.target.instance == OBSERVER else None
+        return context_for(cycle.reach, cycle.timeout, self._http, session, vitals)
 
     def _session(self, key: str, login: Login, timeout: float) -> Session:
         session = self._sessions.get(key)
@@ -254,6 +269,19 @@ class Daemon:
                 session.drop()
             session = self._sessions[key] = Session(login, timeout)
         return session
+
+    # --- time in which nobody looked ---------------------------------------------------------------------------
+
+    def _note_absence(self, seconds: float | None) -> None:
+        """A daemon that was stopped leaves blind time behind; a restart of a moment does not."""
+        if seconds is not None and seconds > self.vitals.longest_pause + HEARTBEAT_SECONDS:
+            now = self.clock.wall()
+            self._keep_gap(Gap(now - seconds, now, "stopped"))
+
+    def _keep_gap(self, gap: Gap) -> None:
+        _log.warning("monitoring.gap", seconds=round(gap.seconds, 1), reason=gap.reason)
+        record = GapRecord(gap.began_at, gap.ended_at, self.settings.observer, gap.reason)
+        self.store.append(Commit(gaps=(record,))).add_done_callback(_log_failure)
 
     # --- members of Patroni -------------------------------------------------------------------------------
 

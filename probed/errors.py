@@ -83,8 +83,8 @@ KINDS = frozenset(
         "refused", "reset", "timeout", "closed", "starting", "protocol", "too_large", "status", "body", "redirect",
         "tls", "read_only", "no_answer", "state", "server", "config_lost",
         # ours
-        "auth", "privilege", "no_database", "dns", "config", "lag", "descriptors", "no_input", "unsupported", "bug",
-        "too_many_connections", "lock", "transition",
+        "auth", "privilege", "no_database", "dns", "network", "config", "lag", "descriptors", "no_input",
+        "unsupported", "bug", "too_many_connections", "lock", "transition",
         # neither
         "not_applicable",
     }

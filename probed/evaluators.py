@@ -102,7 +102,7 @@ def _change(streak: Streak, policy: Policy, sample: Sample) -> Step:
     if reading is None or reading == "":
         return inconclusive(streak, policy, sample), None
     identity, previous = str(reading), streak.identity
-    streak = replace(_conclusive(streak, sample), identity=identity)
+    streak = replace(_conclusive(streak, sample), identity=identity, series=sample.series or streak.series)
     if not previous or previous == identity:
         return streak, None
     return streak, Transition(Kind.OCCURRED, at=sample.at, value=identity, previous=previous)

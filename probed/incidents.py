@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
+from probed.leadership import Passage
 from probed.model import (
     Comparison,
     Event,
@@ -75,8 +76,30 @@ def resolve(event: Event, transition: Transition) -> Event:
 
 
 def lift(event: Event) -> Event:
-    """A consequence that outlived its cause stands for itself from now on; who caused it stays known."""
-    return replace(event, suppressed=False)
+    """What was held back and is to be told after all: a consequence that outlived its cause, a flapping that lasts.
+
+    Who caused it stays known.
+    """
+    return replace(event, suppressed=False, details={**event.details, "quiet": False} if event.quiet else event.details)
+
+
+def link(event: Event, cause: Event) -> Event:
+    """An event that was announced before its cause was known, with the cause."""
+    return replace(event, caused_by=cause.id)
+
+
+def flap(event: Event, turns: int, *, quiet: bool) -> Event:
+    """An opening that belongs to something that comes and goes: ``turns`` in the last 10 minutes, this one included."""
+    said = f"{event.message}; flapping: {turns} changes within 10 minutes"
+    details = {**event.details, "turns": turns, "quiet": quiet}
+    return replace(event, message=said, flapping=True, details=details)
+
+
+def explain_switchover(event: Event, passage: Passage) -> Event:
+    """A switchover with its class and price."""
+    return replace(
+        event, message=f"{event.message}: {passage}", details={**event.details, "switchover": passage.as_details()}
+    )
 
 
 def message(transition: Transition, policy: Policy, sample: Sample) -> str:

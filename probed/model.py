@@ -248,6 +248,8 @@ class Streak:
     """Last conclusive identity; empty until there was one."""
     seen: str = ""
     """Key of the last occurrence, so that it is not told twice."""
+    turns: tuple[float, ...] = ()
+    """Wall times of the newest openings and resolutions, by which flapping is known."""
 
 
 class Kind(StrEnum):
@@ -297,10 +299,19 @@ class Event:
     suppressed: bool = False
     acked_by: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    flapping: bool = False
+    """It came and went so often lately that not every turn of it is worth a message."""
+    details: Mapping[str, object] = field(default_factory=dict)
+    """What more is known of it, JSON-able: of a switchover its class, signals, write outage and possible loss."""
 
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.event, self.target)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is one turn too many of something that flaps: recorded, and not announced."""
+        return self.flapping and bool(self.details.get("quiet"))
 
 
 def fingerprint(event_type: str, target: Target) -> str:

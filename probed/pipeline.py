@@ -10,22 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
+from urllib.parse import urlsplit
 
 import structlog
 
-from probed import incidents, topology
+from probed import flapping, incidents, leadership, topology
 from probed.board import Board
 from probed.clock import Clock
 from probed.errors import StoreError
 from probed.evaluators import close, inconclusive, step
-from probed.model import (
-    Change as ChangeRule,
-)
+from probed.leadership import Passage, Promotion
 from probed.model import (
     Event,
     Kind,
-    Occurrence,
     Outcome,
     Phase,
     Policy,
@@ -36,8 +34,10 @@ from probed.model import (
     Transition,
 )
 from probed.probes import Combined, View
+from probed.reachability import Reachability, host_of
 from probed.sampling import combine
-from probed.store import Change, Commit, Recovered
+from probed.store import Change, Commit, LeadershipRecord, Recovered
+from probed.suppression import NO_EXPLANATION, Explanation, Suppression, began_first
 from probed.watches import Inheritance, Instance, Watch, watch_key
 
 _log = structlog.get_logger(__name__)
@@ -56,12 +56,22 @@ Announce = Callable[[Change], None]
 class Pipeline:
     """Accepts rounds of samples for all instances. Single-threaded: lives in the event loop."""
 
-    def __init__(self, store: Appender, board: Board, clock: Clock, *, observer: str, switchover_grace: float) -> None:
+    def __init__(
+        self,
+        store: Appender,
+        board: Board,
+        clock: Clock,
+        *,
+        observer: str,
+        switchover_grace: float,
+        reachability: Reachability | None = None,
+    ) -> None:
         self._store, self.board, self._clock = store, board, clock
         self._observer = observer
         self.switchover_grace = switchover_grace
         self.instances: dict[str, Instance] = {}
-        self._by_place: dict[tuple[str, str, str], Watch] = {}
+        self._reachability = reachability or Reachability()
+        self._suppression = Suppression()
         self._inheritance: Inheritance | None = None
         self._announce: list[Announce] = []
         self.suppressed = 0
@@ -90,7 +100,15 @@ class Pipeline:
         """
         state = self.instances.setdefault(instance, Instance(instance, labels))
         state.labels = labels
-        state.shape = replace(state.shape, nodes=tuple(nodes))
+        wanted = tuple(wanted)
+        targets = [target for _, target in wanted]
+        state.remote = any(host_of(target.address) for target in targets)
+        state.shape = replace(
+            state.shape,
+            nodes=tuple(nodes),
+            hosts=topology.hosts_of({t.node: t.address for t in targets if t.kind == "postgres"}),
+            gateways=frozenset(urlsplit(target.address).netloc for target in targets if target.kind == "kong"),
+        )
         old = {watch.key: watch for watch in state.watches}
         watches: list[Watch] = []
         fresh: list[Watch] = []
@@ -106,16 +124,13 @@ class Pipeline:
         state.watches = sorted(watches, key=lambda watch: topology.order(watch.policy, watch.target))
         left, forgotten = self._inheritance.leave(instance) if self._inheritance else ([], [])
         self._close([*old.values(), *left], all_policies, forgotten)
-        self._by_place = {
-            (state.name, watch.policy.id, watch.target.node): watch
-            for state in self.instances.values()
-            for watch in state.watches
-            if not watch.target.member
-        }
+        self._suppression.rebuild(self.instances)
 
     def unbind(self, instance: str) -> None:
         """An instance that is no longer configured: its events close with ``target_removed``."""
         state = self.instances.pop(instance, None)
+        self._reachability.forget(instance)
+        self._suppression.rebuild(self.instances)
         if state is not None:
             self._close(state.watches, {watch.policy.id: watch.policy for watch in state.watches})
 
@@ -169,16 +184,17 @@ class Pipeline:
         seen = self._seen(state) if due else ({}, {})
         for probe, target in due:
             self._take(combine(probe, self._view(state, probe, target, *seen)), fresh)
-        self._see_leader(state, fresh)
+        passages = self._see_leader(state, fresh)
+        cut_off = self._look_around(state)
         changes: list[Change] = []
         streaks: dict[str, Streak] = {}
         for watch in state.watches:
             fresh_sample = fresh.get((watch.policy.probe, watch.target.key))
             if fresh_sample is not None:
-                changes += self._judge(state, watch, fresh_sample)
+                changes += self._judge(state, watch, fresh_sample, cut_off=cut_off)
                 if _differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
-        self._commit(Commit(changes=tuple(changes), streaks=streaks))
+        self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages)))
 
     def _take(self, sample: Sample, fresh: dict[tuple[str, str], Sample]) -> None:
         before = self.board.put(sample)
@@ -223,15 +239,35 @@ class Pipeline:
         before = self.board.newest(probe.name, target)
         return View(target, state.shape.nodes, single, at, mono, before, several)
 
-    def _see_leader(self, state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None:
+    def _see_leader(self, state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> list[LeadershipRecord]:
+        """Root the topology anew when the leader moved; how the leadership went on, when it did."""
+        passages = []
         for (probe, _), sample in fresh.items():
-            name = sample.readings.get("leader") if probe == "leader" else None
+            if probe != "leader":
+                continue
+            name = sample.readings.get("leader")
             if name and isinstance(name, str) and name != state.shape.leader:
                 if state.shape.leader:
                     state.switched_at = sample.mono
                 state.shape = replace(state.shape, leader=name)
+            passage = sample.facts.get("passage")
+            if isinstance(passage, Passage):
+                passages.append(LeadershipRecord(state.name, sample.at, passage.as_details()))
+                _log.info("leadership.passed", instance=state.name, **passage.as_details())
+        return passages
 
-    def _judge(self, state: Instance, watch: Watch, sample: Sample) -> list[Change]:
+    def _look_around(self, state: Instance) -> bool:
+        """Which machines can be heard in this round; whether this observer seems to be cut off from the network."""
+        if not state.remote:
+            return False
+        entries = self.board.entries(state.name)
+        seen = self._reachability.see(
+            state.name, [entry.newest for entry in entries if entry.newest is not None and not entry.computed]
+        )
+        state.shape = replace(state.shape, dark=seen.dark)
+        return self._reachability.whole.cut_off
+
+    def _judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> list[Change]:
         policy = watch.policy
         conclusive = sample.outcome is not Outcome.NOT_APPLICABLE
         if policy.switchover_grace and conclusive and self._in_grace(state, sample):
@@ -239,67 +275,100 @@ class Pipeline:
             return []
         if watch.streak.phase is Phase.QUIET:
             watch.on_replica = state.shape.is_replica(watch.target.node)
-        cause, pending = self._cause(state, watch)
-        if watch.caused and cause is None and not _is_occurrence(policy):
-            # What was counted while the cause was open was the cause's doing: a consequence needs fresh samples.
-            watch.streak = _afresh(watch)
-        watch.caused = cause is not None
-        streak, transition = step(watch.streak, policy, sample)
-        if pending and watch.streak.phase is not Phase.OPEN and streak.meeting > watch.streak.meeting:
+        behind = NO_EXPLANATION
+        if not topology.is_occurrence(policy):
+            behind = self._suppression.explain(state, watch, cut_off=cut_off)
+            if watch.caused and behind.cause is None:
+                # What was counted while the cause was open was its doing: a consequence needs fresh samples.
+                watch.streak = _afresh(watch)
+        watch.caused = behind.cause is not None
+        before = watch.streak
+        streak, transition = step(before, policy, sample)
+        if behind.pending and before.phase is not Phase.OPEN and streak.meeting > before.meeting:
             # It may be the doing of a cause that has not opened yet: it neither counts nor resets.
-            held = inconclusive(watch.streak, policy, sample)
+            held = inconclusive(before, policy, sample)
             watch.streak = replace(held, baseline=streak.baseline, series=streak.series, increments=streak.increments)
             return []
-        if transition is None:
-            watch.streak = streak
-            return self._outlived(watch, sample, watch.caused or pending)
         watch.streak = streak
-        return [self._change(state, watch, transition, sample, cause)]
+        if policy.id == topology.SWITCHOVER:
+            return self._switchover(state, watch, transition, sample, before)
+        if transition is None:
+            return self._while_open(watch, sample, behind)
+        return [self._change(state, watch, transition, sample, behind.cause)]
 
     def _change(
         self, state: Instance, watch: Watch, transition: Transition, sample: Sample, cause: Event | None
     ) -> Change:
         ring = self.board.ring(watch.policy.probe, watch.target)
+        at, turns = transition.at, watch.streak.turns
         if transition.kind is Kind.RESOLVED:
             event = watch.event
             assert event is not None, "only an open event resolves"
             watch.event = None
-            return Change(incidents.resolve(event, transition), "resolved", transition.at, after=ring[-10:])
+            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
+            return Change(incidents.resolve(event, transition), "resolved", at, after=ring[-10:])
         event = incidents.begin(
             transition,
             watch.policy,
             sample,
-            event_id=incidents.new_id(transition.at),
+            event_id=incidents.new_id(at),
             severity=watch.severity,
             observer=self._observer,
             labels=state.labels,
-            cause=None if transition.kind is Kind.OCCURRED else cause,
+            cause=cause,
         )
         if transition.kind is Kind.OPENED:
+            if flapping.flaps(turns, at):
+                number = len(flapping.recent(turns, at)) + 1
+                event = incidents.flap(event, number, quiet=flapping.is_spared(watch.told_at, at))
+            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
             watch.event = event
-        if event.suppressed:
-            self.suppressed += 1
-        return Change(event, transition.kind.value, transition.at, before=ring[-10:])
+        change = Change(event, transition.kind.value, at, before=ring[-10:])
+        self._note_told(watch, change)
+        return change
 
-    def _outlived(self, watch: Watch, sample: Sample, blocked: bool) -> list[Change]:
-        """A suppressed event whose cause has gone, and that goes on for a fresh streak, is announced after all."""
+    def _switchover(
+        self, state: Instance, watch: Watch, transition: Transition | None, sample: Sample, before: Streak
+    ) -> list[Change]:
+        """A switchover with how it came about: as seen, or as far as Patroni's history tells what nobody saw."""
+        passage = sample.facts.get("passage")
+        if not isinstance(passage, Passage) or not passage.role_changed:
+            passage = _missed(before, watch.streak, sample)
+        if transition is None and passage is not None and passage.inferred:
+            transition = Transition(
+                Kind.OCCURRED, at=sample.at, value=passage.new_leader, previous=passage.old_leader
+            )  # the leadership came back to where it was: the name alone does not show it
+        if transition is None:
+            return []
+        change = self._change(state, watch, transition, sample, None)
+        if passage is None:
+            return [change]
+        return [replace(change, event=incidents.explain_switchover(change.event, passage))]
+
+    def _while_open(self, watch: Watch, sample: Sample, behind: Explanation) -> list[Change]:
+        """What may change about an event that goes on: who is to blame, whether people must hear of it after all."""
         event = watch.event
-        if event is None or not event.suppressed or blocked or watch.streak.meeting < _count(watch.policy):
+        if event is None:
+            return []
+        cause = behind.cause
+        if cause is not None and event.caused_by is None and began_first(cause, event, watch.policy.interval):
+            watch.event = incidents.link(event, cause)
+            return [Change(watch.event, "linked", sample.at)]
+        fresh = watch.streak.meeting >= _count(watch.policy)
+        outlived = event.suppressed and cause is None and not behind.pending and fresh
+        lasting = not event.suppressed and event.quiet and not flapping.is_spared(watch.told_at, sample.at)
+        if not outlived and not lasting:
             return []
         watch.event = incidents.lift(event)
-        return [Change(watch.event, "lifted", sample.at)]
+        change = Change(watch.event, "lifted" if outlived else "told", sample.at)
+        self._note_told(watch, change)
+        return [change]
 
-    def _cause(self, state: Instance, watch: Watch) -> tuple[Event | None, bool]:
-        """(the open event that explains this one, whether one may be about to open)."""
-        pending = False
-        for event_type, node in topology.causes(state.shape, watch.policy, watch.target):
-            other = self._by_place.get((state.name, event_type, node))
-            if other is None or other is watch or not topology.may_hide(other.severity, watch.severity):
-                continue
-            if other.event is not None:
-                return _root(state, other.event), False
-            pending = pending or other.streak.phase is Phase.PENDING
-        return None, pending
+    def _note_told(self, watch: Watch, change: Change) -> None:
+        if change.announced:
+            watch.told_at = change.at
+        elif change.event.suppressed:
+            self.suppressed += 1
 
     def _in_grace(self, state: Instance, sample: Sample) -> bool:
         return state.switched_at is not None and sample.mono - state.switched_at < self.switchover_grace
@@ -337,7 +406,7 @@ class Pipeline:
 
 def _tell(change: Change) -> None:
     event = change.event
-    level = _log.info if event.suppressed or change.kind == "resolved" else _log.warning
+    level = _log.warning if change.announced and change.kind != "resolved" else _log.info
     level(
         f"event.{change.kind}",
         event_type=event.event,
@@ -351,16 +420,20 @@ def _tell(change: Change) -> None:
     )
 
 
-def _root(state: Instance, cause: Event) -> Event:
-    """Who is to blame: the cause of the cause, while that one hides it and is open itself."""
-    if not cause.suppressed:
-        return cause
-    opened = (watch.event for watch in state.watches if watch.event is not None)
-    return next((event for event in opened if event.id == cause.caused_by), cause)
+def _missed(before: Streak, after: Streak, sample: Sample) -> Passage | None:
+    """A switchover that nobody saw, by the identity and timeline that were last known."""
+    history = cast(tuple[Promotion, ...], sample.facts.get("history") or ())
+    if not before.identity or not after.identity or before.series == after.series or not before.series:
+        return None
+    (system, old), (new_system, new) = (_timeline(text) for text in (before.series, after.series))
+    if system != new_system:  # another database altogether: restored, or initialised anew
+        return None
+    return leadership.missed(before.identity, old, after.identity, new, history)
 
 
-def _is_occurrence(policy: Policy) -> bool:
-    return isinstance(policy.detect, ChangeRule | Occurrence)
+def _timeline(series: str) -> tuple[str, int | None]:
+    system, _, timeline = series.rpartition("/")
+    return system, int(timeline) if timeline.isdigit() else None
 
 
 def _count(policy: Policy) -> int:

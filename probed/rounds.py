@@ -24,6 +24,8 @@ class Pulse:
     late: Callable[[float], None] = field(default=lambda _: None)
     """Told how many seconds after its due time each cycle started."""
     skipped: Callable[[int], None] = field(default=lambda _: None)
+    stalled: Callable[[float], float] = field(default=lambda _: 0.0)
+    """Asked for the longest stall of the event loop since a monotonic time, seconds."""
 
 
 ContextOf = Callable[[Cycle], Context]
@@ -102,7 +104,7 @@ class Rounds:
         start = due + cycle.offset
         await self._clock.sleep_until(start)
         self._pulse.late(max(0.0, self._clock.mono() - start))
-        return await take_sample(cycle.probe, self._context_of(cycle), cycle.timeout, self._clock)
+        return await take_sample(cycle.probe, self._context_of(cycle), cycle.timeout, self._clock, self._pulse.stalled)
 
 
 class Contexts:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
 
 from probed.clock import Clock
+from probed.contact import Contact, noted
 from probed.errors import Blind, NotApplicable, ProbeError, TargetFailed
 from probed.model import NO_FACTS, NOTHING, Outcome, Reading, Sample, Target
 from probed.probes import Combined, Context, Measured, Probe, View
@@ -16,25 +17,35 @@ from probed.probes import Combined, Context, Measured, Probe, View
 _log = structlog.get_logger(__name__)
 
 LAG_SHARE = 0.5
-"""A cycle that overran its deadline by more than this share of it was starved by us: blind, not failed."""
+"""A cycle that overran its deadline, or stood still in it, for more than this share of it was starved by us: blind."""
 
 MAX_REASON = 500
 
 
-async def take_sample(probe: Probe, context: Context, timeout: float, clock: Clock) -> Sample:
-    """Run ``probe`` once under one deadline of ``timeout`` seconds. Only cancellation passes through."""
+async def take_sample(
+    probe: Probe, context: Context, timeout: float, clock: Clock, stalled: Callable[[float], float] = lambda _: 0.0
+) -> Sample:
+    """Run ``probe`` once under one deadline of ``timeout`` seconds. Only cancellation passes through.
+
+    ``stalled`` tells the longest stall of the event loop since a monotonic time: it is not the target's fault.
+    """
     at, mono = clock.wall(), clock.mono()
     measured: Measured | Mapping[str, Reading] = NOTHING
     error: ProbeError | None = None
+    contact = Contact()
     try:
-        async with asyncio.timeout(timeout):
-            measured = await probe.run(context)
+        with noted() as contact:
+            async with asyncio.timeout(timeout):
+                measured = await probe.run(context)
     except ProbeError as raised:
         error = raised
     except TimeoutError:
         elapsed = clock.mono() - mono
-        if elapsed > timeout * (1 + LAG_SHARE):
-            error = Blind("lag", f"this daemon stood still for {elapsed - timeout:.1f} s during the cycle")
+        starved = max(elapsed - timeout, stalled(mono))
+        if starved > timeout * LAG_SHARE:
+            error = Blind("lag", f"this daemon stood still for {starved:.1f} s during the cycle")
+        elif contact.none:
+            error = TargetFailed("no_answer", f"no connection within {timeout:g} s: nobody accepts or refuses one")
         else:
             error = TargetFailed("timeout", f"no answer within {timeout:g} s")
     except Exception as raised:  # noqa: BLE001 - the one broad except: a bug in a probe must not end the daemon nor blame the target

@@ -1,25 +1,39 @@
 """Who depends on whom, derived from what the probes saw; decides which event is a consequence of which. Pure.
 
-Nobody declares parents: the graph follows from probes and the leader of the moment, and is re-rooted when it moves.
-Children are found by the probe they are judged on, so that users' own policies take part; causes are event types.
+Nobody declares parents: the graph follows from probes, addresses and the leader of the moment, and is re-rooted when
+it moves. Children are found by the probe they are judged on, so that users' own policies take part; causes are event
+types.
+
+    host ─> what runs on it        etcd ─> no leader, Patroni        primary ─> receiver ─> lag
+    HAProxy, primary, no leader ─> write port, services               gateway ─> what is probed through it
+    observer cut off ─> everything that is reached over a network
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
-from probed.model import Policy, Severity, Target
+from probed.model import Change, Occurrence, Policy, Severity, Target, Threshold
+from probed.reachability import host_of
 
+OBSERVER = "observer"
+"""The instance that a daemon is to itself."""
+
+ISOLATED = "observer_isolated"
 ETCD = "etcd_unavailable"
 HAPROXY = "haproxy_unavailable"
+GATEWAY = "api_gateway_unavailable"
 DATABASE = "database_unavailable"
 NO_LEADER = "no_leader"
 RECEIVER = "wal_receiver_interrupted"
 SWITCHOVER = "ha_switchover"
 
 Place = tuple[str, str]
-"""(event type, node): where a cause would stand. The node is empty for the instance as a whole."""
+"""(event type, node): where a cause would stand. The node is empty for what has none, such as etcd."""
+WRITE_PORT: Place = (DATABASE, "*")
+"""Where a database that is unavailable through HAProxy stands; no node is called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +43,37 @@ class Shape:
     nodes: tuple[str, ...] = ()
     leader: str = ""
     """The last certain leader; empty while none was ever seen."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Machine -> the only node whose database runs on it."""
+    dark: frozenset[str] = frozenset()
+    """Machines on which every target is failing."""
+    gateways: frozenset[str] = frozenset()
+    """Addresses (host:port) of the API gateway."""
 
     def is_replica(self, node: str) -> bool:
         return bool(node and self.leader) and node != self.leader
 
 
+def hosts_of(databases: Mapping[str, str]) -> dict[str, str]:
+    """Machine -> its node, from node -> address of its database, for machines that hold the database of one only."""
+    machines = {node: host_of(address) for node, address in databases.items()}
+    held = list(machines.values())
+    return {host: node for node, host in machines.items() if host and held.count(host) == 1}
+
+
+def _nothing(shape: Shape, target: Target) -> list[Place]:
+    return []
+
+
 def _on_its_server(_: Shape, target: Target) -> list[Place]:
     return [(DATABASE, target.node)]
+
+
+def _on_its_host(shape: Shape, target: Target) -> list[Place]:
+    """A machine that is down takes all of its services along; the event of its database stands for it."""
+    host = host_of(target.address)
+    node = shape.hosts.get(host, "")
+    return [(DATABASE, node)] if node and host in shape.dark and node != target.node else []
 
 
 def _on_the_leader(shape: Shape, target: Target) -> list[Place]:
@@ -59,9 +97,20 @@ def _patroni(_: Shape, target: Target) -> list[Place]:
     return [(DATABASE, target.node), (ETCD, "")]
 
 
-def _leader(shape: Shape, _: Target) -> list[Place]:
+def _no_leader(shape: Shape, _: Target) -> list[Place]:
     # Without etcd and without failsafe mode the leader demotes itself: nothing else is wrong.
     return [(DATABASE, shape.leader), (ETCD, "")]
+
+
+def _component(shape: Shape, target: Target) -> list[Place]:
+    through_the_gateway = urlsplit(target.address).netloc in shape.gateways
+    return ([(GATEWAY, "")] if through_the_gateway else []) + _on_its_host(shape, target)
+
+
+def _service(shape: Shape, target: Target) -> list[Place]:
+    """Services live off the write path: some say so (PGRST codes), some end when they start without a database."""
+    write_path = [*_on_the_leader(shape, target), (HAPROXY, ""), WRITE_PORT]
+    return _component(shape, target) + write_path
 
 
 _CAUSES: Mapping[str, Callable[[Shape, Target], list[Place]]] = {
@@ -72,24 +121,46 @@ _CAUSES: Mapping[str, Callable[[Shape, Target], list[Place]]] = {
     "patroni_member": _patroni,
     "wal_receiver": _receiver,
     "replication_lag": _lag,
-    "leader": _leader,
-    "rest": _on_the_leader,
+    "haproxy_stats": _on_its_host,
+    "api_gateway": _on_its_host,
+    "auth": _service,
+    "rest": _service,
+    "realtime": _service,
+    "storage": _service,
+    "studio": _component,
+    "component": _component,
 }
 
-RANK = {ETCD: 0, HAPROXY: 0, DATABASE: 1, NO_LEADER: 2, RECEIVER: 3}
+RANK = {ISOLATED: 0, ETCD: 1, DATABASE: 2, NO_LEADER: 3, HAPROXY: 4, RECEIVER: 6, GATEWAY: 7}
 """Causes are judged before what may be their consequence; everything else comes after."""
+_FRONTEND, _LAST = 5, 9
 
-_OF_THE_INSTANCE = frozenset({ETCD, HAPROXY, NO_LEADER})
+_WITHOUT_NODE = frozenset({ISOLATED, ETCD, HAPROXY, GATEWAY, NO_LEADER})
 """Causes without a node."""
 
 
 def causes(shape: Shape, policy: Policy, target: Target) -> list[Place]:
     """Where the causes of an event of ``policy`` on ``target`` would stand, the most telling first."""
-    rule = _CAUSES.get(policy.probe)
+    rule = _no_leader if policy.probe == "leader" and _judges(policy, "has_leader") else _CAUSES.get(policy.probe)
     if rule is None:
         return []
-    itself = (policy.id, target.node)
-    return [place for place in rule(shape, target) if place != itself and (place[1] or place[0] in _OF_THE_INSTANCE)]
+    itself = place_of(policy, target)
+    return [place for place in rule(shape, target) if place != itself and (place[1] or place[0] in _WITHOUT_NODE)]
+
+
+def place_of(policy: Policy, target: Target) -> Place:
+    """Where an event of ``policy`` on ``target`` stands, should it be a cause."""
+    return WRITE_PORT if policy.id == DATABASE and not target.node else (policy.id, target.node)
+
+
+def _judges(policy: Policy, reading: str) -> bool:
+    rule = policy.detect
+    return isinstance(rule, Threshold) and any(item.reading == reading for item in rule.when.comparisons)
+
+
+def is_occurrence(policy: Policy) -> bool:
+    """Whether its events are points in time: nothing hides them, and nothing resolves them."""
+    return isinstance(policy.detect, Change | Occurrence)
 
 
 def may_hide(cause: Severity, consequence: Severity) -> bool:
@@ -100,8 +171,7 @@ def may_hide(cause: Severity, consequence: Severity) -> bool:
 def order(policy: Policy, target: Target) -> tuple[int, str, str]:
     """Sort key of the watches of one round: causes first, then by name, so that arrival never matters."""
     # A frontend's liveness is a consequence of the leader's, although both are judged by one policy.
-    rank = RANK.get(policy.id, 9)
-    return (rank if target.node or policy.id != DATABASE else 4, policy.id, target.key)
+    return (_FRONTEND if place_of(policy, target) == WRITE_PORT else RANK.get(policy.id, _LAST), policy.id, target.key)
 
 
 def severity(policy: Policy, replica: bool) -> Severity:

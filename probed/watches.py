@@ -26,6 +26,8 @@ class Watch:
     """Whether a cause was open at the last sample."""
     on_replica: bool = False
     """Whether the node was a replica when the running streak began."""
+    told_at: float | None = None
+    """Wall time of the last opening that was announced, to spare people the turns of a flapping one."""
 
     @property
     def key(self) -> str:
@@ -52,6 +54,8 @@ class Instance:
     """In topological order."""
     switched_at: float | None = None
     """Monotonic time of the last switchover, for the grace after it."""
+    remote: bool = False
+    """Whether anything of it is reached over a network that can be cut; a file system is not."""
 
 
 class Inheritance:

@@ -14,6 +14,7 @@ from probed.probes._access import Access
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
 from probed.store import Member
+from probed.vitals import Vitals
 
 TIMEOUT_SHARE = 0.8
 """A cycle's deadline is at most this share of its interval, so that cycles never overlap."""
@@ -80,6 +81,14 @@ class InstancePlan:
         return tuple(sorted({cycle.interval for cycle in self.cycles}))
 
 
+def own_plan(
+    observer: str, policies: Mapping[str, Policy], catalogue: Mapping[str, AnyProbe], defaults: settings.Defaults
+) -> InstancePlan:
+    """What the observer watches of itself: the one target of kind ``observer``, in an instance of its own."""
+    target = Target(topology.OBSERVER, observer, "probed", kind="observer")
+    return _planned(topology.OBSERVER, {}, (Reach(target),), policies, catalogue, defaults)
+
+
 def plan(
     instance: settings.Instance,
     members: Sequence[Member],
@@ -89,6 +98,17 @@ def plan(
 ) -> InstancePlan:
     """Everything about one instance. ``members`` are the nodes found through Patroni, beside the declared ones."""
     reaches = tuple(_reaches(instance, members))
+    return _planned(instance.name, dict(instance.labels), reaches, policies, catalogue, defaults)
+
+
+def _planned(
+    instance: str,
+    labels: Mapping[str, str],
+    reaches: tuple[Reach, ...],
+    policies: Mapping[str, Policy],
+    catalogue: Mapping[str, AnyProbe],
+    defaults: settings.Defaults,
+) -> InstancePlan:
     nodes = tuple(dict.fromkeys(reach.target.node for reach in reaches if reach.target.node))
     pace = _Pace(policies, catalogue, defaults)
     cycles = tuple(
@@ -108,11 +128,16 @@ def plan(
         for name, target in sampled
         if name == policy.probe and _judged(policy, target)
     )
-    return InstancePlan(instance.name, dict(instance.labels), nodes, reaches, cycles, combined, watches)
+    return InstancePlan(instance, labels, nodes, reaches, cycles, combined, watches)
 
 
-def context_for(reach: Reach, timeout: float, http: HttpClient, session: Session | None = None) -> Context:
-    """What a probe gets to reach its target. Probes of one node share its ``session``, made here when not given."""
+def context_for(
+    reach: Reach, timeout: float, http: HttpClient, session: Session | None = None, vitals: Vitals | None = None
+) -> Context:
+    """What a probe gets to reach its target. Probes of one node share its ``session``, made here when not given.
+
+    ``vitals`` are the observer's own, for the probes that look at it.
+    """
     if session is None and reach.login is not None:
         session = Session(reach.login, timeout)
     return Context(
@@ -125,6 +150,7 @@ def context_for(reach: Reach, timeout: float, http: HttpClient, session: Session
         expect=reach.expect,
         access=reach.access,
         doors=reach.doors,
+        _vitals=vitals,
     )
 
 
@@ -254,7 +280,7 @@ class _Pace:
 
 
 def _combined(
-    instance: settings.Instance,
+    instance: str,
     nodes: Sequence[str],
     cycles: Sequence[Cycle],
     catalogue: Mapping[str, AnyProbe],
@@ -266,7 +292,7 @@ def _combined(
         inputs = [cycle for cycle in cycles if cycle.probe.name in probe.inputs]
         if probe.scope == "instance":
             if inputs:
-                target = Target(instance.name, "", probe.component)
+                target = Target(instance, "", probe.component)
                 yield _combined_cycle(probe, target, inputs, pace)
             continue
         for node in nodes:
@@ -274,7 +300,7 @@ def _combined(
             own = [cycle for cycle in inputs if cycle.reach.target.node == node]
             if any(cycle.probe.name == probe.inputs[0] for cycle in own):
                 address = next(cycle.reach.target.address for cycle in own if cycle.probe.name == probe.inputs[0])
-                target = Target(instance.name, node, probe.component, address)
+                target = Target(instance, node, probe.component, address)
                 yield _combined_cycle(probe, target, inputs, pace)
 
 

@@ -60,7 +60,30 @@ def routes(served: Served) -> list[web.RouteDef]:
             raise Refused("not-found", f"no event has the id {shown(wanted)}; GET /api/v1/events lists them")
         return as_json(shapes.event_detail(detail))
 
+    def span(request: web.Request) -> tuple[Query, float, float]:
+        """A span of time that ends now and begins ``DAYS`` ago, unless it is told otherwise."""
+        query = Query(request, served.clock.wall())
+        since, until = query.time("since"), query.time("until")
+        query.span(since, until)
+        end = served.clock.wall() + 1 if until is None else until
+        return query, end - DAYS * 86400 if since is None else since, end
+
+    async def leadership(request: web.Request) -> web.Response:
+        query, since, until = span(request)
+        instance = query.word("instance")
+        query.finish()
+        records = await served.store.leadership(instance, since, until)
+        return as_json(shapes.page([shapes.leadership(record) for record in records], None))
+
+    async def gaps(request: web.Request) -> web.Response:
+        query, since, until = span(request)
+        query.finish()
+        records = await served.store.gaps(since, until)
+        return as_json(shapes.page([shapes.gap(record) for record in records], None))
+
     return [
+        web.get("/api/v1/leadership", leadership),
+        web.get("/api/v1/gaps", gaps),
         web.get("/api/v1/events", listing),
         web.get("/api/v1/events/daily", daily),
         web.get("/api/v1/events/{id}", one),

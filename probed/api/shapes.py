@@ -10,7 +10,7 @@ from typing import Any
 from probed.board import Entry
 from probed.model import Change, Condition, Detect, Event, Increase, Occurrence, Policy, Reading, Threshold
 from probed.policy import words
-from probed.store import DailyCount, EventDetail
+from probed.store import DailyCount, EventDetail, GapRecord, LeadershipRecord
 
 Json = dict[str, Any]
 
@@ -53,6 +53,23 @@ def event(event: Event) -> Json:
         "suppressed": event.suppressed,
         "acked_by": event.acked_by,
         "labels": dict(event.labels),
+        "flapping": event.flapping,
+        "details": dict(event.details),
+    }
+
+
+def leadership(record: LeadershipRecord) -> Json:
+    """A passage from leader to leader, or of one in place: ``class``, ``signals``, ``write_outage_seconds`` …"""
+    return {"instance": record.instance, "at": instant(record.at), **record.details}
+
+
+def gap(record: GapRecord) -> Json:
+    return {
+        "began_at": instant(record.began_at),
+        "ended_at": instant(record.ended_at),
+        "seconds": round(record.ended_at - record.began_at, 3),
+        "observer": record.observer,
+        "reason": record.reason,
     }
 
 

@@ -14,6 +14,7 @@ from probed.api.served import Served
 from probed.board import Entry
 from probed.model import EventState
 from probed.store import EventQuery
+from probed.topology import OBSERVER
 
 MAX_OPEN = 10_000
 
@@ -31,10 +32,19 @@ def routes(served: Served) -> list[web.RouteDef]:
         for entry in served.pipeline.board.entries():
             entries.setdefault(entry.target.instance, []).append(entry)
         instances = []
+        own_entries = entries.pop(OBSERVER, [])
         for name, own in entries.items():
             instances.append(_instance(served, name, own, open_events.get(name, ())))
             await asyncio.sleep(0)  # a fleet is not told in one breath: probes come first
-        return as_json({"observer": served.settings.observer, "instances": instances})
+        oneself = _instance(served, OBSERVER, own_entries, open_events.get(OBSERVER, ()))
+        return as_json(
+            {
+                "observer": served.settings.observer,
+                "instances": instances,
+                "self": {key: oneself[key] for key in ("state", "open_events")}
+                | {"targets": [target for node in oneself["nodes"] for target in node["targets"]]},
+            }
+        )
 
     return [web.get("/api/v1/status", status)]
 

@@ -56,14 +56,14 @@ def duration(seconds: float) -> str:
 
 def policy() -> dict[str, Any]:
     """Of a policy file: a complete policy, or only what changes in a built-in one."""
-    from probed.policy.load import BUILT_IN, policy_schema
+    from probed.policy.load import policy_schema, shipped_files
 
     complete = policy_schema()
     definitions = complete.pop("$defs", {})
     override = copy.deepcopy(complete)
     override["required"] = ["id"]
     override["description"] = "Changes to a built-in policy: only the keys that differ. Maps merge."
-    known = sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
+    known = sorted(path.stem for path in shipped_files())
     override["properties"]["id"] = {"enum": known, "description": "A built-in policy."}
     for key in ("detect", "params"):
         override["properties"][key] = {"type": "object"}

@@ -195,6 +195,8 @@ class HAProxy(Strict):
     frontends: list[HostPort] = Field(default_factory=list, description="Write ports; probed like a primary.")
 
 
+OWN_INSTANCE = "observer"
+"""The instance that a daemon is to itself."""
 GATEWAYS = ("kong", "envoy", "generic")
 SERVICES = ("auth", "rest", "realtime", "storage", "studio")
 PRESETS = ("meta", "functions", "imgproxy", "analytics", "logflare", "vector", "supavisor")
@@ -330,6 +332,10 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         wrong = _used_twice("instances", [instance.name for instance in self.instances])
+        for index, instance in enumerate(self.instances):
+            if instance.name == OWN_INSTANCE:
+                text = f'"{OWN_INSTANCE}" is what this daemon calls itself in its history; choose another name'
+                wrong.append((("instances", index, "name"), text))
         if self.defaults.timeout >= self.defaults.interval:
             wrong.append((("defaults", "timeout"), "expected a duration below defaults.interval"))
         for index, listen in enumerate(self.web.listen):

@@ -42,6 +42,12 @@ BUILT_IN = next(
 )
 """The shipped policies: inside the package in a wheel, at the top level in a checkout."""
 
+
+def shipped_files() -> list[Path]:
+    """The 21 events of the contract, and those beyond it: about the observer itself, and split brain."""
+    return [*sorted(BUILT_IN.glob("*.yaml")), *sorted(BUILT_IN.glob("beyond/*.yaml"))]
+
+
 Count = int | str
 """A number, or the name of a parameter."""
 
@@ -121,12 +127,12 @@ def load(
     ``files`` are laid over the built-in policies like those of ``directory``, without being installed there.
     """
     problems: list[Problem] = []
-    documents = _read(sorted(BUILT_IN.glob("*.yaml")), problems)
+    documents = _read(shipped_files(), problems)
     if not documents and not problems:
         raise ConfigError([Problem(str(BUILT_IN), "the built-in policies are missing; reinstall the package")])
     built_in = set(documents)
     overrides = _overrides(directory, problems) if directory is not None else []
-    shipped = {path.resolve() for path in BUILT_IN.glob("*.yaml")}
+    shipped = {path.resolve() for path in shipped_files()}
     overrides += [
         document
         for path in files

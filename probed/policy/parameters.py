@@ -71,6 +71,9 @@ PARAMETERS: dict[str, Parameter] = {
     "min_blocks": Parameter("count", 0, 10**12, "blocks a cycle must have touched to say anything", whole=True),
     "warmup_sec": Parameter("seconds", 0, 7 * 86400, "time since server start or promotion with a cold cache"),
     "latency_threshold": Parameter("seconds", 0.0001, 3600, "round trip of SELECT 1"),
+    "max_lag": Parameter("seconds", 0.01, 60, "time for which this daemon got no processor"),
+    "used_pct": Parameter("percent", 1, 100, "open file descriptors of this daemon, per cent of its limit"),
+    "blind_after": Parameter("seconds", 1, 7 * 86400, "how long a target cannot be seen before it is told"),
     "size_threshold": Parameter("bytes", 0, 2**60, "used bytes of the file system"),
 }
 """Parameters of the built-in policies. A policy of your own may name others; they take any number or quantity."""

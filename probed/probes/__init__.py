@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from probed.probes._access import Access
     from probed.probes._http import HttpClient
     from probed.probes._sql import Session
+    from probed.vitals import Vitals
 
 Readings = Mapping[str, Reading]
 
@@ -80,11 +81,17 @@ class Context:
     """TLS files and credentials, for the HTTP client."""
     doors: Sequence[tuple[str, int]] = ()
     """(host, port) of the TCP ports that the target must hold open."""
+    _vitals: Vitals | None = None
 
     @property
     def http(self) -> HttpClient:
         assert self._http is not None, "this kind of target has no HTTP client"
         return self._http
+
+    @property
+    def vitals(self) -> Vitals:
+        assert self._vitals is not None, "only the observer itself has vital signs"
+        return self._vitals
 
     @property
     def sql(self) -> Session:

@@ -6,6 +6,7 @@ hostile peer can fail its own sample and nothing else. The caller's deadline is 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -20,6 +21,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
+from probed import contact
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._access import Access
 from probed.probes._dns import Resolver
@@ -214,6 +216,22 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self) -> None:
         super().__init__(limit=0, limit_per_host=0, keepalive_timeout=75, resolver=_Names(), use_dns_cache=False)
         self._factory = cast("partial[ResponseHandler]", partial(_BoundedHandler, loop=self._loop))
+        self._loop = cast(asyncio.AbstractEventLoop, _NotingLoop(self._loop))
+
+
+class _NotingLoop:
+    """The running loop, which notes that a peer was called and that it accepted, before TLS may hang."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        contact.trying()
+        await self._loop.sock_connect(sock, address)
+        contact.made()
 
 
 class _Names(AbstractResolver):

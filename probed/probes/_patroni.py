@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from probed.leadership import Promotion
 from probed.model import Outcome
 from probed.probes import View
 
@@ -76,6 +78,44 @@ def member_of(row: object) -> ClusterMember | None:
         timeline=_int(fields.get("timeline"), 1, MAX_TIMELINE),
         lag=_int(fields.get("lag"), 0, MAX_LAG),
     )
+
+
+MAX_HISTORY = 50
+MAX_LSN = 2**63 - 1
+
+
+def history_of(value: object) -> tuple[Promotion, ...]:
+    """The newest lines of ``/history``, oldest first: ``[timeline, lsn, reason, timestamp, new leader]``.
+
+    The last two are missing until Patroni has enriched a line. What is no such line is left out.
+    """
+    lines = []
+    for row in value[-MAX_HISTORY:] if isinstance(value, list) else ():
+        fields = row if isinstance(row, list) else []
+        timeline, lsn = (_int(field, 0, MAX_LSN) for field in (*fields, None, None)[:2])
+        if timeline is not None and lsn is not None:
+            at, leader = (text_of(field) for field in (*fields[3:], "", "")[:2])
+            lines.append(Promotion(timeline, lsn, at, name_of(leader)))
+    return tuple(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A switchover in Patroni's calendar; times in Unix seconds, names empty where it leaves them open."""
+
+    at: float
+    leaving: str
+    to: str
+
+
+def scheduled_of(value: object) -> Scheduled | None:
+    if not isinstance(value, dict):
+        return None
+    try:
+        at = datetime.fromisoformat(text_of(value.get("at"))).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+    return Scheduled(at, name_of(value.get("from")), name_of(value.get("to")))
 
 
 def text_of(value: object) -> str:

@@ -27,7 +27,6 @@ _TARGETS = {
     errno.EPIPE: ("reset", "connection reset"),
     errno.ECONNABORTED: ("closed", "the connection was closed"),
     errno.EHOSTUNREACH: ("no_answer", "no route to the host"),
-    errno.ENETUNREACH: ("no_answer", "the network is unreachable"),
     errno.ETIMEDOUT: ("timeout", "the connection timed out"),
     errno.ENOENT: ("refused", "the socket does not exist"),
 }
@@ -36,6 +35,8 @@ _OURS = {
     errno.ENFILE: ("descriptors", "this machine has no file descriptors left; raise fs.file-max"),
     errno.ENOBUFS: ("descriptors", "this machine has no buffers left for a connection"),
     errno.ENOMEM: ("descriptors", "this machine has no memory left for a connection"),
+    errno.ENETUNREACH: ("network", "this machine has no route there"),
+    errno.ENETDOWN: ("network", "the network of this machine is down"),
     errno.EADDRNOTAVAIL: ("config", "this machine has no local address or port left to connect from"),
     errno.EACCES: ("config", "this daemon is not permitted to connect"),
     errno.EPERM: ("config", "this daemon is not permitted to connect"),

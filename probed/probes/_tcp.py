@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from probed import contact
 from probed.errors import TargetFailed
 from probed.probes import Context
 from probed.probes._dns import Resolver
@@ -22,7 +23,9 @@ async def accept(context: Context, host: str, port: int) -> None:
         try:
             with socket.socket(family, socket.SOCK_STREAM) as door:
                 door.setblocking(False)
+                contact.trying()
                 await asyncio.get_running_loop().sock_connect(door, (address, port))
+                contact.made()
                 return
         except OSError as raised:
             error = raised

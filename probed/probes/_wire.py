@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import asyncpg
 
+from probed import contact
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._dns import Resolver
 
@@ -45,6 +46,7 @@ class Wire:
     ) -> tuple[_Pipe, asyncio.Protocol]:
         failure: OSError | None = None
         for address in await self._resolver.addresses(host):
+            contact.trying()
             try:
                 opened = await self._loop.create_connection(lambda: self._gate(factory), address, port, **options)
             except OSError as error:
@@ -118,6 +120,7 @@ class _Gate(asyncio.Protocol):
         """What came of the next message; None once the login is over (or was not of this protocol)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        contact.made()
         self.pipe = _Pipe(cast(asyncio.Transport, transport), self._address, self)
         self.inner.connection_made(self.pipe)  # type: ignore[arg-type]
 

@@ -1,10 +1,12 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from probed.errors import Blind
+from probed.leadership import SCHEDULE_SLACK, Look, Passage, Promotion, Term, passage
 from probed.model import Outcome, Reading, Sample
 from probed.probes import Measured, Readings, View, combined
-from probed.probes._patroni import ClusterMember, as_nodes
+from probed.probes._patroni import ClusterMember, Scheduled, as_nodes
 
 
 @combined(
@@ -16,6 +18,7 @@ from probed.probes._patroni import ClusterMember, as_nodes
         "leader": "name of the confirmed leader (an identity)",
         "timeline": "the leader's timeline",
         "writable_nodes": "servers that answered and are not in recovery",
+        "rival_primaries": "of these, servers of one and the same database system; 2 or more is a split brain",
     },
 )
 def leader(view: View) -> Readings | Measured:
@@ -27,8 +30,18 @@ def leader(view: View) -> Readings | Measured:
     server is writable. Patroni silent and every server in recovery is no leader too. Silence on all sides says
     nothing: another event explains it.
 
-    The identity ``leader`` is given only when it is certain: one writable server, and Patroni naming no other.
+    The identity ``leader`` is given only when it is certain: one writable server, and Patroni naming no other. With
+    another one than before comes how it got there (planned, failed over …), by what was seen of the old one.
     """
+    measured, cluster = _measured(view)
+    term, gone_over = _term(view, measured.readings, cluster)
+    history = _history(cluster)
+    facts: dict[str, object] = {"term": term, "passage": gone_over, "history": history}
+    series = _series(view, measured.readings)
+    return replace(measured, facts=facts, series=series)
+
+
+def _measured(view: View) -> tuple[Measured, Sample | None]:
     stats = {node: sample for node in view.nodes if (sample := view.of("postgres_stats", node)) is not None}
     writable = [node for node, sample in stats.items() if _recovery(sample) == 0.0]
     standing_by = [node for node, sample in stats.items() if _recovery(sample) == 1.0]
@@ -38,7 +51,8 @@ def leader(view: View) -> Readings | Measured:
         members = as_nodes(view, cast(tuple[ClusterMember, ...], cluster.facts["members"]))
     listed = [member for member in members if member.leads]
     confirmed = [member for member in listed if _confirms(view, member, writable)]
-    readings: dict[str, Reading] = {"writable_nodes": float(len(writable))}
+    rivals, told = _rivals(writable, stats)
+    readings: dict[str, Reading] = {"writable_nodes": float(len(writable)), "rival_primaries": float(rivals)}
 
     if writable or confirmed:
         readings["has_leader"] = 1.0
@@ -48,15 +62,97 @@ def leader(view: View) -> Readings | Measured:
             timeline = _timeline(name, stats, members)
             if timeline is not None:
                 readings["timeline"] = timeline
-        return Measured(readings)
+        return Measured(readings, reason=told), cluster
     if members:
         if any(_open_question(view, member, stats) for member in listed):
-            return Measured(readings, reason=f"{listed[0].name} is listed as leader; nothing else could be asked")
+            reason = f"{listed[0].name} is listed as leader; nothing else could be asked"
+            return Measured(readings, reason=reason), cluster
         reason = f"{listed[0].name} is listed as leader, but does not answer" if listed else "Patroni lists no leader"
-        return Measured({**readings, "has_leader": 0.0}, reason=reason)
+        return Measured({**readings, "has_leader": 0.0}, reason=reason), cluster
     if stats and len(standing_by) == len(view.nodes):
-        return Measured({**readings, "has_leader": 0.0}, reason="every server is in recovery")
-    raise Blind("no_input", "neither Patroni nor every server could be asked")
+        return Measured({**readings, "has_leader": 0.0}, reason="every server is in recovery"), cluster
+    before = view.before.facts if view.before is not None else {}
+    term = _watched(view, cast(Term | None, before.get("term")), cluster)
+    facts = {"term": term, "history": _history(cluster)}
+    raise Blind("no_input", "neither Patroni nor every server could be asked", facts=facts)
+
+
+def _rivals(writable: Sequence[str], stats: Mapping[str, Sample]) -> tuple[int, str]:
+    """(how many writable servers belong to one system, who they are). Two systems in one instance are no rivals."""
+    systems: dict[object, list[str]] = {}
+    for node in writable:
+        systems.setdefault(stats[node].facts.get("system_identifier") or node, []).append(node)
+    rivals = max(systems.values(), key=len, default=[])
+    if len(rivals) < 2:
+        return len(rivals), ""
+    told = [f"{node} (timeline {int(str(stats[node].facts.get('timeline') or '0'), 16)})" for node in rivals]
+    return len(rivals), f"split brain: {' and '.join(told)} take writes at the same time"
+
+
+def _series(view: View, readings: Mapping[str, Reading]) -> str:
+    """System and timeline of the certain leader, by which a later daemon knows what it has missed."""
+    name, timeline = readings.get("leader"), readings.get("timeline")
+    stats = view.of("postgres_stats", name) if isinstance(name, str) else None
+    system = stats.facts.get("system_identifier", "") if stats is not None else ""
+    return f"{system}/{timeline:.0f}" if isinstance(timeline, float) else ""
+
+
+def _history(cluster: Sample | None) -> tuple[Promotion, ...]:
+    known = cluster.facts.get("history") if cluster is not None and cluster.outcome is Outcome.OBSERVED else None
+    return cast(tuple[Promotion, ...], known or ())
+
+
+def _term(view: View, readings: Mapping[str, Reading], cluster: Sample | None) -> tuple[Term | None, Passage | None]:
+    """The term that is running after this round, and how it came about if it is another than before."""
+    before = cast(Term | None, view.before.facts.get("term")) if view.before is not None else None
+    name = readings.get("leader")
+    if not isinstance(name, str) or not name:
+        return _watched(view, before, cluster), None
+    stats, timeline = view.of("postgres_stats", name), readings.get("timeline")
+    facts = stats.facts if stats is not None and stats.outcome is Outcome.OBSERVED else {}
+    writable = stats is not None and _recovery(stats) == 0.0
+    started, lsn = facts.get("started_at"), facts.get("current_lsn")
+    new = Term(
+        name,
+        int(timeline) if isinstance(timeline, float) else None,
+        started if isinstance(started, float) else None,
+        lsn if isinstance(lsn, float) else None,
+        view.at if writable else None,
+        view.mono if writable else None,
+    )
+    if before is None:
+        return new, None
+    if not writable and before.leader == name:
+        return _watched(view, before, cluster), None
+    gone_over = passage(before, new, _look(view, before.leader, cluster), _history(cluster))
+    return replace(new, looks=(_look(view, name, cluster),)), gone_over
+
+
+def _watched(view: View, term: Term | None, cluster: Sample | None) -> Term | None:
+    """The old term after a round in which nobody certainly led."""
+    return None if term is None else term.seen(_look(view, term.leader, cluster), None)
+
+
+def _look(view: View, node: str, cluster: Sample | None) -> Look:
+    """What this round saw of a leader."""
+    stats, rest = view.of("postgres_stats", node), view.of("patroni_rest", node)
+    listed, paused, scheduled = True, False, None
+    if cluster is not None and cluster.outcome is Outcome.OBSERVED:
+        members = as_nodes(view, cast(tuple[ClusterMember, ...], cluster.facts["members"]))
+        listed = not members or node in {member.name for member in members}
+        paused = cluster.facts.get("pause") is True
+        scheduled = cast(Scheduled | None, cluster.facts.get("scheduled"))
+    database = ""
+    if stats is not None:
+        database = {Outcome.OBSERVED: "well", Outcome.FAILED: "failed"}.get(stats.outcome, "")
+    state = ""
+    if rest is not None and rest.outcome is Outcome.OBSERVED:
+        state = str(rest.readings.get("state", ""))
+    elif rest is not None and rest.outcome is Outcome.FAILED:
+        state = "silent"
+    due = scheduled is not None and scheduled.at - view.at < SCHEDULE_SLACK and scheduled.leaving in ("", node)
+    writable = stats is not None and _recovery(stats) == 0.0
+    return Look(view.at, view.mono, writable, database, state, listed, paused, due)
 
 
 def _recovery(sample: Sample) -> Reading | None:

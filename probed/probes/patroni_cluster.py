@@ -1,11 +1,16 @@
 import asyncio
+from typing import cast
 
 from probed.errors import ProbeError, TargetFailed
+from probed.leadership import Promotion
 from probed.probes import Context, Measured, probe
 from probed.probes._http import Answer
-from probed.probes._patroni import member_of, text_of
+from probed.probes._patience import overdue
+from probed.probes._patroni import ClusterMember, history_of, member_of, scheduled_of, text_of
 
 MAX_MEMBERS = 100
+HISTORY_SHARE = 0.25
+"""Of the cycle's timeout: how long the history is waited for."""
 
 
 @probe(
@@ -20,6 +25,9 @@ async def patroni_cluster(context: Context) -> Measured:
 
     Patroni reads the DCS for each answer; with the DCS away it closes the connection without one. Then this sample is
     failed, which is neither a missing leader nor a missing node.
+
+    When the leader or its timeline is another than a cycle ago, ``GET /history`` of the same member is asked once, too:
+    it tells where the old timeline ended and who led since.
     """
     answer = await _first_answer(context)
     body = answer.object()
@@ -29,8 +37,35 @@ async def patroni_cluster(context: Context) -> Measured:
     members = {member.name: member for row in rows[:MAX_MEMBERS] if (member := member_of(row)) is not None}
     paused = body.get("pause") is True
     scope = text_of(body.get("scope"))
-    facts = {"members": tuple(members.values()), "pause": paused, "scope": scope, "body": body}
+    facts = {
+        "members": tuple(members.values()),
+        "pause": paused,
+        "scope": scope,
+        "scheduled": scheduled_of(body.get("scheduled_switchover")),
+        "history": await _history(context, answer, tuple(members.values())),
+        "body": body,
+    }
     return Measured({"members": float(len(members)), "paused": 1.0 if paused else 0.0}, facts=facts)
+
+
+async def _history(context: Context, answer: Answer, members: tuple[ClusterMember, ...]) -> tuple[Promotion, ...]:
+    """Patroni's history as last read; read anew when somebody leads, and it is another leader or timeline."""
+    leads = next(((member.name, member.timeline) for member in members if member.leads), None)
+    known = context.memory.get("history")
+    if leads is not None and context.memory.get("leads") != leads:
+        url = answer.url.removesuffix("/cluster") + "/history"
+        asked = asyncio.create_task(context.http.get(url, access=context.access))
+        try:
+            # It adds to what is known of a switchover and decides nothing: no answer, and the next cycle asks again.
+            if not await overdue(asked, context.timeout * HISTORY_SHARE):
+                known = history_of(asked.result().json())
+                context.memory["history"], context.memory["leads"] = known, leads
+        except ProbeError:
+            pass
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+    return cast(tuple[Promotion, ...], known or ())
 
 
 async def _first_answer(context: Context) -> Answer:

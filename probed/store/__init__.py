@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from probed.model import Event, EventState, Sample, Severity, Streak
@@ -20,12 +20,18 @@ class Change:
 
     event: Event
     kind: str
-    """``opened``, ``resolved``, ``occurred``, or ``lifted`` (it outlived its cause and is announced after all)."""
+    """``opened``, ``resolved``, ``occurred``, ``lifted`` (it outlived its cause and is announced after all), ``told``
+    (a turn of a flapping event that lasts) or ``linked`` (its cause became known after it had opened)."""
     at: float
     before: tuple[Sample, ...] = ()
     """Samples up to and with the trigger; kept with the event when it opens or occurs."""
     after: tuple[Sample, ...] = ()
     """Samples up to and with the recovery; kept when it resolves."""
+
+    @property
+    def announced(self) -> bool:
+        """Whether anybody is to be told: not of what a cause explains, nor of each turn of what flaps."""
+        return not self.event.suppressed and not self.event.quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,27 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class LeadershipRecord:
+    """One passage from leader to leader, or of a leader in place; also those that are no event."""
+
+    instance: str
+    at: float
+    details: Mapping[str, Any]
+    """``leadership.Passage.as_details()``: class, old_leader, new_leader, timelines, signals, outage, loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class GapRecord:
+    """A time in which an observer did not look; Unix seconds."""
+
+    began_at: float
+    ended_at: float
+    observer: str
+    reason: str
+    """``stopped`` (no daemon ran) or ``stalled`` (suspended, stopped by a signal, blocked)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """What must become durable together."""
 
@@ -51,9 +78,11 @@ class Commit:
     members: tuple[Member, ...] = ()
     forgotten_members: tuple[tuple[str, str], ...] = ()
     """(instance, name)"""
+    leadership: tuple[LeadershipRecord, ...] = ()
+    gaps: tuple[GapRecord, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.streaks or self.forgotten or self.members or self.forgotten_members)
+        return any(getattr(self, item.name) for item in fields(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +160,14 @@ class Store(Protocol):
 
     async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
         """Triggers per day, event and instance, by the day on which they opened or occurred in ``zone``."""
+        ...
+
+    async def leadership(self, instance: str | None, since: float, until: float) -> Sequence[LeadershipRecord]:
+        """How the leadership of an instance, or of all, went on; newest first."""
+        ...
+
+    async def gaps(self, since: float, until: float) -> Sequence[GapRecord]:
+        """Times in which nobody looked that reach into a span; newest first."""
         ...
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:

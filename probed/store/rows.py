@@ -19,6 +19,7 @@ EVENT_COLUMNS = (
     "id", "event", "name", "severity", "state", "instance", "node", "component", "member", "address", "fingerprint",
     "opened_at", "first_failed_at", "resolved_at", "resolve_reason", "count", "value", "threshold", "message",
     "suggestion", "policy_version", "observer", "caused_by", "suppressed", "acked_by", "labels",
+    "flapping", "details",
 )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def event_row(event: Event) -> tuple[Any, ...]:
         event.resolved_at, event.resolve_reason, event.count,
         None if event.value is None else json.dumps(event.value), event.threshold, event.message, event.suggestion,
         event.policy_version, event.observer, event.caused_by, int(event.suppressed), event.acked_by,
-        json.dumps(dict(event.labels)),
+        json.dumps(dict(event.labels)), int(event.flapping), json.dumps(dict(event.details)),
     )  # fmt: skip
 
 
@@ -59,6 +60,8 @@ def event_of(row: Row) -> Event:
         suppressed=bool(row["suppressed"]),
         acked_by=row["acked_by"],
         labels=json.loads(row["labels"]),
+        flapping=bool(row["flapping"]),
+        details=json.loads(row["details"]),
     )
 
 
@@ -73,6 +76,7 @@ def worth_keeping(streak: Streak) -> bool:
         or bool(streak.identity)
         or bool(streak.seen)
         or bool(streak.increments)
+        or bool(streak.turns)
     )
 
 
@@ -90,6 +94,8 @@ def streak_of(text: str) -> Streak:
         values["phase"] = Phase(values["phase"])
     if "increments" in values:
         values["increments"] = tuple((float(mono), float(delta)) for mono, delta in values["increments"])
+    if "turns" in values:
+        values["turns"] = tuple(float(at) for at in values["turns"])
     return Streak(**values)
 
 

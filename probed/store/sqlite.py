@@ -28,7 +28,17 @@ import structlog
 from probed.clock import Clock, SystemClock, boot_id
 from probed.errors import StoreError
 from probed.model import Event, Severity
-from probed.store import Commit, DailyCount, EventDetail, EventQuery, Member, Recovered, StoreStatus
+from probed.store import (
+    Commit,
+    DailyCount,
+    EventDetail,
+    EventQuery,
+    GapRecord,
+    LeadershipRecord,
+    Member,
+    Recovered,
+    StoreStatus,
+)
 from probed.store.rows import EVENT_COLUMNS, event_of, event_row, sample_json, streak_of, streak_text, worth_keeping
 
 _T = TypeVar("_T")
@@ -290,6 +300,21 @@ class SqliteStore:
         rows = await self._select(sql, (since, until))
         return _by_day(rows, ZoneInfo(zone))
 
+    async def leadership(self, instance: str | None, since: float, until: float) -> Sequence[LeadershipRecord]:
+        sql = """
+            SELECT instance, at, details FROM leadership
+            WHERE at >= ? AND at < ? AND (? IS NULL OR instance = ?) ORDER BY at DESC LIMIT 1000
+        """
+        rows = await self._select(sql, (since, until, instance, instance))
+        return [LeadershipRecord(row["instance"], row["at"], json.loads(row["details"])) for row in rows]
+
+    async def gaps(self, since: float, until: float) -> Sequence[GapRecord]:
+        sql = """
+            SELECT began_at, ended_at, observer, reason FROM gap
+            WHERE ended_at >= ? AND began_at < ? ORDER BY ended_at DESC LIMIT 1000
+        """
+        return [GapRecord(**dict(row)) for row in await self._select(sql, (since, until))]
+
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
         sql = """
             SELECT event, severity, instance, count(*) AS number
@@ -388,6 +413,18 @@ def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
         connection.execute(
             "INSERT OR REPLACE INTO member (instance, name, host, port, api_url) VALUES (?,?,?,?,?)", row_
         )
+    for passage in commit.leadership:
+        told = passage.details
+        row_l = (
+            passage.instance, passage.at, told["class"], told["old_leader"], told["new_leader"],
+            json.dumps(dict(told)),
+        )  # fmt: skip
+        connection.execute(
+            "INSERT INTO leadership (instance, at, class, old_leader, new_leader, details) VALUES (?,?,?,?,?,?)", row_l
+        )
+    for gap in commit.gaps:
+        row_g = (gap.began_at, gap.ended_at, gap.observer, gap.reason)
+        connection.execute("INSERT INTO gap (began_at, ended_at, observer, reason) VALUES (?,?,?,?)", row_g)
     for key in commit.forgotten_members:
         connection.execute("DELETE FROM member WHERE instance = ? AND name = ?", key)
 

@@ -19,7 +19,7 @@ from probed.probes import AnyProbe, catalogue
 from probed.store import Commit, Member
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock
-from probed.watching import plan
+from probed.watching import InstancePlan, own_plan, plan
 
 NOON = 1_795_003_200.0
 """2026-11-18T12:00:00Z"""
@@ -69,13 +69,18 @@ class Stack:
 
     def watch(self, instance: Instance, members: Sequence[Member] = ()) -> None:
         """Plan and bind an instance, as the daemon does."""
-        planned = plan(instance, members, self.policies, self.catalogue, self.settings.defaults)
+        self._follow(plan(instance, members, self.policies, self.catalogue, self.settings.defaults))
+
+    def watch_oneself(self) -> None:
+        self._follow(own_plan("watcher", self.policies, self.catalogue, self.settings.defaults))
+
+    def _follow(self, planned: InstancePlan) -> None:
         for cycle in planned.cycles:
             self.pipeline.board.expect(cycle.probe.name, cycle.reach.target, cycle.interval)
         for combined in planned.combined:
-            self.pipeline.board.expect(combined.probe.name, combined.target, combined.interval)
+            self.pipeline.board.expect(combined.probe.name, combined.target, combined.interval, computed=True)
         self.pipeline.bind(
-            instance.name, planned.labels, planned.nodes, planned.watches, all_policies=self.policies
+            planned.name, planned.labels, planned.nodes, planned.watches, all_policies=self.policies
         )  # fmt: skip
 
     def target(self, probe: str, node: str = "", instance: str = "orders") -> Target:
@@ -127,6 +132,7 @@ async def stack(directory: Path, **instance: object) -> Stack:
     made = Stack(settings, policies, probes, pipeline, store, clock, Metrics())
     pipeline.on_announce(made.metrics.announced)
     made.watch(settings.instances[0])
+    made.watch_oneself()
     return made
 
 

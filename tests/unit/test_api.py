@@ -38,8 +38,9 @@ EVENT_KEYS = [
     "id", "event", "name", "severity", "state", "instance", "node", "component", "target", "opened_at",
     "first_failed_at", "resolved_at", "resolve_reason", "count", "value", "threshold", "message", "suggestion",
     "policy_version", "observer", "fingerprint", "caused_by", "suppressed", "acked_by", "labels",
+    "flapping", "details",
 ]  # fmt: skip
-"""interface.md, section 4, "Shapes"."""
+"""interface.md, section 4, "Shapes"; the last line is ours beyond it."""
 
 
 class Api:
@@ -221,7 +222,8 @@ async def test_a_reload_of_bad_files_lists_every_problem_with_its_place(api: Api
 
 async def test_the_status_before_the_first_sample_waits_and_claims_nothing(api: Api) -> None:
     status = await api.get("/api/v1/status")
-    assert list(status) == ["observer", "instances"]
+    assert list(status) == ["observer", "instances", "self"]
+    assert (status["self"]["state"], status["self"]["open_events"]) == ("waiting", [])
     [orders] = status["instances"]
     assert list(orders) == ["name", "labels", "state", "leader", "nodes", "targets", "open_events"]
     assert (orders["name"], orders["labels"], orders["leader"]) == ("orders", {"env": "prod"}, None)
@@ -399,6 +401,8 @@ async def test_an_event_has_exactly_the_promised_fields(api: Api) -> None:
         "suppressed": False,
         "acked_by": None,
         "labels": {"env": "prod"},
+        "flapping": False,
+        "details": {},
     }
 
 

@@ -391,7 +391,7 @@ async def test_hostile_names_and_reasons_cannot_forge_a_series(seen: Stack, text
     key = {("db_instance", "billing"), ("node", shown), ("component", "postgres"), ("probe", "postgres_liveness")}
     assert values["probed_probe_success"][frozenset(key)] == 0.0
     nodes = {dict(labels).get("node") for labels in values["probed_probe_runs_total"]}
-    assert nodes == {None, "node-a", "node-b", shown}
+    assert nodes == {None, "node-a", "node-b", "watcher", shown}
     for series, number in before.items():
         assert len([labels for labels in values[series] if ("db_instance", "billing") not in labels]) >= number
     assert {re.sub("_(bucket|sum|count)$", "", name) for name in values} <= {series.name for series in CATALOGUE}

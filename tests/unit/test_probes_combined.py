@@ -100,7 +100,9 @@ def test_a_writable_server_that_patroni_lists_is_the_leader() -> None:
     seen.primary("a")
     seen.standby("b")
     seen.cluster(a="leader", b="replica")
-    assert seen.ask().readings == {"has_leader": 1.0, "leader": "a", "timeline": 3.0, "writable_nodes": 1.0}
+    assert seen.ask().readings == {
+        "has_leader": 1.0, "leader": "a", "timeline": 3.0, "writable_nodes": 1.0, "rival_primaries": 1.0,
+    }  # fmt: skip
 
 
 def test_without_patroni_the_only_writable_server_is_the_leader() -> None:
@@ -187,7 +189,10 @@ def test_patroni_listing_no_leader_and_no_server_writable_is_no_leader() -> None
     seen.standby("b")
     seen.cluster(a="replica", b="replica")
     sample = seen.ask()
-    assert (sample.readings, sample.reason) == ({"has_leader": 0.0, "writable_nodes": 0.0}, "Patroni lists no leader")
+    assert (sample.readings, sample.reason) == (
+        {"has_leader": 0.0, "writable_nodes": 0.0, "rival_primaries": 0.0},
+        "Patroni lists no leader",
+    )
 
 
 def test_with_patroni_silent_every_server_in_recovery_is_no_leader() -> None:

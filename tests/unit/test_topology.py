@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
 from probed.model import Policy, Severity, Target
 from probed.testing import make_policy
-from probed.topology import Shape, causes, may_hide, order, severity
+from probed.topology import WRITE_PORT, Shape, causes, hosts_of, may_hide, order, place_of, severity
 from tests.unit.bench import CLUSTER, FRONTEND, POLICIES, SHIPPED, patroni, postgres
 
 SHAPE = Shape(("node-a", "node-b"), leader="node-a")
@@ -79,6 +80,63 @@ def test_the_graph_is_rooted_anew_when_the_leader_moves() -> None:
     assert ("database_unavailable", "node-b") in of("wal_receiver_interrupted", postgres("node-a"), moved)
 
 
+KONG = Target("orders", "", "kong", "http://10.0.0.7:8000", kind="kong")
+STACK = Shape(
+    ("node-a", "node-b"),
+    leader="node-a",
+    hosts=hosts_of({"node-a": "10.0.0.1:5432", "node-b": "10.0.0.2:5432"}),
+    gateways=frozenset({"10.0.0.7:8000"}),
+)
+WRITE_PATH = [("database_unavailable", "node-a"), ("no_leader", ""), ("haproxy_unavailable", ""), WRITE_PORT]
+
+
+def component(name: str, url: str) -> Target:
+    return Target("orders", "", name, url, kind=name)
+
+
+def at(shape: Shape, identity: str, target: Target) -> list[tuple[str, str]]:
+    return causes(shape, SHIPPED[identity], target)
+
+
+@pytest.mark.parametrize("name", ["auth", "rest", "realtime", "storage"])
+def test_a_service_lives_off_the_write_path(name: str) -> None:
+    assert at(STACK, f"{name}_unavailable", component(name, "http://10.0.0.9:9999")) == WRITE_PATH
+
+
+def test_a_gateway_and_what_needs_no_database_do_not() -> None:
+    assert at(STACK, "api_gateway_unavailable", KONG) == []
+    assert at(STACK, "studio_unavailable", component("studio", "http://10.0.0.9:3000")) == []
+    assert at(STACK, "component_abnormal", component("component", "http://10.0.0.9:8080")) == []
+
+
+def test_what_is_probed_through_the_gateway_is_caused_by_it() -> None:
+    through = component("studio", "http://10.0.0.7:8000/project/default")
+    assert at(STACK, "studio_unavailable", through) == [("api_gateway_unavailable", "")]
+    assert at(STACK, "auth_unavailable", component("auth", "http://10.0.0.7:8000"))[0] == (
+        "api_gateway_unavailable",
+        "",
+    )
+
+
+def test_a_machine_that_is_down_explains_what_runs_on_it_and_one_that_is_up_does_not() -> None:
+    on_a, haproxy = component("studio", "http://10.0.0.1:3000"), Target("orders", "", "haproxy", "http://10.0.0.1:7000")
+    dark = replace(STACK, dark=frozenset({"10.0.0.1"}))
+    assert at(STACK, "studio_unavailable", on_a) == []
+    assert at(dark, "studio_unavailable", on_a) == [("database_unavailable", "node-a")]
+    assert at(dark, "haproxy_unavailable", haproxy) == [("database_unavailable", "node-a")]
+    assert at(dark, "studio_unavailable", component("studio", "http://10.0.0.2:3000")) == []
+
+
+def test_nodes_that_share_a_machine_do_not_stand_for_it() -> None:
+    assert hosts_of({"a": "127.0.0.1:5432", "b": "127.0.0.1:5433", "c": "10.0.0.3:5432", "d": "/run/pg"}) == {
+        "10.0.0.3": "c"
+    }
+
+
+def test_two_primaries_are_nobodys_consequence() -> None:
+    assert at(STACK, "split_brain", CLUSTER) == []
+
+
 def test_disk_usage_has_no_cause() -> None:
     policy = make_policy(id="capacity_high", probe="disk_usage")
     assert causes(SHAPE, policy, Target("orders", "node-a", "host", kind="disk")) == []
@@ -112,7 +170,7 @@ def test_every_cause_is_judged_before_everything_that_it_may_cause() -> None:
         ordered = sorted(watches, key=lambda watch: order(*watch))
         for index, (policy, target) in enumerate(ordered):
             for event, node in causes(shape, policy, target):
-                later = [(p.id, t.node) for p, t in ordered[index:] if not t.member]
+                later = [place_of(p, t) for p, t in ordered[index:]]
                 assert (event, node) not in later, f"{event} on {node} is judged after {policy.id} on {target.key}"
 
 

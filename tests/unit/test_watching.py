@@ -85,8 +85,10 @@ def test_every_address_of_etcd_is_a_member_and_they_have_one_verdict() -> None:
     urls = ["http://10.0.0.1:2379", "http://10.0.0.2:2379", "http://10.0.0.3:2379"]
     found = planned({"etcd": urls})
     assert [(reach.target.member, reach.urls) for reach in found.reaches] == [(url, (url,)) for url in urls]
-    assert [(cycle.probe.name, cycle.target.key) for cycle in found.combined] == [("etcd_quorum", "orders/etcd")]
-    assert [(policy.id, target.key) for policy, target in found.watches] == [("etcd_unavailable", "orders/etcd")]
+    computed = {(cycle.probe.name, cycle.target.key) for cycle in found.combined}
+    assert computed == {("etcd_quorum", "orders/etcd"), ("blindness", "orders/observer")}
+    judged = {(policy.id, target.key) for policy, target in found.watches}
+    assert judged == {("etcd_unavailable", "orders/etcd"), ("probe_blind", "orders/observer")}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,8 @@ def test_every_enabled_policy_judges_every_target_that_its_probe_samples() -> No
     found = planned(TWO)
     judged = {(policy.id, target.key) for policy, target in found.watches}
     assert judged == {
-        ("no_leader", "orders/postgres"), ("ha_switchover", "orders/postgres"),
+        ("no_leader", "orders/postgres"), ("ha_switchover", "orders/postgres"), ("split_brain", "orders/postgres"),
+        ("probe_blind", "orders/observer"),
         *((event, f"orders/{n}/postgres") for n in "ab" for event in
           ("database_unavailable", "connections_high", "replication_lag_high", "wal_receiver_interrupted")),
         *(("patroni_node_abnormal", f"orders/{n}/patroni") for n in "ab"),

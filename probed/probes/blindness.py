@@ -1,0 +1,49 @@
+from collections.abc import Iterable
+from typing import cast
+
+from probed.model import Outcome, Sample
+from probed.probes import Measured, Readings, View, combined
+
+SHOWN = 3
+
+
+@combined(
+    scope="instance",
+    component="observer",
+    inputs=(
+        "api_gateway", "auth", "component", "etcd_member", "haproxy_stats", "patroni_cluster", "patroni_rest",
+        "postgres_liveness", "postgres_stats", "realtime", "rest", "storage", "studio",
+    ),
+    readings={
+        "blind_seconds": "for how long the longest-lasting blindness to a target has gone on, seconds",
+        "blind_targets": "targets that cannot be seen now",
+    },
+)  # fmt: skip
+def blindness(view: View) -> Readings | Measured:
+    """Which targets of the instance can this daemon not see, and since when?
+
+    Blind is neither healthy nor down: a wrong password hides an outage as well as it hides health. Counted are samples
+    that are blind for a reason of ours, of every probe that reaches out; what is blind for want of another probe's
+    sample is its consequence, and not counted once more.
+    """
+    before = cast(dict[str, float], view.before.facts.get("since", {})) if view.before is not None else {}
+    blind = {sample.target.key: sample for sample in _all(view) if _is_blind(sample)}
+    since = {key: before.get(key, sample.mono) for key, sample in blind.items()}
+    longest = sorted(blind.values(), key=lambda sample: since[sample.target.key])
+    shown = "; ".join(f"{sample.target.key}: {sample.reason}" for sample in longest[:SHOWN])
+    more = f" and {len(blind) - SHOWN} more targets" if len(blind) > SHOWN else ""
+    readings = {
+        "blind_seconds": max((view.mono - at for at in since.values()), default=0.0),
+        "blind_targets": float(len(blind)),
+    }
+    return Measured(readings, reason=shown + more, facts={"since": since})
+
+
+def _all(view: View) -> Iterable[Sample]:
+    yield from view.samples.values()
+    for samples in view.several.values():
+        yield from samples
+
+
+def _is_blind(sample: Sample) -> bool:
+    return sample.outcome is Outcome.BLIND and sample.kind not in ("no_input", "transition")

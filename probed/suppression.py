@@ -1,0 +1,79 @@
+"""Which open event explains another, and whether one is about to open: the graph of ``topology`` over live watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from probed import topology
+from probed.model import Event, Phase
+from probed.topology import OBSERVER, Place
+from probed.watches import Instance, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What may stand behind an event of a watch."""
+
+    cause: Event | None = None
+    """The open event that explains it, the root of its chain."""
+    pending: bool = False
+    """One may be about to open: until that is decided, nothing is counted."""
+
+
+NO_EXPLANATION = Explanation()
+
+
+class Suppression:
+    """Finds causes. Rebuilt from the watches whenever what is watched changes."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, Place], list[Watch]] = {}
+        self._instances: Mapping[str, Instance] = {}
+
+    def rebuild(self, instances: Mapping[str, Instance]) -> None:
+        self._instances = instances
+        self._places = {}
+        for state in instances.values():
+            for watch in state.watches:
+                place = topology.place_of(watch.policy, watch.target)
+                self._places.setdefault((state.name, place), []).append(watch)
+
+    def explain(self, state: Instance, watch: Watch, *, cut_off: bool) -> Explanation:
+        """``cut_off``: whether this observer seems to have lost its own network in this very round."""
+        pending = False
+        for other in self._causes(state, watch):
+            if other is watch or not topology.may_hide(other.severity, watch.severity):
+                continue
+            if other.event is not None:
+                return Explanation(self._root(state, other.event))
+            isolation = other.policy.id == topology.ISOLATED
+            pending = pending or other.streak.phase is Phase.PENDING or (isolation and cut_off)
+        return Explanation(None, pending) if pending else NO_EXPLANATION
+
+    def _causes(self, state: Instance, watch: Watch) -> Iterable[Watch]:
+        if state.name != OBSERVER and state.remote:
+            observer = self._instances.get(OBSERVER)
+            for other in observer.watches if observer is not None else ():
+                if other.policy.id == topology.ISOLATED:
+                    yield other
+        for place in topology.causes(state.shape, watch.policy, watch.target):
+            yield from self._places.get((state.name, place), ())
+
+    def _root(self, state: Instance, cause: Event) -> Event:
+        """Who is to blame: the cause of the cause, while that one hides it and is open itself."""
+        if not cause.suppressed:
+            return cause
+        observer = self._instances.get(OBSERVER)
+        watches = [*state.watches, *(observer.watches if observer is not None else ())]
+        opened = (watch.event for watch in watches if watch.event is not None)
+        return next((event for event in opened if event.id == cause.caused_by), cause)
+
+
+def began_first(cause: Event, event: Event, interval: float) -> bool:
+    """Whether a cause that opened after ``event`` may have brought it about all the same: it had begun no later.
+
+    A cause is often slower to be sure of itself than its consequence is (three failures against two).
+    """
+    began = cause.first_failed_at if cause.first_failed_at is not None else cause.opened_at
+    return began <= event.opened_at + interval

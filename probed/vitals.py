@@ -1,0 +1,92 @@
+"""What this process knows of its own life: how late its loop runs, when it stood still, what it can see.
+
+A monitor that is starved, suspended or cut off sees faults that are its own. Probes of kind ``observer`` read this.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from probed.clock import Clock
+from probed.reachability import Reachability
+
+BEAT = 0.25
+"""Seconds between two looks at the clock; a stall is known to within this."""
+REMEMBERED = 240
+"""Beats: a minute of them, longer than any cycle."""
+
+
+def suspended_seconds() -> float:
+    """How long this machine has been suspended since it started: the monotonic clock stands still meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which nobody looked, in Unix seconds."""
+
+    began_at: float
+    ended_at: float
+    reason: str
+    """``stalled`` (suspended, stopped by a signal, blocked), or ``stopped`` (no daemon ran)."""
+
+    @property
+    def seconds(self) -> float:
+        return self.ended_at - self.began_at
+
+
+@dataclass(slots=True)
+class Vitals:
+    """Lives as long as the daemon; ``beat`` is one of its tasks."""
+
+    clock: Clock
+    longest_pause: float = 10.0
+    """Seconds: two intervals. A longer one is a gap."""
+    reachability: Reachability = field(default_factory=Reachability)
+    on_gap: Callable[[Gap], None] = field(default=lambda _: None)
+    _lags: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _gaps: list[Gap] = field(default_factory=list)
+    _asleep: Callable[[], float] = field(default=suspended_seconds)
+
+    async def beat(self) -> None:
+        """For ever: note by how much each look at the clock came late."""
+        due, slept = self.clock.mono() + BEAT, self._asleep()
+        while True:
+            await self.clock.sleep_until(due)
+            now, slept_now = self.clock.mono(), self._asleep()
+            self.note(now, max(0.0, now - due) + max(0.0, slept_now - slept))
+            due, slept = now + BEAT, slept_now
+
+    def note(self, now: float, late: float) -> None:
+        """The loop came ``late`` seconds late to its look at the clock at ``now`` (monotonic)."""
+        self._lags.append((now, late))
+        if late > self.longest_pause:
+            ended = self.clock.wall()
+            gap = Gap(ended - late, ended, "stalled")
+            self._gaps.append(gap)
+            self.on_gap(gap)
+
+    def lag_since(self, mono: float) -> float:
+        """The longest stall of the loop since a monotonic time, seconds."""
+        longest = 0.0
+        for at, late in reversed(self._lags):
+            if at < mono:
+                break
+            longest = max(longest, late)
+        return longest
+
+    def take_gaps(self) -> list[Gap]:
+        """The gaps that nobody has taken yet."""
+        gaps, self._gaps = self._gaps, []
+        return gaps
+
+
+def descriptors_used() -> tuple[int, int]:
+    """(open file descriptors of this process, how many it may have)."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return len(os.listdir("/proc/self/fd")) - 1, limit
