@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, replace
 from probed.board import Board
 from probed.config.settings import Defaults
 from probed.errors import StoreError
-from probed.model import Event, EventState, Outcome, Policy, Reading, Sample, Target
+from probed.model import NO_FACTS, Event, EventState, Outcome, Policy, Reading, Sample, Target
 from probed.pipeline import Pipeline
 from probed.policy.load import load
 from probed.probes import catalogue
+from probed.reachability import Reachability
 from probed.store import Change, Commit, Recovered
 from probed.store.rows import streak_of, streak_text, worth_keeping
 from probed.testing import FakeClock
+from probed.topology import OBSERVER
 
 SHIPPED = load(None, {name: frozenset(probe.readings) for name, probe in catalogue().items()}, Defaults())
 JUDGED = (
@@ -30,15 +32,20 @@ JUDGED = (
 POLICIES = {name: replace(SHIPPED[name], enabled=True) for name in JUDGED}
 """Of the shipped ones those that a database cluster gives rise to, all switched on."""
 
+ISOLATED = SHIPPED["observer_isolated"]
+
 OK, F, B, NA = Outcome.OBSERVED, Outcome.FAILED, Outcome.BLIND, Outcome.NOT_APPLICABLE
-Said = Outcome | Mapping[str, Reading]
-"""What a target's sample says: an outcome, or readings."""
+Said = Outcome | Mapping[str, Reading] | tuple[Outcome, str]
+"""What a target's sample says: an outcome, readings, or an outcome with the kind of its reason."""
+SILENT: Said = (Outcome.FAILED, "no_answer")
+"""Nobody accepts a connection, and nobody refuses one."""
 
 INSTANCE = "orders"
 NODES = ("node-a", "node-b")
 CLUSTER = Target(INSTANCE, "", "postgres")
 ETCD = Target(INSTANCE, "", "etcd")
 HAPROXY = Target(INSTANCE, "", "haproxy", "http://10.0.0.9:7000", kind="haproxy")
+ONESELF = Target(OBSERVER, "bench", "probed", kind="observer")
 FRONTEND = Target(INSTANCE, "", "haproxy", "10.0.0.9:5000", kind="frontend", member="10.0.0.9:5000")
 
 
@@ -114,7 +121,11 @@ class Bench:
         self.bind()
 
     def daemon(self, recovered: Recovered | None = None) -> Pipeline:
-        pipeline = Pipeline(self.ledger, Board(), self.clock, observer="bench", switchover_grace=self.grace)
+        self.reachability = Reachability()
+        pipeline = Pipeline(
+            self.ledger, Board(), self.clock, observer="bench", switchover_grace=self.grace,
+            reachability=self.reachability,
+        )  # fmt: skip
         pipeline.on_announce(self.announced.append)
         if recovered is not None:
             pipeline.recover(recovered)
@@ -128,6 +139,7 @@ class Bench:
         for policy, target in wanted:
             self.pipeline.board.expect(policy.probe, target, policy.interval)
         self.pipeline.bind(INSTANCE, {"env": "prod"}, self.nodes, wanted, all_policies=self.policies)
+        self.pipeline.bind(OBSERVER, {}, (), [(ISOLATED, ONESELF)], all_policies=self.policies)
 
     def targets(self, policy: Policy) -> list[Target]:
         match policy.probe:
@@ -198,6 +210,8 @@ class Bench:
             found.append(self.sample("leader", CLUSTER, leader))
         elif leader == "":
             found.append(self.sample("leader", CLUSTER, {"has_leader": 0.0}))
+        elif isinstance(leader, Mapping):
+            found.append(self.sample("leader", CLUSTER, leader))
         elif leader is None or isinstance(leader, str):
             found.append(self.sample("leader", CLUSTER, {"has_leader": 1.0, "leader": self.leader}))
         found.append(self.sample("etcd_quorum", ETCD, etcd))
@@ -206,9 +220,26 @@ class Bench:
             found.append(self.sample("haproxy_stats", HAPROXY, haproxy))
         return found
 
-    def sample(self, probe: str, target: Target, said: Said) -> Sample:
-        outcome, readings = (said, {}) if isinstance(said, Outcome) else (OK, said)
-        return Sample(target, probe, outcome, self.clock.wall(), self.clock.mono(), readings=readings)
+    def look_around(self) -> list[str]:
+        """The observer's own round, which comes between those of the instances: can it see? What changed by it."""
+        before = len(self.ledger.commits)
+        share = self.reachability.whole.share
+        self.pipeline.accept(OBSERVER, [self.sample("observer_sight", ONESELF, {"silent_hosts_pct": share})])
+        return [shown(change) for commit in self.ledger.commits[before:] for change in commit.changes]
+
+    def sample(
+        self, probe: str, target: Target, said: Said, facts: Mapping[str, object] = NO_FACTS, series: str = ""
+    ) -> Sample:
+        outcome, readings, kind = OK, {}, ""
+        match said:
+            case Outcome():
+                outcome = said
+            case tuple():
+                outcome, kind = said
+            case _:
+                readings = dict(said)
+        at, mono = self.clock.wall(), self.clock.mono()
+        return Sample(target, probe, outcome, at, mono, readings=readings, kind=kind, series=series, facts=facts)
 
     def accept(self, samples: Iterable[Sample]) -> list[str]:
         """Have a round judged; what changed by it."""
