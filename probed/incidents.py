@@ -113,8 +113,8 @@ def message(transition: Transition, policy: Policy, sample: Sample) -> str:
     match rule:
         case Threshold() if rule.when.on_failure:
             return f"{_times(rule.count)} failed{why}"
-        case Threshold() if rule.when.comparisons[0].op == "==" and sample.reason:
-            # A flag's name and 0 say less than what raised it.
+        case Threshold() if sample.reason and not rule.when.comparisons[0].reading.endswith(_UNITS):
+            # The name of a flag or a count says less than what raised it.
             return f"{_times(rule.count)}{why}"
         case Threshold():
             return f"{_finding(rule.when.comparisons[0], transition.value)} in {_times(rule.count)}{why}"
@@ -122,9 +122,10 @@ def message(transition: Transition, policy: Policy, sample: Sample) -> str:
             number, window = transition.value, human_seconds(rule.window)
             return f"{rule.reading} rose by {_plain(number)} within {window}, at or above {rule.at_least:g}"
         case _:
-            return f"{rule.reading}: {_plain(transition.value)}{why}"
+            return sample.reason or f"{rule.reading}: {_plain(transition.value)}"
 
 
+_UNITS = ("_seconds", "_bytes", "_pct", "_ratio")
 _WORDS = {">=": "at or above", ">": "above", "<=": "at or below", "<": "below", "==": "equal to", "!=": "not"}
 
 

@@ -39,6 +39,16 @@ class Look:
     paused: bool
     scheduled: bool
     """Patroni had a switchover away from it in its calendar for about now."""
+    rival: bool = False
+    """Another server of the same system took writes as well."""
+    lsn: float | None = None
+    """Its WAL position, bytes."""
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is worth remembering of it."""
+        well = self.writable and self.database == "well" and self.listed
+        return well and self.patroni in ("", *ORDERLY) and not (self.rival or self.scheduled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +77,15 @@ class Term:
     """Wall and monotonic time of the last look at which it took writes."""
     writable_mono: float | None = None
     looks: tuple[Look, ...] = ()
+    """Since it was last calm, oldest first."""
 
-    def seen(self, look: Look, lsn: float | None) -> Term:
+    def seen(self, look: Look) -> Term:
         """The term after one more look."""
-        if look.writable:
-            return replace(
-                self, lsn=lsn if lsn is not None else self.lsn, writable_at=look.at, writable_mono=look.mono,
-                looks=(look,),
-            )  # fmt: skip
-        return replace(self, looks=(*self.looks[-LOOKS + 1 :], look))
+        term = replace(self, looks=(look,) if look.calm else (*self.looks[-LOOKS + 1 :], look))
+        if look.writable and look.lsn is not None:
+            term = replace(term, lsn=look.lsn)
+        # What is written beside a rival is written to be lost: that is no service.
+        return replace(term, writable_at=look.at, writable_mono=look.mono) if look.writable and not look.rival else term
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +201,15 @@ def _signals(term: Term, last: Look, outage: float | None, lost: float | None) -
     trouble, calm = [], []
     before = [look for look in term.looks if not look.writable]
     failed = sum(look.database == "failed" for look in before)
+    silent = sum(look.patroni == "silent" for look in term.looks)
+    rivals = sum(look.rival for look in term.looks)
     name = term.leader
+    if rivals:
+        trouble.append(f"{name} and another server took writes at the same time, in {rivals} cycles")
     if failed:
         trouble.append(f"the database of {name} had failed {'a cycle' if failed == 1 else f'{failed} cycles'} before")
+    if silent:
+        trouble.append(f"Patroni of {name} was silent, for {silent} cycles")
     if last.patroni == "silent":
         trouble.append(f"Patroni of {name} does not answer")
     elif last.patroni in ORDERLY:
@@ -202,7 +218,7 @@ def _signals(term: Term, last: Look, outage: float | None, lost: float | None) -
         trouble.append(f'Patroni of {name} reports "{last.patroni}"')
     if not last.listed:
         trouble.append(f"{name} has left Patroni's list")
-    if not before:
+    if not term.looks or term.looks[-1].calm:
         calm.append(f"{name} took writes at the look before")
     if outage is not None:
         (calm if outage < SHORT_OUTAGE else trouble).append(f"nobody could write for at most {outage:.1f} s")
@@ -212,7 +228,7 @@ def _signals(term: Term, last: Look, outage: float | None, lost: float | None) -
 
 
 def _outage(term: Term, new: Term) -> float | None:
-    if term.writable_mono is None or new.writable_mono is None:
+    if term.writable_mono is None or new.writable_mono is None or any(look.rival for look in term.looks):
         return None
     return max(0.0, new.writable_mono - term.writable_mono)
 

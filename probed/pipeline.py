@@ -22,7 +22,6 @@ from probed.errors import StoreError
 from probed.evaluators import close, inconclusive, step
 from probed.leadership import Passage, Promotion
 from probed.model import (
-    Event,
     Kind,
     Outcome,
     Phase,
@@ -294,10 +293,10 @@ class Pipeline:
             return self._switchover(state, watch, transition, sample, before)
         if transition is None:
             return self._while_open(watch, sample, behind)
-        return [self._change(state, watch, transition, sample, behind.cause)]
+        return [self._change(state, watch, transition, sample, behind)]
 
     def _change(
-        self, state: Instance, watch: Watch, transition: Transition, sample: Sample, cause: Event | None
+        self, state: Instance, watch: Watch, transition: Transition, sample: Sample, behind: Explanation
     ) -> Change:
         ring = self.board.ring(watch.policy.probe, watch.target)
         at, turns = transition.at, watch.streak.turns
@@ -315,8 +314,10 @@ class Pipeline:
             severity=watch.severity,
             observer=self._observer,
             labels=state.labels,
-            cause=cause,
+            cause=behind.cause,
         )
+        if behind.cause is None and behind.blame is not None:
+            event = incidents.link(event, behind.blame)
         if transition.kind is Kind.OPENED:
             if flapping.flaps(turns, at):
                 number = len(flapping.recent(turns, at)) + 1
@@ -340,7 +341,7 @@ class Pipeline:
             )  # the leadership came back to where it was: the name alone does not show it
         if transition is None:
             return []
-        change = self._change(state, watch, transition, sample, None)
+        change = self._change(state, watch, transition, sample, NO_EXPLANATION)
         if passage is None:
             return [change]
         return [replace(change, event=incidents.explain_switchover(change.event, passage))]
@@ -350,9 +351,9 @@ class Pipeline:
         event = watch.event
         if event is None:
             return []
-        cause = behind.cause
-        if cause is not None and event.caused_by is None and began_first(cause, event, watch.policy.interval):
-            watch.event = incidents.link(event, cause)
+        cause, known = behind.cause, behind.cause or behind.blame
+        if known is not None and event.caused_by is None and began_first(known, event, watch.policy.interval):
+            watch.event = incidents.link(event, known)
             return [Change(watch.event, "linked", sample.at)]
         fresh = watch.streak.meeting >= _count(watch.policy)
         outlived = event.suppressed and cause is None and not behind.pending and fresh

@@ -17,6 +17,8 @@ class Explanation:
 
     cause: Event | None = None
     """The open event that explains it, the root of its chain."""
+    blame: Event | None = None
+    """The open event that brought it about, but may not hide it: a Fatal is announced whatever caused it."""
     pending: bool = False
     """One may be about to open: until that is decided, nothing is counted."""
 
@@ -41,15 +43,18 @@ class Suppression:
 
     def explain(self, state: Instance, watch: Watch, *, cut_off: bool) -> Explanation:
         """``cut_off``: whether this observer seems to have lost its own network in this very round."""
-        pending = False
+        pending, blame = False, None
         for other in self._causes(state, watch):
-            if other is watch or not topology.may_hide(other.severity, watch.severity):
+            if other is watch:
+                continue
+            if not topology.may_hide(other.severity, watch.severity):
+                blame = blame or other.event
                 continue
             if other.event is not None:
                 return Explanation(self._root(state, other.event))
             isolation = other.policy.id == topology.ISOLATED
             pending = pending or other.streak.phase is Phase.PENDING or (isolation and cut_off)
-        return Explanation(None, pending) if pending else NO_EXPLANATION
+        return Explanation(None, blame, pending) if pending or blame else NO_EXPLANATION
 
     def _causes(self, state: Instance, watch: Watch) -> Iterable[Watch]:
         if state.name != OBSERVER and state.remote:

@@ -27,6 +27,7 @@ HAPROXY = "haproxy_unavailable"
 GATEWAY = "api_gateway_unavailable"
 DATABASE = "database_unavailable"
 NO_LEADER = "no_leader"
+PATRONI = "patroni_node_abnormal"
 RECEIVER = "wal_receiver_interrupted"
 SWITCHOVER = "ha_switchover"
 
@@ -82,7 +83,10 @@ def _on_the_leader(shape: Shape, target: Target) -> list[Place]:
 
 def _liveness(shape: Shape, target: Target) -> list[Place]:
     # The write port leads through HAProxy to the leader; a node's own liveness has no cause that we can see from here.
-    return _on_its_server(shape, target) if target.node else [(HAPROXY, ""), *_on_the_leader(shape, target)]
+    if target.node:
+        return _on_its_server(shape, target)
+    # HAProxy asks Patroni who leads: without the leader's Patroni the port leads nowhere.
+    return [(HAPROXY, ""), *_on_the_leader(shape, target), (PATRONI, shape.leader)]
 
 
 def _receiver(shape: Shape, target: Target) -> list[Place]:
@@ -131,9 +135,9 @@ _CAUSES: Mapping[str, Callable[[Shape, Target], list[Place]]] = {
     "component": _component,
 }
 
-RANK = {ISOLATED: 0, ETCD: 1, DATABASE: 2, NO_LEADER: 3, HAPROXY: 4, RECEIVER: 6, GATEWAY: 7}
+RANK = {ISOLATED: 0, ETCD: 1, DATABASE: 2, NO_LEADER: 3, HAPROXY: 4, PATRONI: 5, RECEIVER: 7, GATEWAY: 8}
 """Causes are judged before what may be their consequence; everything else comes after."""
-_FRONTEND, _LAST = 5, 9
+_FRONTEND, _LAST = 6, 9
 
 _WITHOUT_NODE = frozenset({ISOLATED, ETCD, HAPROXY, GATEWAY, NO_LEADER})
 """Causes without a node."""

@@ -42,8 +42,7 @@ def leader(view: View) -> Readings | Measured:
 
 
 def _measured(view: View) -> tuple[Measured, Sample | None]:
-    stats = {node: sample for node in view.nodes if (sample := view.of("postgres_stats", node)) is not None}
-    writable = [node for node, sample in stats.items() if _recovery(sample) == 0.0]
+    writable, stats = _writable(view)
     standing_by = [node for node, sample in stats.items() if _recovery(sample) == 1.0]
     cluster = view.of("patroni_cluster", "")
     members: Sequence[ClusterMember] = ()
@@ -122,15 +121,20 @@ def _term(view: View, readings: Mapping[str, Reading], cluster: Sample | None) -
     )
     if before is None:
         return new, None
+    look = _look(view, before.leader, cluster)
     if not writable and before.leader == name:
-        return _watched(view, before, cluster), None
-    gone_over = passage(before, new, _look(view, before.leader, cluster), _history(cluster))
+        return before.seen(look), None
+    gone_over = passage(before, new, look, _history(cluster))
+    if before.leader == name and gone_over is None:
+        return replace(
+            before.seen(look), timeline=new.timeline or before.timeline, started_at=new.started_at or before.started_at
+        ), None
     return replace(new, looks=(_look(view, name, cluster),)), gone_over
 
 
 def _watched(view: View, term: Term | None, cluster: Sample | None) -> Term | None:
     """The old term after a round in which nobody certainly led."""
-    return None if term is None else term.seen(_look(view, term.leader, cluster), None)
+    return None if term is None else term.seen(_look(view, term.leader, cluster))
 
 
 def _look(view: View, node: str, cluster: Sample | None) -> Look:
@@ -152,7 +156,18 @@ def _look(view: View, node: str, cluster: Sample | None) -> Look:
         state = "silent"
     due = scheduled is not None and scheduled.at - view.at < SCHEDULE_SLACK and scheduled.leaving in ("", node)
     writable = stats is not None and _recovery(stats) == 0.0
-    return Look(view.at, view.mono, writable, database, state, listed, paused, due)
+    lsn = stats.facts.get("current_lsn") if stats is not None and writable else None
+    rivals, _ = _rivals(*_writable(view))
+    return Look(
+        view.at, view.mono, writable, database, state, listed, paused, due, rivals > 1,
+        lsn if isinstance(lsn, float) else None,
+    )  # fmt: skip
+
+
+def _writable(view: View) -> tuple[list[str], dict[str, Sample]]:
+    """(names of the servers that answered and are not in recovery, every server's sample)."""
+    stats = {node: sample for node in view.nodes if (sample := view.of("postgres_stats", node)) is not None}
+    return [node for node, sample in stats.items() if _recovery(sample) == 0.0], stats
 
 
 def _recovery(sample: Sample) -> Reading | None:

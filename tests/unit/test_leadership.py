@@ -16,7 +16,7 @@ def term(*troubled: Look, lsn: float = 5000.0) -> Term:
     """node-a led and took writes until 100; then came these looks, 5 s apart."""
     led = Term("node-a", 3, 1000.0, lsn, 100.0, 100.0, (replace(WELL, at=100.0, mono=100.0),))
     for index, look in enumerate(troubled):
-        led = led.seen(replace(look, at=105.0 + 5 * index, mono=105.0 + 5 * index), None)
+        led = led.seen(replace(look, at=105.0 + 5 * index, mono=105.0 + 5 * index))
     return led
 
 
@@ -38,6 +38,18 @@ def test_an_orderly_handover_is_planned() -> None:
         'Patroni of node-a answers, its state is "stopped"',
         "node-a took writes at the look before",
         "nobody could write for at most 5.0 s",
+    )
+
+
+def test_a_primary_whose_patroni_died_and_that_went_on_beside_its_successor_was_failed_over() -> None:
+    alone = replace(WELL, patroni="silent")
+    rival = replace(alone, rival=True, lsn=9000.0)
+    last = replace(WELL, writable=False, database="failed", patroni="starting")
+    it = found(term(alone, alone, alone, rival, rival), successor(130.0), last, Promotion(3, 5000, "", "node-b"))
+    assert (it.kind, it.write_outage_seconds, it.lost_bytes) == ("automatic_failover", None, 4000.0)
+    assert it.signals[:2] == (
+        "node-a and another server took writes at the same time, in 2 cycles",
+        "Patroni of node-a was silent, for 5 cycles",
     )
 
 
@@ -100,7 +112,7 @@ def test_without_the_history_nothing_is_said_of_a_loss() -> None:
 
 def test_the_outage_counts_from_the_last_look_at_which_it_took_writes() -> None:
     standing = replace(WELL, writable=False)
-    led = term(standing).seen(replace(WELL, at=110.0, mono=110.0), None)
+    led = term(standing).seen(replace(WELL, at=110.0, mono=110.0))
     assert found(led, successor(120.0), GONE).write_outage_seconds == 10.0
 
 

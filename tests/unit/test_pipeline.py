@@ -415,7 +415,7 @@ async def test_after_a_switchover_dependent_samples_are_inconclusive_for_the_gra
     told = [bench.round(receiver={A: 0.0}, patroni_={A: 0.0}) for _ in range(2)]
     assert told == [
         [],
-        ["opened wal_receiver_interrupted node-a critical", "opened patroni_node_abnormal node-a critical"],
+        ["opened patroni_node_abnormal node-a critical", "opened wal_receiver_interrupted node-a critical"],
     ]
 
 

@@ -638,6 +638,32 @@ def test_a_reconnect_is_seen_over_a_blind_cycle() -> None:
     assert seen.reading("wal_receiver_streaming") == 0.0
 
 
+def test_a_receiver_that_is_not_back_yet_after_a_restart_of_the_primary_says_nothing_for_ten_seconds() -> None:
+    seen = receiving()
+    seen.primary("a", started_at=100.0)
+    seen.standby("b")
+    assert seen.reading("wal_receiver_streaming") == 1.0
+    seen.mono += 5
+    seen.primary("a", started_at=200.0)
+    for passed, said in ((0.0, None), (5.0, None), (10.0, 0.0), (15.0, 0.0)):
+        seen.mono = 5.0 + passed
+        seen.standby("b", receiver_pid=None, receiver_status=None)
+        assert seen.reading("wal_receiver_streaming") == said
+
+
+def test_another_primary_is_no_restart_of_the_one_before() -> None:
+    seen = receiving()
+    seen.primary("a", started_at=100.0)
+    seen.standby("b")
+    seen.ask()
+    seen.mono += 5
+    seen.primary("c", started_at=200.0)
+    seen.nodes = ("a", "b", "c")
+    seen.standby("a")
+    seen.standby("b", receiver_pid=None, receiver_status=None)
+    assert seen.reading("wal_receiver_streaming") == 0.0
+
+
 def test_without_pg_monitor_the_receiver_is_hidden_and_the_grant_is_told() -> None:
     seen = receiving()
     seen.standby("b", may_read=False, remedy="run: GRANT pg_monitor …", receiver_status=None)

@@ -66,6 +66,7 @@ def test_a_write_port_is_caused_by_haproxy_by_the_leader_and_by_there_being_none
         ("haproxy_unavailable", ""),
         ("database_unavailable", "node-a"),
         ("no_leader", ""),
+        ("patroni_node_abnormal", "node-a"),
     ]
 
 
