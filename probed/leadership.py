@@ -141,6 +141,25 @@ _WORDS: Mapping[Class, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A passage of which it is not known yet what was lost by it: Patroni writes its history some seconds later."""
+
+    at: float
+    mono: float
+    term: Term
+    """The old leader's."""
+    passage: Passage
+
+    def settled(self, history: Sequence[Promotion]) -> Passage | None:
+        """The passage with what was lost, once the history tells."""
+        lost = _lost(self.term, history)
+        return None if lost is None else replace(self.passage, lost_bytes=lost)
+
+
+SETTLE_SECONDS = 60.0
+
+
 def passage(term: Term, new: Term, last: Look, history: Sequence[Promotion]) -> Passage | None:
     """How ``new`` came after ``term``; ``None`` when nothing has changed.
 

@@ -183,9 +183,8 @@ class Pipeline:
         seen = self._seen(state) if due else ({}, {})
         for probe, target in due:
             self._take(combine(probe, self._view(state, probe, target, *seen)), fresh)
-        passages = self._see_leader(state, fresh)
+        passages, changes = self._see_leader(state, fresh)
         cut_off = self._look_around(state)
-        changes: list[Change] = []
         streaks: dict[str, Streak] = {}
         for watch in state.watches:
             fresh_sample = fresh.get((watch.policy.probe, watch.target.key))
@@ -238,9 +237,12 @@ class Pipeline:
         before = self.board.newest(probe.name, target)
         return View(target, state.shape.nodes, single, at, mono, before, several)
 
-    def _see_leader(self, state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> list[LeadershipRecord]:
-        """Root the topology anew when the leader moved; how the leadership went on, when it did."""
-        passages = []
+    def _see_leader(
+        self, state: Instance, fresh: Mapping[tuple[str, str], Sample]
+    ) -> tuple[list[LeadershipRecord], list[Change]]:
+        """Root the topology anew when the leader moved; how the leadership went on, and what became known of it."""
+        passages: list[LeadershipRecord] = []
+        changes: list[Change] = []
         for (probe, _), sample in fresh.items():
             if probe != "leader":
                 continue
@@ -253,7 +255,15 @@ class Pipeline:
             if isinstance(passage, Passage):
                 passages.append(LeadershipRecord(state.name, sample.at, passage.as_details()))
                 _log.info("leadership.passed", instance=state.name, **passage.as_details())
-        return passages
+            settled = sample.facts.get("settled")
+            if isinstance(settled, tuple):
+                at, known = cast(tuple[float, Passage], settled)
+                passages.append(LeadershipRecord(state.name, at, known.as_details()))
+                if state.switchover is not None and known.role_changed:
+                    event = incidents.explain_switchover(state.switchover, known)
+                    changes.append(Change(event, "amended", sample.at))
+                    state.switchover = None
+        return passages, changes
 
     def _look_around(self, state: Instance) -> bool:
         """Which machines can be heard in this round; whether this observer seems to be cut off from the network."""
@@ -342,6 +352,7 @@ class Pipeline:
         if transition is None:
             return []
         change = self._change(state, watch, transition, sample, NO_EXPLANATION)
+        state.switchover = change.event
         if passage is None:
             return [change]
         return [replace(change, event=incidents.explain_switchover(change.event, passage))]

@@ -54,6 +54,8 @@ class Instance:
     """In topological order."""
     switched_at: float | None = None
     """Monotonic time of the last switchover, for the grace after it."""
+    switchover: Event | None = None
+    """The last one, as worded before its story: what is learned of it in the minute after is added."""
     remote: bool = False
     """Whether anything of it is reached over a network that can be cut; a file system is not."""
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import cast
 
 from probed.errors import Blind
-from probed.leadership import SCHEDULE_SLACK, Look, Passage, Promotion, Term, passage
+from probed.leadership import SCHEDULE_SLACK, SETTLE_SECONDS, Look, Passage, Promotion, Term, Unsettled, passage
 from probed.model import Outcome, Reading, Sample
 from probed.probes import Measured, Readings, View, combined
 from probed.probes._patroni import ClusterMember, Scheduled, as_nodes
@@ -37,6 +37,7 @@ def leader(view: View) -> Readings | Measured:
     term, gone_over = _term(view, measured.readings, cluster)
     history = _history(cluster)
     facts: dict[str, object] = {"term": term, "passage": gone_over, "history": history}
+    facts |= _settle(view, gone_over, history)
     series = _series(view, measured.readings)
     return replace(measured, facts=facts, series=series)
 
@@ -72,7 +73,7 @@ def _measured(view: View) -> tuple[Measured, Sample | None]:
         return Measured({**readings, "has_leader": 0.0}, reason="every server is in recovery"), cluster
     before = view.before.facts if view.before is not None else {}
     term = _watched(view, cast(Term | None, before.get("term")), cluster)
-    facts = {"term": term, "history": _history(cluster)}
+    facts = {"term": term, "history": _history(cluster), "unsettled": before.get("unsettled")}
     raise Blind("no_input", "neither Patroni nor every server could be asked", facts=facts)
 
 
@@ -99,6 +100,18 @@ def _series(view: View, readings: Mapping[str, Reading]) -> str:
 def _history(cluster: Sample | None) -> tuple[Promotion, ...]:
     known = cluster.facts.get("history") if cluster is not None and cluster.outcome is Outcome.OBSERVED else None
     return cast(tuple[Promotion, ...], known or ())
+
+
+def _settle(view: View, gone_over: Passage | None, history: Sequence[Promotion]) -> dict[str, object]:
+    """What is still to be learned of the last passage, and what was learned of it in this round."""
+    before = view.before.facts if view.before is not None else {}
+    term, unsettled = before.get("term"), before.get("unsettled")
+    if gone_over is not None and gone_over.lost_bytes is None and isinstance(term, Term):
+        return {"unsettled": Unsettled(view.at, view.mono, term, gone_over)}
+    if not isinstance(unsettled, Unsettled) or view.mono - unsettled.mono > SETTLE_SECONDS:
+        return {}
+    settled = unsettled.settled(history)
+    return {"unsettled": unsettled} if settled is None else {"settled": (unsettled.at, settled)}
 
 
 def _term(view: View, readings: Mapping[str, Reading], cluster: Sample | None) -> tuple[Term | None, Passage | None]:

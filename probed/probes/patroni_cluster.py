@@ -26,8 +26,8 @@ async def patroni_cluster(context: Context) -> Measured:
     Patroni reads the DCS for each answer; with the DCS away it closes the connection without one. Then this sample is
     failed, which is neither a missing leader nor a missing node.
 
-    When the leader or its timeline is another than a cycle ago, ``GET /history`` of the same member is asked once, too:
-    it tells where the old timeline ended and who led since.
+    When the leader or its timeline is another than a cycle ago, ``GET /history`` of the same member is asked, too,
+    until it tells where the old timeline ended and who led since.
     """
     answer = await _first_answer(context)
     body = answer.object()
@@ -59,13 +59,20 @@ async def _history(context: Context, answer: Answer, members: tuple[ClusterMembe
             # It adds to what is known of a switchover and decides nothing: no answer, and the next cycle asks again.
             if not await overdue(asked, context.timeout * HISTORY_SHARE):
                 known = history_of(asked.result().json())
-                context.memory["history"], context.memory["leads"] = known, leads
+                context.memory["history"] = known
+                if _is_complete(known, leads[1]):
+                    context.memory["leads"] = leads
         except ProbeError:
             pass
         finally:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
     return cast(tuple[Promotion, ...], known or ())
+
+
+def _is_complete(history: tuple[Promotion, ...], timeline: int | None) -> bool:
+    """Whether it knows how the leader's timeline came about: a new leader writes that some seconds after it leads."""
+    return timeline is None or timeline <= 1 or any(line.timeline == timeline - 1 for line in history)
 
 
 async def _first_answer(context: Context) -> Answer:

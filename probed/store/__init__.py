@@ -21,7 +21,8 @@ class Change:
     event: Event
     kind: str
     """``opened``, ``resolved``, ``occurred``, ``lifted`` (it outlived its cause and is announced after all), ``told``
-    (a turn of a flapping event that lasts) or ``linked`` (its cause became known after it had opened)."""
+    (a turn of a flapping event that lasts), ``linked`` (its cause became known after it had opened) or ``amended``
+    (more became known of it)."""
     at: float
     before: tuple[Sample, ...] = ()
     """Samples up to and with the trigger; kept with the event when it opens or occurs."""

@@ -420,7 +420,9 @@ def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
             json.dumps(dict(told)),
         )  # fmt: skip
         connection.execute(
-            "INSERT INTO leadership (instance, at, class, old_leader, new_leader, details) VALUES (?,?,?,?,?,?)", row_l
+            "INSERT OR REPLACE INTO leadership (instance, at, class, old_leader, new_leader, details)"
+            " VALUES (?,?,?,?,?,?)",
+            row_l,
         )
     for gap in commit.gaps:
         row_g = (gap.began_at, gap.ended_at, gap.observer, gap.reason)

@@ -25,7 +25,7 @@ def place() -> Iterator[Path]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def lab(place: Path) -> AsyncIterator[Lab]:
-    lab = await Lab.start(place / "lab", haproxy=find_haproxy() is not None)
+    lab = await Lab.start(place / "lab", haproxy=find_haproxy() is not None, etcd_members=3)
     yield lab
     await lab.stop()
 

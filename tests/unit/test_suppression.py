@@ -260,6 +260,22 @@ async def test_another_database_system_in_the_same_place_is_not_compared() -> No
     assert "switchover" not in bench.event("ha_switchover").details
 
 
+async def test_what_becomes_known_of_a_switchover_in_the_minute_after_is_added_to_its_event() -> None:
+    bench = Bench()
+    bench.round()
+    handover(bench, Z, PASSAGE)
+    at = bench.clock.wall()
+    known = replace(PASSAGE, lost_bytes=700.0)
+    bench.clock.step(5.0)
+    readings: dict[str, Reading] = {"has_leader": 1.0, "leader": Z}
+    told = bench.accept([bench.sample("leader", CLUSTER, readings, {"settled": (at, known)})])
+    assert told == ["amended ha_switchover postgres critical"]
+    event = bench.event("ha_switchover")
+    assert event.message.endswith("no writes for at most 21.5 s; at least 700 bytes of WAL lost")
+    assert event.message.count("automatic failover") == 1
+    assert [record.at for commit in bench.ledger.commits for record in commit.leadership] == [at, at]
+
+
 # --- two primaries
 
 

@@ -18,6 +18,6 @@ CREATE TABLE leadership (
     class      TEXT NOT NULL,
     old_leader TEXT NOT NULL,
     new_leader TEXT NOT NULL,
-    details    TEXT NOT NULL
-);
-CREATE INDEX leadership_by_instance ON leadership (instance, at);
+    details    TEXT NOT NULL,
+    PRIMARY KEY (instance, at)
+) WITHOUT ROWID;
