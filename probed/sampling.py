@@ -37,6 +37,8 @@ async def take_sample(
         with noted() as contact:
             async with asyncio.timeout(timeout):
                 measured = await probe.run(context)
+        if isinstance(measured, Measured) and measured.keep is not None:
+            context.kept = measured.keep
     except ProbeError as raised:
         error = raised
     except TimeoutError:
@@ -88,7 +90,7 @@ def _sample(
     if isinstance(measured, Measured):
         return Sample(
             target, probe, Outcome.OBSERVED, at, mono, duration, measured.readings, _line(measured.reason), "",
-            measured.series, measured.facts,
+            measured.series, measured.facts, measured.keep,
         )  # fmt: skip
     return Sample(target, probe, Outcome.OBSERVED, at, mono, duration, measured, facts=NO_FACTS)
 

@@ -12,6 +12,9 @@ from probed.errors import Blind
 
 _T = TypeVar("_T")
 
+PATIENCE_SHARE = 0.9
+"""Of the cycle's time: a call that hangs has to be told as our blindness before the deadline makes it a failure."""
+
 
 class OwnThread(Generic[_T]):
     """One call of ``function`` in a daemon thread of its own.

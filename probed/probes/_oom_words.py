@@ -1,0 +1,64 @@
+"""Out-of-memory kills in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from probed.probes._cgroups import MOUNT, Place
+from probed.probes._kmsg import Victim
+from probed.quantity import human_bytes
+
+MOST = 4
+"""Victims and places that one message names."""
+
+
+def kills(count: int, victims: Sequence[Victim], places: Sequence[Place], *, late: bool, unnamed: str) -> str:
+    """What was killed, as well as the best source knows it. ``unnamed``: why a victim has no name, if that is known."""
+    noticed = "noticed late, it was while probed did not look: " if late else ""
+    if count == 1 and victims:
+        (victim,) = victims
+        why = "its cgroup's memory limit was reached" if victim.limit else "the machine was out of memory"
+        return f"{noticed}the kernel killed {_victim(victim)}: {why}"
+    processes = "1 process" if count == 1 else f"{count} processes"
+    said = f"{noticed}the kernel killed {processes} for lack of memory"
+    if victims:
+        return f"{said}: {_several([_victim(victim) for victim in victims], count - len(victims))}"
+    because = f" ({unnamed})" if unnamed else ""
+    if places:
+        told = [_place(place, several=count > 1) for place in places]
+        where = _several(told, count - sum(place.kills for place in places))
+        return f"{said} {where}; the name of the victim is not known{because}"
+    return f"{said}; the victim is not known: it can be anything on this host{because}"
+
+
+def cannot_read(unreadable: Mapping[Path, OSError]) -> str:
+    """Each source with its error."""
+    return "; ".join(f"cannot read {path}: {why(error)}" for path, error in unreadable.items())
+
+
+def why(error: OSError) -> str:
+    """The error without its path, which stands beside it."""
+    return error.strerror or str(error)
+
+
+def _victim(victim: Victim) -> str:
+    where = f" in {victim.cgroup}" if victim.cgroup else ""
+    return f"{victim.comm or 'a process'} (pid {victim.pid}, {human_bytes(victim.resident_bytes)} resident){where}"
+
+
+def _place(place: Place, *, several: bool) -> str:
+    path = Path(place.path)
+    for mount in (MOUNT / "memory", MOUNT):
+        if path.is_relative_to(mount):
+            path = Path("/", path.relative_to(mount))
+            break
+    whole = " (the whole cgroup: memory.oom.group is set)" if place.whole else ""
+    return f"({place.kills}) in {path}{whole}" if several else f"in {path}{whole}"
+
+
+def _several(told: Sequence[str], unknown: int) -> str:
+    more = len(told) - MOST
+    rest = [f"{more} more"] if more > 0 else []
+    rest += [f"{unknown} not known"] if unknown > 0 else []
+    return ", ".join([*told[:MOST], *rest])
