@@ -168,8 +168,10 @@ def _reaches(instance: settings.Instance, members: Sequence[Member]) -> Iterable
         yield from _declared(instance, node)
         if node.patroni:
             urls.append(node.patroni)
+    # A declared node says itself how it is reached, unless it says no more than what is on this machine.
+    reached = [node for node in instance.nodes if node.postgres is not None or node.patroni is not None]
     for member in members:
-        if not any(_is(node, member, instance.postgres) for node in instance.nodes):
+        if not any(_is(node, member, instance.postgres) for node in reached):
             yield from _discovered(instance, member)
             urls.append(member.api_url)
     if urls:
