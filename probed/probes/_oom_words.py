@@ -15,7 +15,7 @@ MOST = 4
 
 def kills(count: int, victims: Sequence[Victim], places: Sequence[Place], *, late: bool, unnamed: str) -> str:
     """What was killed, as well as the best source knows it. ``unnamed``: why a victim has no name, if that is known."""
-    noticed = "noticed late, it was while probed did not look: " if late else ""
+    noticed = "noticed late (it happened while probed was not looking): " if late else ""
     if count == 1 and victims:
         (victim,) = victims
         why = "its cgroup's memory limit was reached" if victim.limit else "the machine was out of memory"
@@ -25,11 +25,14 @@ def kills(count: int, victims: Sequence[Victim], places: Sequence[Place], *, lat
     if victims:
         return f"{said}: {_several([_victim(victim) for victim in victims], count - len(victims))}"
     because = f" ({unnamed})" if unnamed else ""
+    names = "its name is" if count == 1 else "their names are"
+    if len(places) == 1 and places[0].kills == count:
+        return f"{said} in {_place(places[0])}; {names} not known{because}"
     if places:
-        told = [_place(place, several=count > 1) for place in places]
-        where = _several(told, count - sum(place.kills for place in places))
-        return f"{said} {where}; the name of the victim is not known{because}"
-    return f"{said}; the victim is not known: it can be anything on this host{because}"
+        told = [f"{place.kills} in {_place(place)}" for place in places]
+        return f"{said}: {_several(told, count - sum(place.kills for place in places))}; {names} not known{because}"
+    where = "it can have been" if count == 1 else "they can have been"
+    return f"{said}; {names} not known, {where} anything on this host{because}"
 
 
 def cannot_read(unreadable: Mapping[Path, OSError]) -> str:
@@ -47,14 +50,14 @@ def _victim(victim: Victim) -> str:
     return f"{victim.comm or 'a process'} (pid {victim.pid}, {human_bytes(victim.resident_bytes)} resident){where}"
 
 
-def _place(place: Place, *, several: bool) -> str:
+def _place(place: Place) -> str:
     path = Path(place.path)
     for mount in (MOUNT / "memory", MOUNT):
         if path.is_relative_to(mount):
             path = Path("/", path.relative_to(mount))
             break
     whole = " (the whole cgroup: memory.oom.group is set)" if place.whole else ""
-    return f"({place.kills}) in {path}{whole}" if several else f"in {path}{whole}"
+    return f"{path}{whole}"
 
 
 def _several(told: Sequence[str], unknown: int) -> str:

@@ -145,7 +145,8 @@ async def test_a_cgroup_alone_counts_its_own_kills_and_says_where(cell: Cell) ->
         cell.overfill()
     sample = await _cycle(context)
     assert sample.readings == {"oom_kills": 3, "oom_kills_total": 3}
-    assert f"(3) in /{cell.path.relative_to('/sys/fs/cgroup').as_posix().removeprefix('memory/')};" in sample.reason
+    where = cell.path.relative_to("/sys/fs/cgroup").as_posix().removeprefix("memory/")
+    assert sample.reason.startswith(f"the kernel killed 3 processes for lack of memory in /{where};")
 
 
 async def test_the_kernels_own_log_names_a_victim_of_the_time_before_the_daemon(cell: Cell) -> None:
@@ -157,7 +158,7 @@ async def test_the_kernels_own_log_names_a_victim_of_the_time_before_the_daemon(
     second = _context(kmsg=Path("/dev/kmsg"), cgroups=cell.path)
     second.kept = first.kept
     sample = await _cycle(second)
-    assert sample.reason.startswith("noticed late, it was while probed did not look: the kernel killed ")
+    assert sample.reason.startswith("noticed late (it happened while probed was not looking): the kernel killed ")
     assert f"(pid {pid}, " in sample.reason
     assert (await _cycle(second)).readings["oom_kills"] == 0
 
@@ -233,5 +234,7 @@ instances:
         _events(8, folder)
         rows = _wait_for(tmp_path, told, 3)
     assert [count for count, _ in rows] == [2, 1, 1]
-    assert str(rows[1][1]).startswith("noticed late, it was while probed did not look: the kernel killed 1 process")
+    assert str(rows[1][1]).startswith(
+        "noticed late (it happened while probed was not looking): the kernel killed 1 process"
+    )
     assert f"in {folder}" in str(rows[0][1])

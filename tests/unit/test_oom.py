@@ -252,7 +252,7 @@ async def test_the_whole_tree_is_found_below_the_mount_of_v2_and_of_v1(
             (place / file).write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
         sample = await machine.cycle()
         assert sample.readings["oom_kills"] == 2
-        assert f"(2) in {folder}" in sample.reason
+        assert f"killed 2 processes for lack of memory in {folder};" in sample.reason
 
 
 async def test_a_group_that_was_killed_whole_is_told_as_such(machine: Machine) -> None:
@@ -263,7 +263,10 @@ async def test_a_group_that_was_killed_whole_is_told_as_such(machine: Machine) -
     (folder / "memory.events").write_text(events(4, groups=1))
     sample = await machine.cycle()
     assert sample.readings["oom_kills"] == 4
-    assert f"(4) in {folder} (the whole cgroup: memory.oom.group is set)" in sample.reason
+    assert (
+        f"killed 4 processes for lack of memory in {folder} (the whole cgroup: memory.oom.group is set)"
+        in sample.reason
+    )
 
 
 async def test_cgroups_that_contain_each_other_count_once_in_whichever_order_they_are_named(machine: Machine) -> None:
@@ -275,6 +278,21 @@ async def test_cgroups_that_contain_each_other_count_once_in_whichever_order_the
         if not kills:
             machine.context = Context(TARGET, 5.0, paths={"cgroups": (inner, outer)})
         assert await machine.kills() == kills
+
+
+async def test_several_cgroups_are_told_apart_and_what_only_the_machine_saw_is_added(machine: Machine) -> None:
+    machine.counts["api"] = 0
+    machine.write()
+    machine.kmsg.write_text("")
+    machine.restart()
+    await machine.cycle()
+    for cgroup, by in (("pg", "cgroups vmstat"), ("pg", "cgroups vmstat"), ("api", "cgroups vmstat"), ("pg", "vmstat")):
+        machine.kill(by=by, cgroup=cgroup)
+    folder = machine.place / "cgroups"
+    assert (await machine.cycle()).reason == (
+        f"the kernel killed 4 processes for lack of memory: 1 in {folder}/api, 2 in {folder}/pg, 1 not known; their names "
+        "are not known"
+    )
 
 
 # --- each kill once
@@ -338,12 +356,12 @@ async def test_only_the_cgroup_knows_where_and_only_vmstat_knows_nothing(machine
     assert quiet.reason == f"cannot read {machine.kmsg}: No such file or directory"
     machine.kill(by="cgroups vmstat")
     assert (await machine.cycle()).reason == (
-        f"the kernel killed 1 process for lack of memory in {machine.place}/cgroups/pg; the name of the victim is not "
+        f"the kernel killed 1 process for lack of memory in {machine.place}/cgroups/pg; its name is not "
         f"known (cannot read {machine.kmsg}: No such file or directory)"
     )
     machine.kill(by="vmstat")
     assert (await machine.cycle()).reason == (
-        "the kernel killed 1 process for lack of memory; the victim is not known: it can be anything on this host "
+        "the kernel killed 1 process for lack of memory; its name is not known, it can have been anything on this host "
         f"(cannot read {machine.kmsg}: No such file or directory)"
     )
 
@@ -358,7 +376,7 @@ async def test_a_kill_while_the_daemon_was_down_is_told_once_by_name_and_as_late
     late = await machine.cycle()
     assert late.readings == {"oom_kills": 1, "oom_kills_total": 1}
     assert late.reason.startswith(
-        "noticed late, it was while probed did not look: the kernel killed postgres (pid 77, "
+        "noticed late (it happened while probed was not looking): the kernel killed postgres (pid 77, "
     )
     machine.restart()
     assert await machine.kills() == 0

@@ -54,6 +54,28 @@ async def test_what_a_probe_says_beyond_numbers_travels_with_the_sample() -> Non
     assert (sample.reason, sample.series, sample.facts) == ("a word of explanation", "series", {"fact": 1})
 
 
+async def test_what_a_probe_keeps_is_there_in_the_next_cycle_and_stays_through_cycles_that_keep_nothing() -> None:
+    results: list[Measured | Readings | ProbeError] = [
+        Measured({}, keep={"n": 1}),
+        Blind("auth", "no"),
+        {"x": 1.0},
+        Measured({}, keep={"n": 2}),
+    ]
+    seen: list[object] = []
+
+    async def run(context: Context) -> Measured | Readings:
+        seen.append(dict(context.kept))
+        result = results[len(seen) - 1]
+        if isinstance(result, ProbeError):
+            raise result
+        return result
+
+    context = Context(TARGET, 1.0)
+    samples = [await take_sample(a_probe(run), context, 1.0, FakeClock()) for _ in results]
+    assert seen == [{}, {"n": 1}, {"n": 1}, {"n": 1}]
+    assert [sample.keep for sample in samples] == [{"n": 1}, None, None, {"n": 2}]
+
+
 async def test_the_time_of_a_sample_is_when_its_cycle_started() -> None:
     clock = FakeClock()
 
