@@ -262,9 +262,7 @@ class Daemon:
         if login is not None:
             session = self._session(cycle.session, login, cycle.timeout)
         vitals = self.vitals if cycle.reach.target.instance == OBSERVER else None
-        context = context_for(cycle.reach, cycle.timeout, self._http, session, vitals)
-        context.kept = self.pipeline.kept(cycle.probe.name, cycle.reach.target)
-        return context
+        return context_for(cycle.reach, cycle.timeout, self._http, session, vitals)
 
     def _session(self, key: str, login: Login, timeout: float) -> Session:
         session = self._sessions.get(key)

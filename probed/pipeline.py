@@ -88,7 +88,7 @@ class Pipeline:
         self._kept = dict(recovered.kept)
 
     def kept(self, probe: str, target: Target) -> Mapping[str, object]:
-        """What the probe's newest sample of the target gave as ``keep``, in this daemon or the last."""
+        """The ``keep`` of the probe's newest sample of the target that was accepted, in this daemon or the last."""
         return self._kept.get((probe, target.key), NO_FACTS)
 
     def keep_only(self, places: Set[Place]) -> None:

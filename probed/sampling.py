@@ -37,8 +37,6 @@ async def take_sample(
         with noted() as contact:
             async with asyncio.timeout(timeout):
                 measured = await probe.run(context)
-        if isinstance(measured, Measured) and measured.keep is not None:
-            context.kept = measured.keep
     except ProbeError as raised:
         error = raised
     except TimeoutError:

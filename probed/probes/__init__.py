@@ -79,7 +79,7 @@ class Context:
     memory: dict[str, object] = field(default_factory=dict)
     """A probe's own scratch between cycles (which address answered last); never needed for a right answer."""
     kept: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
-    """What the newest cycle gave as ``Measured.keep``, in this daemon or the last; empty when there was none."""
+    """The newest ``Measured.keep`` that was judged, in this daemon or the last; set before each cycle by the caller."""
     expect: Expect = field(default_factory=Expect)
     access: Access | None = None
     """TLS files and credentials, for the HTTP client."""

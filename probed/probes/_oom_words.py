@@ -18,8 +18,7 @@ def kills(count: int, victims: Sequence[Victim], places: Sequence[Place], *, lat
     noticed = "noticed late (it happened while probed was not looking): " if late else ""
     if count == 1 and victims:
         (victim,) = victims
-        why = "its cgroup's memory limit was reached" if victim.limit else "the machine was out of memory"
-        return f"{noticed}the kernel killed {_victim(victim)}: {why}"
+        return f"{noticed}the kernel killed {_victim(victim)}: {_limit(victim)}"
     processes = "1 process" if count == 1 else f"{count} processes"
     said = f"{noticed}the kernel killed {processes} for lack of memory"
     if victims:
@@ -48,6 +47,15 @@ def why(error: OSError) -> str:
 def _victim(victim: Victim) -> str:
     where = f" in {victim.cgroup}" if victim.cgroup else ""
     return f"{victim.comm or 'a process'} (pid {victim.pid}, {human_bytes(victim.resident_bytes)} resident){where}"
+
+
+def _limit(victim: Victim) -> str:
+    if victim.limit is None:
+        return "the machine was out of memory"
+    whose = (
+        "its cgroup's memory limit" if victim.limit in ("", victim.cgroup) else f"the memory limit of {victim.limit}"
+    )
+    return f"{whose} was reached"
 
 
 def _place(place: Place) -> str:

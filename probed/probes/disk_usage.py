@@ -1,13 +1,16 @@
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from probed.errors import Blind
 from probed.probes import Context, Measured, probe
-from probed.probes._proc import PATIENCE_SHARE, in_own_thread
+from probed.probes._proc import PATIENCE_SHARE, hangs, in_own_thread
+
+AT_ONCE = 16
+"""Threads at most, also of those that hang: a server may have hundreds of tablespaces."""
 
 WORST: Mapping[str, Callable[[Iterable[float]], float]] = {
     "used_bytes": max,
@@ -46,11 +49,11 @@ async def disk_usage(context: Context) -> Measured:
     measures = _measures(context)
     # Two steps, each with its own half of the time: links can be followed only once the data directory was looked into.
     step = context.timeout * PATIENCE_SHARE / 2
-    await asyncio.gather(*(measures.take(path, step) for path in declared))
+    await measures.take(declared, step, most=AT_ONCE + len(declared))
     home = measures.last.get(context.path)
     linked = dict(home.links) if home is not None else {}
     found = {path: role for path, role in linked.items() if path not in declared}
-    await asyncio.gather(*(measures.take(path, step) for path in found))
+    await measures.take(found, step)
     return _measured(measures, {**declared, **found}, home if "WAL" not in declared.values() else None)
 
 
@@ -67,7 +70,7 @@ class Usage:
 
 
 class Measures:
-    """What was measured last, and what could not be measured now. One thread per path at most, and never two."""
+    """What was measured last, and what could not be measured now. Never two threads for one path."""
 
     def __init__(self) -> None:
         self.last: dict[Path, Usage] = {}
@@ -75,17 +78,33 @@ class Measures:
         self.hung: set[Path] = set()
         self._threads: dict[Path, dict[str, object]] = {}
 
-    async def take(self, path: Path, patience: float) -> None:
-        self.errors.pop(path, None)
-        self.hung.discard(path)
-        try:
-            self.last[path] = await in_own_thread(self._threads.setdefault(path, {}), lambda: _usage(path), patience)
-        except Blind as hanging:
-            self.errors[path] = f"{path}: {hanging}"
-            self.hung.add(path)
-        except OSError as error:
-            self.last.pop(path, None)
-            self.errors[path] = f"cannot read the file system of {path}: {error.strerror or error}"
+    async def take(self, paths: Iterable[Path], patience: float, most: int = AT_ONCE) -> None:
+        """Measure every path, some at a time; what has not answered within ``patience`` seconds altogether hangs.
+
+        No thread is started while ``most`` of them hang.
+        """
+        end = asyncio.get_running_loop().time() + patience
+        waiting = iter(paths)
+        await asyncio.gather(*(self._work(waiting, end, most) for _ in range(AT_ONCE)))
+
+    async def _work(self, waiting: Iterator[Path], end: float, most: int) -> None:
+        for path in waiting:
+            self.errors.pop(path, None)
+            self.hung.discard(path)
+            try:
+                self.last[path] = await self._usage(path, end - asyncio.get_running_loop().time(), most)
+            except Blind as hanging:
+                self.errors[path] = f"{path}: {hanging}"
+                self.hung.add(path)
+            except OSError as error:
+                self.last.pop(path, None)
+                self.errors[path] = f"cannot read the file system of {path}: {error.strerror or error}"
+
+    async def _usage(self, path: Path, patience: float, most: int) -> Usage:
+        thread = self._threads.setdefault(path, {})
+        if not hangs(thread) and (patience <= 0 or sum(map(hangs, self._threads.values())) >= most):
+            raise Blind("timeout", "not measured, because too many others hang")
+        return await in_own_thread(thread, lambda: _usage(path), patience)
 
 
 def _measures(context: Context) -> Measures:
@@ -112,13 +131,19 @@ def _links(path: Path) -> tuple[Sequence[tuple[Path, str]], str]:
     """Where a data directory's WAL and tablespaces are; nothing for a directory that is none."""
     try:
         os.stat(path / "PG_VERSION")
-        links = [(Path(os.path.realpath(path / "pg_wal")), "pg_wal")]
         with os.scandir(path / "pg_tblspc") as entries:
-            spaces = sorted(entry.name for entry in entries)
-        links += [(Path(os.path.realpath(path / "pg_tblspc" / name)), f"tablespace {name}") for name in spaces]
-        return links, ""
+            spaces = sorted(entry.name for entry in entries if entry.is_symlink())
+        links = [(_target(path, "pg_tblspc", name), f"tablespace {name}") for name in spaces]
+        wal = _target(path, "pg_wal") if os.path.islink(path / "pg_wal") else path / "pg_wal"
+        return [(wal, "pg_wal"), *links], ""
     except OSError as error:
         return (), os.strerror(error.errno) if error.errno in (errno.EACCES, errno.EPERM) else ""
+
+
+def _target(path: Path, *link: str) -> Path:
+    """Where a link in a data directory leads. The link alone is read: what it leads to may hang."""
+    place = path.joinpath(*link)
+    return Path(os.path.normpath(place.parent / os.readlink(place)))
 
 
 def _measured(measures: Measures, wanted: Mapping[Path, str], home: Usage | None) -> Measured:

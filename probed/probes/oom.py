@@ -64,7 +64,7 @@ class Before:
     """What the cycle before has left, perhaps in another daemon of the same boot."""
 
     kmsg: int | None = None
-    """Sequence number of the last record that was taken into account."""
+    """Sequence number of the last record of a kill that was told, or of the baseline."""
     vmstat: int | None = None
     cgroups: _cgroups.Counters = field(default_factory=dict)
     behind: Mapping[str, int] = field(default_factory=dict)
@@ -81,6 +81,9 @@ class Look:
     late: set[str] = field(default_factory=set)
     """Sources that this daemon reads for the first time, or again after it could not."""
     places: list[_cgroups.Place] = field(default_factory=list)
+    victims: list[Victim] = field(default_factory=list)
+    lost: bool = False
+    """Whether records of the kernel's log were overwritten before they were read."""
     kmsg: int | None = None
     vmstat: int | None = None
     cgroups: _cgroups.Counters = field(default_factory=dict)
@@ -119,12 +122,14 @@ class Eye:
         try:
             if not log.is_open:
                 log.open(before.kmsg)
-            log.read()
+            victims = log.read(before.kmsg)
         except OSError as error:
             look.unreadable[log.path] = error
             look.deltas.pop("kmsg", None)
             return
-        look.deltas["kmsg"], look.kmsg = len(log.victims), log.newest
+        look.lost = look.lost or log.lost
+        look.victims = list(victims.values())
+        look.deltas["kmsg"], look.kmsg = len(victims), max(victims, default=log.after)
 
     def _look_at_cgroups(self, directory: Path, before: Before, look: Look) -> None:
         try:
@@ -166,11 +171,11 @@ def _measured(before: Before, look: Look, eye: Eye) -> Measured:
     """What is new, each kill once, however many sources show it and whichever shows it first."""
     new = {source: max(0, kills - before.behind.get(source, 0)) for source, kills in look.deltas.items()}
     count = max(new.values())
-    victims, lost = _take(eye, new.get("kmsg", 0))
+    victims = look.victims[len(look.victims) - new.get("kmsg", 0) :]
     # A source that shows fewer may show the rest in its next look; one that could not be read, whenever it can be.
     behind = {source: kills for source, kills in before.behind.items() if source in eye.sources.keys() - new.keys()}
     behind |= {source: count - kills for source, kills in new.items() if kills < count}
-    if lost:
+    if look.lost:
         behind.pop("kmsg", None)
     late = count > 0 and all(source in look.late for source, kills in new.items() if kills)
     keep: dict[str, object] = {
@@ -184,13 +189,13 @@ def _measured(before: Before, look: Look, eye: Eye) -> Measured:
     if "vmstat" in eye.sources:
         keep["vmstat"] = before.vmstat if look.vmstat is None else look.vmstat
     logs = {path: error for path, error in look.unreadable.items() if path in eye.sources.get("kmsg", ())}
-    unnamed = LOST if lost else words.cannot_read(logs)
+    unnamed = LOST if look.lost else words.cannot_read(logs)
     if count:
         reason = words.kills(count, victims, look.places, late=late, unnamed=unnamed)
     elif eye.sources is FOUND:  # it is enough to say what is lost with a source that this machine does not have
         reason = f"victims cannot be named: {unnamed}" if unnamed else ""
     else:
-        reason = LOST if lost else words.cannot_read(look.unreadable)
+        reason = LOST if look.lost else words.cannot_read(look.unreadable)
     facts = {
         "sources": sorted(look.deltas),
         "victims": victims,
@@ -199,15 +204,6 @@ def _measured(before: Before, look: Look, eye: Eye) -> Measured:
     }
     readings = {"oom_kills": float(count), "oom_kills_total": float(before.total + count)}
     return Measured(readings, reason=reason, facts=facts, keep=keep)
-
-
-def _take(eye: Eye, number: int) -> tuple[list[Victim], bool]:
-    """The newest victims, and whether records were lost; the log starts afresh."""
-    if eye.kmsg is None:
-        return [], False
-    victims, lost = eye.kmsg.victims, eye.kmsg.lost
-    eye.kmsg.victims, eye.kmsg.lost = [], False
-    return victims[len(victims) - number :], lost
 
 
 def _blind(unreadable: Mapping[Path, OSError]) -> Blind:

@@ -20,6 +20,7 @@ from probed.incidents import message
 from probed.model import Kind, Outcome, Policy, Sample, Streak, Target
 from probed.policy.load import load
 from probed.probes import Context, Probe, catalogue
+from probed.probes.disk_usage import AT_ONCE
 from probed.sampling import take_sample
 from probed.watching import InstancePlan, plan
 from tests.leaks import eventually
@@ -125,6 +126,29 @@ async def test_a_tablespace_is_found_where_its_link_leads_and_every_reading_has_
     assert (sample.readings["used_bytes"], sample.readings["used_pct"]) == (40 * GIB, 90.0)
     assert f"{disks.wal} (tablespace 16385) (used_pct, free_bytes)" in sample.reason
     assert f"{disks.data} (used_bytes, inodes_used_pct)" in sample.reason
+
+
+async def test_a_link_that_leads_nowhere_is_told_and_the_data_directory_counts(disks: Disks) -> None:
+    disks.cluster(wal=Path("../nowhere"))
+    sample = await disks.cycle()
+    assert (sample.outcome, sample.readings["used_bytes"]) == (Outcome.OBSERVED, 4 * GIB)
+    assert sample.reason == f"cannot read the file system of {disks.data.parent}/nowhere: No such file or directory"
+
+
+async def test_hundreds_of_tablespaces_are_measured_a_few_at_a_time(disks: Disks) -> None:
+    disks.cluster(spaces={str(number): disks.wal for number in range(16384, 16584)})
+    threads = threading.enumerate()
+    for number in range(16384, 16584):
+        folder = disks.wal / str(number)
+        folder.mkdir()
+        link = disks.data / "pg_tblspc" / str(number)
+        link.unlink()
+        link.symlink_to(folder)
+    disks.hang(disks.wal)
+    for _ in range(3):
+        sample = await disks.cycle()
+        assert (sample.outcome, sample.readings["used_bytes"]) == (Outcome.OBSERVED, 4 * GIB)
+    await eventually(lambda: _started_since(threads) == AT_ONCE)
 
 
 async def test_what_is_no_data_directory_is_measured_for_itself(disks: Disks) -> None:

@@ -54,26 +54,13 @@ async def test_what_a_probe_says_beyond_numbers_travels_with_the_sample() -> Non
     assert (sample.reason, sample.series, sample.facts) == ("a word of explanation", "series", {"fact": 1})
 
 
-async def test_what_a_probe_keeps_is_there_in_the_next_cycle_and_stays_through_cycles_that_keep_nothing() -> None:
-    results: list[Measured | Readings | ProbeError] = [
-        Measured({}, keep={"n": 1}),
-        Blind("auth", "no"),
-        {"x": 1.0},
-        Measured({}, keep={"n": 2}),
-    ]
-    seen: list[object] = []
+async def test_what_a_probe_wants_kept_travels_with_the_sample_and_its_context_is_left_to_the_caller() -> None:
+    async def run(context: Context) -> Measured:
+        return Measured({}, keep={"seen": dict(context.kept)})
 
-    async def run(context: Context) -> Measured | Readings:
-        seen.append(dict(context.kept))
-        result = results[len(seen) - 1]
-        if isinstance(result, ProbeError):
-            raise result
-        return result
-
-    context = Context(TARGET, 1.0)
-    samples = [await take_sample(a_probe(run), context, 1.0, FakeClock()) for _ in results]
-    assert seen == [{}, {"n": 1}, {"n": 1}, {"n": 1}]
-    assert [sample.keep for sample in samples] == [{"n": 1}, None, None, {"n": 2}]
+    context = Context(TARGET, 1.0, kept={"n": 1})
+    for _ in range(2):
+        assert (await take_sample(a_probe(run), context, 1.0, FakeClock())).keep == {"seen": {"n": 1}}
 
 
 async def test_the_time_of_a_sample_is_when_its_cycle_started() -> None:
