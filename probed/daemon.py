@@ -209,6 +209,8 @@ class Daemon:
             self._run(replace(self._plans.pop(name), cycles=(), combined=(), reaches=(), watches=()))
         for instance in instances:
             self._apply_instance(instance, settings, policies)
+        plans = self._plans.values()
+        self.pipeline.keep_only({(c.probe.name, c.reach.target.key) for planned in plans for c in planned.cycles})
 
     def _apply_instance(self, instance: Instance, settings: Settings, policies: Mapping[str, Policy]) -> None:
         members = tuple(self._members.get(instance.name, {}).values())
@@ -233,7 +235,7 @@ class Daemon:
         keys = {(cycle.probe.name, cycle.reach.target.key) for cycle in cycles}
         self.board.keep_only(keys | {(cycle.probe.name, cycle.target.key) for cycle in combined})
         self._contexts.keep_only(cycles)
-        for key in self._sessions.keys() - {cycle.reach.target.key for cycle in cycles}:
+        for key in self._sessions.keys() - {cycle.session for cycle in cycles}:
             self._sessions.pop(key).drop()
 
     def _run(self, planned: InstancePlan) -> None:
@@ -255,10 +257,10 @@ class Daemon:
                 self._rounds[planned.name, interval] = (rounds, task)
 
     def _context(self, cycle: Cycle) -> Context:
-        login, key = cycle.reach.login, cycle.reach.target.key
+        login = cycle.reach.login
         session = None
         if login is not None:
-            session = self._session(key, login, cycle.timeout)
+            session = self._session(cycle.session, login, cycle.timeout)
         vitals = self.vitals if cycle.reach.target.instance == OBSERVER else None
         return context_for(cycle.reach, cycle.timeout, self._http, session, vitals)
 

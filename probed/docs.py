@@ -49,7 +49,8 @@ def _probe(probe: AnyProbe) -> Iterator[str]:
         where = "on every node" if probe.scope == "node" else "on the instance as a whole"
         yield f"Computed {where} from {_codes(probe.inputs)}; touches nothing itself.\n"
     else:
-        yield f"Runs on targets of kind {_codes(probe.kinds)}.\n"
+        only = ", only while a policy that is on needs it" if probe.costly else ""
+        yield f"Runs on targets of kind {_codes(probe.kinds)}{only}.\n"
     yield from _table(("reading", "what it is"), [(f"`{name}`", what) for name, what in probe.readings.items()])
 
 

@@ -13,6 +13,7 @@ from probed.model import (
     EventState,
     Increase,
     Kind,
+    Occurrence,
     Policy,
     Reading,
     Sample,
@@ -121,6 +122,8 @@ def message(transition: Transition, policy: Policy, sample: Sample) -> str:
         case Increase():
             number, window = transition.value, human_seconds(rule.window)
             return f"{rule.reading} rose by {_plain(number)} within {window}, at or above {rule.at_least:g}"
+        case Occurrence() if sample.reason:
+            return sample.reason  # what happened once is said by who saw it
         case _:
             return sample.reason or f"{rule.reading}: {_plain(transition.value)}"
 

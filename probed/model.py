@@ -88,6 +88,8 @@ class Sample:
     """Identity of the counter series behind the readings; when it changes, counters start a new baseline."""
     facts: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
     """What the probe saw beyond numbers, for combined probes, discovery and evidence; never a metric."""
+    keep: Mapping[str, object] | None = None
+    """What the probe must find again in its next cycle, after a restart too: JSON-able; ``None`` leaves it as it is."""
 
 
 # --- policies -------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from probed.errors import StoreError
 from probed.evaluators import close, inconclusive, step
 from probed.leadership import Passage, Promotion
 from probed.model import (
+    NO_FACTS,
     Kind,
     Outcome,
     Phase,
@@ -35,7 +36,7 @@ from probed.model import (
 from probed.probes import Combined, View
 from probed.reachability import Reachability, host_of
 from probed.sampling import combine
-from probed.store import Change, Commit, LeadershipRecord, Recovered
+from probed.store import Change, Commit, LeadershipRecord, Place, Recovered
 from probed.suppression import NO_EXPLANATION, Explanation, Suppression, began_first
 from probed.watches import Inheritance, Instance, Watch, watch_key
 
@@ -73,6 +74,7 @@ class Pipeline:
         self._suppression = Suppression()
         self._inheritance: Inheritance | None = None
         self._announce: list[Announce] = []
+        self._kept: dict[Place, Mapping[str, object]] = {}
         self.suppressed = 0
 
     def on_announce(self, announce: Announce) -> None:
@@ -83,6 +85,18 @@ class Pipeline:
     def recover(self, recovered: Recovered) -> None:
         """Remember what the last daemon left; watches take it up as they are bound."""
         self._inheritance = Inheritance(recovered, self._clock.mono())
+        self._kept = dict(recovered.kept)
+
+    def kept(self, probe: str, target: Target) -> Mapping[str, object]:
+        """The ``keep`` of the probe's newest sample of the target that was accepted, in this daemon or the last."""
+        return self._kept.get((probe, target.key), NO_FACTS)
+
+    def keep_only(self, places: Set[Place]) -> None:
+        """Forget what was kept of what is not probed any more: should it come back, its counters start anew."""
+        gone = self._kept.keys() - places
+        for place in gone:
+            del self._kept[place]
+        self._commit(Commit(kept=dict.fromkeys(gone)))
 
     def bind(
         self,
@@ -192,7 +206,18 @@ class Pipeline:
                 changes += self._judge(state, watch, fresh_sample, cut_off=cut_off)
                 if _differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
-        self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages)))
+        news = self._news_to_keep(fresh)
+        self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages), kept=news))
+
+    def _news_to_keep(self, fresh: Mapping[Place, Sample]) -> Mapping[Place, Mapping[str, object]]:
+        """In the same commit as the events: a baseline must be neither ahead of what was told nor behind it."""
+        news = {
+            place: sample.keep
+            for place, sample in fresh.items()
+            if sample.keep is not None and sample.keep != self._kept.get(place)
+        }
+        self._kept.update(news)
+        return news
 
     def _take(self, sample: Sample, fresh: dict[tuple[str, str], Sample]) -> None:
         before = self.board.put(sample)

@@ -104,7 +104,10 @@ class Rounds:
         start = due + cycle.offset
         await self._clock.sleep_until(start)
         self._pulse.late(max(0.0, self._clock.mono() - start))
-        return await take_sample(cycle.probe, self._context_of(cycle), cycle.timeout, self._clock, self._pulse.stalled)
+        context = self._context_of(cycle)
+        # From the pipeline, not from the cycle before: a sample that was never judged must not move a baseline.
+        context.kept = self._pipeline.kept(cycle.probe.name, cycle.reach.target)
+        return await take_sample(cycle.probe, context, cycle.timeout, self._clock, self._pulse.stalled)
 
 
 class Contexts:

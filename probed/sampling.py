@@ -88,7 +88,7 @@ def _sample(
     if isinstance(measured, Measured):
         return Sample(
             target, probe, Outcome.OBSERVED, at, mono, duration, measured.readings, _line(measured.reason), "",
-            measured.series, measured.facts,
+            measured.series, measured.facts, measured.keep,
         )  # fmt: skip
     return Sample(target, probe, Outcome.OBSERVED, at, mono, duration, measured, facts=NO_FACTS)
 

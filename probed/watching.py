@@ -31,6 +31,7 @@ class Reach:
     expect: Expect = field(default_factory=Expect)
     access: Access | None = None
     doors: tuple[tuple[str, int], ...] = ()
+    paths: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,12 @@ class Cycle:
         """Seconds after the start of its round."""
         # One node's probes share a slot: they take turns on one connection, and read the same moment.
         return cadence.offset(self.reach.target.node or self.reach.target.key, self.interval)
+
+    @property
+    def session(self) -> str:
+        """Key of its database session: the probes of a target share one, but for those that would keep it busy."""
+        key = self.reach.target.key
+        return f"{key}/{self.probe.name}" if self.probe.costly else key
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,7 @@ def _planned(
         for probe in catalogue.values()
         if isinstance(probe, Probe)
         for reach in reaches
-        if reach.target.kind in probe.kinds
+        if reach.target.kind in probe.kinds and (not probe.costly or pace.judged(probe))
     )
     combined = tuple(_combined(instance, nodes, cycles, catalogue, pace))
     sampled: list[tuple[str, Target]] = [(cycle.probe.name, cycle.reach.target) for cycle in cycles]
@@ -151,6 +158,7 @@ def context_for(
         access=reach.access,
         doors=reach.doors,
         _vitals=vitals,
+        paths=reach.paths,
     )
 
 
@@ -160,8 +168,10 @@ def _reaches(instance: settings.Instance, members: Sequence[Member]) -> Iterable
         yield from _declared(instance, node)
         if node.patroni:
             urls.append(node.patroni)
+    # A declared node says itself how it is reached, unless it says no more than what is on this machine.
+    reached = [node for node in instance.nodes if node.postgres is not None or node.patroni is not None]
     for member in members:
-        if not any(_is(node, member, instance.postgres) for node in instance.nodes):
+        if not any(_is(node, member, instance.postgres) for node in reached):
             yield from _discovered(instance, member)
             urls.append(member.api_url)
     if urls:
@@ -225,7 +235,11 @@ def _declared(instance: settings.Instance, node: settings.Node) -> Iterable[Reac
         yield Reach(target, urls=(node.patroni,))
     if node.disk is not None and node.local:
         target = Target(instance.name, node.name, "host", str(node.disk.path), kind="disk")
-        yield Reach(target, path=node.disk.path)
+        yield Reach(target, path=node.disk.path, paths=node.disk.more)
+    if node.oom is not None and node.local:
+        places = node.oom.places
+        address = ", ".join(str(path) for paths in places.values() for path in paths)
+        yield Reach(Target(instance.name, node.name, "host", address, kind="oom"), paths=places)
 
 
 def _discovered(instance: settings.Instance, member: Member) -> Iterable[Reach]:
@@ -270,6 +284,10 @@ class _Pace:
             if isinstance(other, Combined) and name in other.inputs:
                 needing += self._direct.get(other.name, ())
         return [policy for policy in needing if policy.enabled] or needing
+
+    def judged(self, probe: AnyProbe) -> bool:
+        """Whether a policy that is on needs it."""
+        return any(policy.enabled for policy in self._needing(probe.name))
 
     def interval(self, probe: AnyProbe) -> float:
         return min((policy.interval for policy in self._needing(probe.name)), default=self._defaults.interval)

@@ -74,7 +74,7 @@ async def _sample_instance(planned: InstancePlan, wanted: Wanted, found: Round, 
     ]
     by_target: dict[str, list[Cycle]] = {}
     for cycle in cycles:
-        by_target.setdefault(cycle.reach.target.key, []).append(cycle)
+        by_target.setdefault(cycle.session, []).append(cycle)
     rounds = await asyncio.gather(*(_sample_target(own, http) for own in by_target.values()))
     for sample in (sample for samples in rounds for sample in samples):
         (found.samples if wanted(sample.probe, sample.target) else found.inputs).append(sample)

@@ -110,15 +110,14 @@ def not_used_yet(settings: Settings) -> list[str]:
     unused = []
     for instance in settings.instances:
         for node in instance.nodes:
-            if node.disk is not None and not node.local:
-                unused.append(f"{instance.name}/{node.name}: disk (probed must run on that node, with local: true)")
+            idle = [key for key in ("disk", "oom") if getattr(node, key) is not None and not node.local]
+            if idle:
+                named = " and ".join(idle)
+                unused.append(f"{instance.name}/{node.name}: {named} (probed must run on that node, with local: true)")
     if settings.notifications is not None:
         unused.append("notifications")
     if settings.inspections:
         unused.append("inspections")
     if settings.storage.fleet is not None:
         unused.append("storage.fleet")
-    for instance in settings.instances:
-        if any(node.oom is not None for node in instance.nodes):
-            unused.append(f"{instance.name}: oom")
     return unused

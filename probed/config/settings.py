@@ -172,11 +172,40 @@ class Postgres(Strict):
 
 
 class Disk(Strict):
-    path: PathText = Field(description="The file system that holds the data directory.")
+    path: PathText = Field(
+        description="The data directory (its pg_wal and tablespaces are found by themselves), or one that holds it."
+    )
+    wal: PathText | None = Field(
+        default=None, description="Directory of the WAL, where the data directory cannot be looked into."
+    )
+    paths: list[PathText] = Field(default_factory=list, description="Tablespaces and whatever else must not fill up.")
+
+    @property
+    def more(self) -> dict[str, tuple[Path, ...]]:
+        """What is measured beside ``path``, by its role."""
+        return {"wal": (self.wal,) if self.wal else (), "more": tuple(self.paths)}
 
 
 class Oom(Strict):
-    sources: list[str] = Field(default_factory=list, description="kmsg, cgroup paths; found by themselves when empty.")
+    kmsg: PathText | None = Field(
+        default=None,
+        description="Kernel log that names the victim: /dev/kmsg. When any source is named, only those are read.",
+    )
+    cgroups: list[PathText] = Field(
+        default_factory=list,
+        description="Directories of cgroups (v1 or v2), such as a service's; what is below them counts too.",
+    )
+    vmstat: PathText | None = Field(default=None, description="Counters of the whole machine: /proc/vmstat.")
+
+    @property
+    def places(self) -> dict[str, tuple[Path, ...]]:
+        """The named sources; empty when they are to be found."""
+        named = {
+            "kmsg": (self.kmsg,) if self.kmsg else (),
+            "cgroups": tuple(self.cgroups),
+            "vmstat": (self.vmstat,) if self.vmstat else (),
+        }
+        return {source: paths for source, paths in named.items() if paths}
 
 
 class Node(Strict):

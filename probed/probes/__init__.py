@@ -41,6 +41,8 @@ class Measured:
     series: str = ""
     """Identity of the counter series, for probes with counters."""
     facts: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
+    keep: Mapping[str, object] | None = None
+    """Becomes ``Context.kept`` and is durable together with the event that the readings lead to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,16 @@ class Context:
     _sql: Session | None = None
     memory: dict[str, object] = field(default_factory=dict)
     """A probe's own scratch between cycles (which address answered last); never needed for a right answer."""
+    kept: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
+    """The newest ``Measured.keep`` that was judged, in this daemon or the last; set before each cycle by the caller."""
     expect: Expect = field(default_factory=Expect)
     access: Access | None = None
     """TLS files and credentials, for the HTTP client."""
     doors: Sequence[tuple[str, int]] = ()
     """(host, port) of the TCP ports that the target must hold open."""
     _vitals: Vitals | None = None
+    paths: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Further places on this machine, by what the probe calls them."""
 
     @property
     def http(self) -> HttpClient:
@@ -134,6 +140,8 @@ class Probe:
     readings: Mapping[str, str]
     """Reading -> what it is, with its unit."""
     manual: str
+    costly: bool = False
+    """Not for every cycle: runs only while a policy that is on needs it, on a database session of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +161,12 @@ AnyProbe = Probe | Combined
 _declared: dict[str, AnyProbe] = {}
 
 
-def probe(*, kinds: Sequence[str], readings: Mapping[str, str]) -> Callable[[Run], Run]:
+def probe(*, kinds: Sequence[str], readings: Mapping[str, str], costly: bool = False) -> Callable[[Run], Run]:
     """Declare an I/O probe; its name is the function's, its manual the docstring."""
 
     def declare(function: Run) -> Run:
         name = function.__name__
-        _declare(Probe(name, function, tuple(kinds), dict(readings), inspect.getdoc(function) or ""))
+        _declare(Probe(name, function, tuple(kinds), dict(readings), inspect.getdoc(function) or "", costly))
         return function
 
     return declare

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from probed.errors import Blind
 
 _T = TypeVar("_T")
+
+PATIENCE_SHARE = 0.9
+"""Of the cycle's time: a call that hangs has to be told as our blindness before the deadline makes it a failure."""
 
 
 class OwnThread(Generic[_T]):
@@ -42,14 +45,19 @@ class OwnThread(Generic[_T]):
             self.ended.get_loop().call_soon_threadsafe(self.ended.set_result, None)
 
 
+def hangs(memory: Mapping[str, object]) -> bool:
+    """Whether a call of this target's has not returned yet."""
+    earlier = memory.get("call")
+    return isinstance(earlier, OwnThread) and not earlier.ended.done()
+
+
 async def in_own_thread(memory: dict[str, object], function: Callable[[], _T], patience: float) -> _T:
     """Run ``function`` in a daemon thread of this target's own; at most one at a time.
 
     Blind when it has not returned within ``patience`` seconds; and at once, without a second thread, while an earlier
     call of this target still hangs.
     """
-    earlier = memory.get("call")
-    if isinstance(earlier, OwnThread) and not earlier.ended.done():
+    if hangs(memory):
         raise Blind("timeout", "an earlier call into the kernel still hangs (a stale mount?)")
     memory["call"] = call = OwnThread(function, "probe-kernel-call")
     await asyncio.wait({call.ended}, timeout=patience)

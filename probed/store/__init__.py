@@ -46,6 +46,10 @@ class Member:
     api_url: str
 
 
+Place = tuple[str, str]
+"""(probe, target key)"""
+
+
 @dataclass(frozen=True, slots=True)
 class LeadershipRecord:
     """One passage from leader to leader, or of a leader in place; also those that are no event."""
@@ -81,6 +85,8 @@ class Commit:
     """(instance, name)"""
     leadership: tuple[LeadershipRecord, ...] = ()
     gaps: tuple[GapRecord, ...] = ()
+    kept: Mapping[Place, Mapping[str, object] | None] = field(default_factory=dict)
+    """What probes keep over a restart; ``None`` deletes."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, item.name) for item in fields(self))
@@ -99,6 +105,8 @@ class Recovered:
     """Seconds since the store last heard of a daemon; ``None`` at the very first start."""
     mono_shift: float
     """What to add to a stored monotonic time to date it on today's monotonic clock (0 within one boot)."""
+    kept: Mapping[Place, Mapping[str, object]] = field(default_factory=dict)
+    """What probes keep over a restart."""
 
 
 @dataclass(frozen=True, slots=True)

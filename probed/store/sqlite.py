@@ -245,6 +245,9 @@ class SqliteStore:
         switchovers = connection.execute(
             "SELECT instance, max(opened_at) AS at FROM event WHERE event = 'ha_switchover' GROUP BY instance"
         )
+        kept = {
+            (row["probe"], row["target"]): json.loads(row["state"]) for row in connection.execute("SELECT * FROM kept")
+        }
         absence, shift = self._absence(connection)
         return Recovered(
             tuple(open_events),
@@ -253,6 +256,7 @@ class SqliteStore:
             {row["instance"]: row["at"] for row in switchovers},
             absence,
             shift,
+            kept,
         )
 
     def _absence(self, connection: sqlite3.Connection) -> tuple[float | None, float]:
@@ -429,6 +433,12 @@ def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
         connection.execute("INSERT INTO gap (began_at, ended_at, observer, reason) VALUES (?,?,?,?)", row_g)
     for key in commit.forgotten_members:
         connection.execute("DELETE FROM member WHERE instance = ? AND name = ?", key)
+    for place, state in commit.kept.items():
+        if state is None:
+            connection.execute("DELETE FROM kept WHERE probe = ? AND target = ?", place)
+        else:
+            kept = (*place, json.dumps(dict(state)))
+            connection.execute("INSERT OR REPLACE INTO kept (probe, target, state) VALUES (?, ?, ?)", kept)
 
 
 def _keep(connection: sqlite3.Connection, column: str, event_id: str, samples: Sequence[Mapping[str, Any]]) -> None:

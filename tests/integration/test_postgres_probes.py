@@ -659,6 +659,31 @@ async def test_a_deadlock_is_counted(pair: Pair, eyes: Eyes) -> None:
     pair.primary.sql("DROP TABLE counter")
 
 
+async def test_the_size_of_databases_and_wal_is_what_the_server_counts_and_keeps_no_connection(
+    pair: Pair, eyes: Eyes
+) -> None:
+    for server in (pair.primary, pair.replica):
+        eye = eyes.on(server)
+        sample = await eye.sample("database_size")
+        assert (sample.outcome, sample.reason) == (Outcome.OBSERVED, "")
+        counted = float(server.sql("SELECT sum(pg_database_size(oid)) FROM pg_database"))
+        assert abs(float(sample.readings["database_size_bytes"]) - counted) < 0.1 * counted
+        assert float(sample.readings["wal_size_bytes"]) >= 16 * 2**20
+        assert not eye.session.warm
+
+
+async def test_without_pg_monitor_the_size_is_blind_and_mended_as_told(pair: Pair, eyes: Eyes) -> None:
+    pair.primary.sql("CREATE ROLE sizer LOGIN PASSWORD 'pass word'")
+    try:
+        eye = eyes.on(pair.primary, role="sizer")
+        blind = await eye.sample("database_size")
+        assert (blind.outcome, blind.kind) == (Outcome.BLIND, "privilege")
+        mend(pair.primary, blind.reason)
+        assert (await eye.sample("database_size")).outcome is Outcome.OBSERVED
+    finally:
+        pair.primary.sql("DROP OWNED BY sizer", "DROP ROLE sizer")
+
+
 async def test_a_write_port_that_leads_to_a_standby_has_failed(pair: Pair, eyes: Eyes) -> None:
     for server, outcome in ((pair.primary, Outcome.OBSERVED), (pair.replica, Outcome.FAILED)):
         eye = eyes.on(server)

@@ -35,6 +35,7 @@ ORDERS: dict[str, object] = {
             "postgres": {"host": f"10.0.0.{number}"},
             "patroni": f"http://10.0.0.{number}:8008",
             "disk": {"path": "/var/lib/postgresql"},
+            "oom": {},
         }
         for number, name in ((1, "node-a"), (2, "node-b"))
     ],
@@ -120,7 +121,7 @@ class Stack:
 
 
 async def stack(directory: Path, **instance: object) -> Stack:
-    """Two nodes with Patroni, a disk and two write ports, nothing sampled yet. Close the store when done."""
+    """Two nodes with Patroni, a disk, the kernel's kills and two write ports, nothing sampled yet. Close the store when done."""
     settings = Settings.model_validate({"observer": "watcher", "instances": [{**ORDERS, **instance}]})
     probes = catalogue()
     policies = load(None, {name: frozenset(probe.readings) for name, probe in probes.items()}, settings.defaults)

@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from probed.config.settings import Instance
 from probed.metrics import CATALOGUE, STALE_INTERVALS
-from probed.model import Outcome, Sample
+from probed.model import Comparison, Condition, Outcome, Sample, Severity, Threshold
 from probed.probes import Combined
 from probed.store import Member
-from probed.testing import make_sample
+from probed.testing import make_policy, make_sample
 from probed.watches import Watch
 from tests.unit.serving import HOSTILE, NOON, Stack, stack
 
@@ -40,6 +40,10 @@ WHOLE: dict[str, Any] = {
 @pytest_asyncio.fixture
 async def seen(tmp_path: Path) -> AsyncIterator[Stack]:
     made = await stack(tmp_path, **WHOLE)
+    large = Threshold(Condition((Comparison("database_size_bytes", ">=", 1e9),)), 1)
+    mine = make_policy(large, id="database_large", probe="database_size", severity=Severity.NORMAL, interval=300.0)
+    made.policies = {**made.policies, mine.id: mine}
+    made.watch(made.settings.instances[0])
     yield made
     await made.store.close()
 

@@ -231,24 +231,45 @@ def test_the_build_context_holds_what_the_dockerfile_copies_and_no_more() -> Non
 # --- the unit
 
 UNIT = ROOT / "systemd" / "probed.service"
+HOST = ROOT / "systemd" / "probed-host.conf"
 
 
-def test_the_unit_is_silent_under_systemd_analyze_verify(tmp_path: Path) -> None:
-    analyze = tool("systemd-analyze")
+def installed(place: Path, *drop_ins: Path) -> Path:
+    """The unit as it would stand in /etc/systemd/system, but for its program, which has to exist."""
     command = re.compile(r"^ExecStart=/usr/bin/probed ", flags=re.MULTILINE)
     text, replaced = command.subn("ExecStart=/bin/true ", UNIT.read_text())
     assert replaced == 1
-    # verify wants the program to exist; nothing else of the unit is changed.
-    copy = tmp_path / UNIT.name
-    copy.write_text(text)
-    result = run(analyze, "verify", "--man=no", str(copy))
+    unit = place / UNIT.name
+    unit.write_text(text)
+    for drop_in in drop_ins:
+        (place / f"{UNIT.name}.d").mkdir(exist_ok=True)
+        shutil.copy(drop_in, place / f"{UNIT.name}.d")
+    return unit
+
+
+@pytest.mark.parametrize("drop_ins", [(), (HOST,)], ids=["alone", "with probed-host.conf"])
+def test_the_unit_is_silent_under_systemd_analyze_verify(drop_ins: tuple[Path, ...], tmp_path: Path) -> None:
+    result = run(tool("systemd-analyze"), "verify", "--man=no", str(installed(tmp_path, *drop_ins)))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_the_unit_is_exposed_by_no_more_than_one_and_a_half_of_ten() -> None:
-    result = run(tool("systemd-analyze"), "security", "--offline=true", "--threshold=15", "--no-pager", str(UNIT))
+@pytest.mark.parametrize(
+    "drop_ins, most", [((), 15), ((HOST,), 20)], ids=["one and a half", "with probed-host.conf two"]
+)
+def test_the_unit_is_exposed_by_no_more_than_so_much_of_ten(
+    drop_ins: tuple[Path, ...], most: int, tmp_path: Path
+) -> None:
+    unit = str(installed(tmp_path, *drop_ins))
+    result = run(tool("systemd-analyze"), "security", "--offline=true", f"--threshold={most}", "--no-pager", unit)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Overall exposure level" in result.stdout
+    assert ("Service has access to kernel logging" in result.stdout) == bool(drop_ins), "the drop-in was not read"
+
+
+def test_the_unit_lets_the_sources_of_out_of_memory_kills_be_read() -> None:
+    alone, host = set(UNIT.read_text().splitlines()), set(HOST.read_text().splitlines())
+    assert "ProtectControlGroups=yes" in alone, "read-only, but there"
+    assert {"PrivateDevices=no", "DeviceAllow=/dev/kmsg r", "ProtectKernelLogs=no", "ProcSubset=all"} <= host
 
 
 def test_the_unit_is_not_restarted_on_a_configuration_that_cannot_be_used() -> None:

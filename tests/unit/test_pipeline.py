@@ -882,6 +882,37 @@ async def test_an_occurrence_rule_tells_each_sample_above_zero() -> None:
     assert bench.event("oom_killed", A).count == 2
 
 
+async def test_an_occurrence_is_told_in_the_words_of_its_probe() -> None:
+    oom = replace(POLICIES["connections_high"], id="oom_killed", detect=Occurrence("kills"), switchover_grace=False)
+    bench = Bench(policies={"oom_killed": oom})
+    sample = bench.sample("connections", postgres(A), {"kills": 1.0})
+    bench.accept([replace(sample, reason="the kernel killed postgres (pid 7)")])
+    assert bench.event("oom_killed", A).message == "the kernel killed postgres (pid 7)"
+
+
+async def test_what_a_probe_keeps_is_committed_with_the_events_of_its_round_and_only_when_it_changed() -> None:
+    oom = replace(POLICIES["connections_high"], id="oom_killed", detect=Occurrence("kills"), switchover_grace=False)
+    bench = Bench(policies={"oom_killed": oom})
+    for kills, total in ((0.0, 1), (0.0, 1), (2.0, 3), (0.0, 3)):
+        sample = bench.sample("connections", postgres(A), {"kills": kills})
+        bench.accept([replace(sample, keep={"total": total})])
+    place = ("connections", postgres(A).key)
+    told = [(dict(commit.kept), len(commit.changes)) for commit in bench.ledger.commits]
+    assert told == [({place: {"total": 1}}, 0), ({place: {"total": 3}}, 1)]
+    assert bench.pipeline.kept("connections", postgres(A)) == {"total": 3}
+
+
+async def test_what_was_kept_of_a_target_that_is_not_probed_any_more_is_forgotten() -> None:
+    bench = Bench()
+    for node in (A, Z):
+        bench.accept([replace(bench.sample("connections", postgres(node), {}), keep={"total": 1})])
+    gone, stays = ("connections", postgres(A).key), ("connections", postgres(Z).key)
+    bench.pipeline.keep_only({stays})
+    assert bench.ledger.commits[-1].kept == {gone: None}
+    assert bench.pipeline.kept("connections", postgres(A)) == {}
+    assert bench.pipeline.kept("connections", postgres(Z)) == {"total": 1}
+
+
 async def test_an_identity_rule_of_ones_own_is_told_like_a_switchover() -> None:
     mine = replace(POLICIES["ha_switchover"], id="my_change", detect=Change("leader"))
     bench = Bench(policies={**POLICIES, "my_change": mine})

@@ -54,6 +54,15 @@ async def test_what_a_probe_says_beyond_numbers_travels_with_the_sample() -> Non
     assert (sample.reason, sample.series, sample.facts) == ("a word of explanation", "series", {"fact": 1})
 
 
+async def test_what_a_probe_wants_kept_travels_with_the_sample_and_its_context_is_left_to_the_caller() -> None:
+    async def run(context: Context) -> Measured:
+        return Measured({}, keep={"seen": dict(context.kept)})
+
+    context = Context(TARGET, 1.0, kept={"n": 1})
+    for _ in range(2):
+        assert (await take_sample(a_probe(run), context, 1.0, FakeClock())).keep == {"seen": {"n": 1}}
+
+
 async def test_the_time_of_a_sample_is_when_its_cycle_started() -> None:
     clock = FakeClock()
 

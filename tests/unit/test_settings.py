@@ -104,6 +104,11 @@ def test_what_is_accepted_without_effect_is_told(tmp_path: Path) -> None:
     told = load.not_used_yet(loaded(tmp_path, LONG.replace("PASSWORD", str(password))))
     assert set(told) >= {"notifications", "inspections", "storage.fleet"}
     assert not [part for part in told if "etcd" in part or "haproxy" in part]
+    assert not [part for part in told if "oom" in part or "disk" in part]
+    far = "instances: [{name: orders, nodes: [{name: a, oom: {}, disk: {path: /data}}]}]\n"
+    assert load.not_used_yet(loaded(tmp_path, far)) == [
+        "orders/a: disk and oom (probed must run on that node, with local: true)"
+    ]
     assert load.not_used_yet(loaded(tmp_path, SHORT)) == []
 
 

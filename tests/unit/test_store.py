@@ -92,6 +92,17 @@ class TestContract:
         async with opening(make, tmp_path / "a" / "b") as (_, recovered):
             assert recovered == Recovered((), {}, (), {}, None, 0.0)
 
+    async def test_what_probes_keep_comes_back_until_it_is_deleted(self, make: Make, tmp_path: Path) -> None:
+        state = {"boot": "b", "total": 2, "cgroups": {"/pg ü": [1, 2, 0, False]}, "kmsg": None}
+        async with opening(make, tmp_path) as (store, _):
+            await store.append(Commit(kept={("oom", "orders/a/host"): {"total": 1}, ("oom", "orders/b/host"): state}))
+            await store.append(Commit(kept={("oom", "orders/a/host"): state}))
+        async with opening(make, tmp_path) as (store, recovered):
+            assert recovered.kept == {("oom", "orders/a/host"): state, ("oom", "orders/b/host"): state}
+            await store.append(Commit(kept={("oom", "orders/a/host"): None}))
+        async with opening(make, tmp_path) as (_, recovered):
+            assert recovered.kept == {("oom", "orders/b/host"): state}
+
     async def test_an_event_comes_back_as_it_was(self, store: Store) -> None:
         event = an_event(
             severity=Severity.CRITICAL,

@@ -135,6 +135,16 @@ def test_a_member_that_is_a_declared_node_is_not_probed_twice(declared: dict[str
     assert found.nodes == (declared["name"],)
 
 
+def test_a_node_that_declares_only_what_is_on_this_machine_is_reached_as_its_member() -> None:
+    host = {"name": "c", "local": True, "disk": {"path": "/data"}, "oom": {}}
+    found = planned({"nodes": [host], "patroni": ["http://10.0.0.3:8008"]}, (MEMBER,))
+    assert reached(found) == {
+        ("disk", "orders/c/host"), ("oom", "orders/c/host"), ("postgres", "orders/c/postgres"),
+        ("patroni", "orders/c/patroni"), ("patroni_cluster", "orders/patroni"),
+    }  # fmt: skip
+    assert found.nodes == ("c",)
+
+
 def test_every_known_patroni_can_answer_for_the_cluster() -> None:
     found = planned({**TWO, "patroni": ["http://10.0.0.1:8008", "http://vip:8008"]}, (MEMBER,))
     (cluster,) = [reach for reach in found.reaches if reach.target.kind == "patroni_cluster"]
