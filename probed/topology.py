@@ -122,6 +122,7 @@ _CAUSES: Mapping[str, Callable[[Shape, Target], list[Place]]] = {
     "postgres_stats": _on_its_server,
     "connections": _on_its_server,
     "cache_hit_ratio": _on_its_server,
+    "database_size": _on_its_server,
     "patroni_member": _patroni,
     "wal_receiver": _receiver,
     "replication_lag": _lag,
