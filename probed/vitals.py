@@ -75,7 +75,7 @@ class Vitals:
         """The longest stall of the loop since a monotonic time, seconds."""
         longest = 0.0
         for at, late in reversed(self._lags):
-            if at < mono:
+            if at <= mono:
                 break
             longest = max(longest, late)
         return longest

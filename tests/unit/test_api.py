@@ -28,8 +28,9 @@ from probed.api.app import serve
 from probed.board import Entry
 from probed.errors import ConfigError, Problem
 from probed.incidents import new_id
+from probed.leadership import Passage
 from probed.model import Event, EventState, Outcome, Policy, Severity, Target
-from probed.store import Change, Commit, Member
+from probed.store import Change, Commit, GapRecord, LeadershipRecord, Member
 from tests.unit.serving import HOSTILE, NOON, Stack, free_port, stack
 
 Json = dict[str, Any]
@@ -404,6 +405,41 @@ async def test_an_event_has_exactly_the_promised_fields(api: Api) -> None:
         "flapping": False,
         "details": {},
     }
+
+
+async def test_how_the_leadership_went_on_is_listed_newest_first_also_what_was_no_event(api: Api) -> None:
+    passed = Passage("automatic_failover", "high", ("node-a fell silent",), "node-a", "node-b", 3, 4)
+    records = tuple(
+        LeadershipRecord(instance, NOON + at, passed.as_details()) for instance, at in (("orders", 1), ("billing", 2))
+    )
+    await api.seen.store.append(Commit(leadership=records))
+    api.seen.clock.step(10)
+    items = (await api.get("/api/v1/leadership"))["items"]
+    assert [item["instance"] for item in items] == ["billing", "orders"]
+    assert items[1] == {"instance": "orders", "at": "2026-11-18T12:00:01.000Z", **passed.as_details()}
+    assert [i["instance"] for i in (await api.get("/api/v1/leadership?instance=orders"))["items"]] == ["orders"]
+    assert (await api.get("/api/v1/leadership?until=-1h"))["items"] == []
+    # What becomes known later replaces what was known before.
+    known = replace(passed, lost_bytes=700.0)
+    await api.seen.store.append(Commit(leadership=(LeadershipRecord("orders", NOON + 1, known.as_details()),)))
+    items = (await api.get("/api/v1/leadership?instance=orders"))["items"]
+    assert [item["lost_bytes"] for item in items] == [700.0]
+
+
+async def test_times_in_which_nobody_looked_are_listed_when_they_reach_into_the_span(api: Api) -> None:
+    await api.seen.store.append(Commit(gaps=(GapRecord(NOON - 100, NOON - 40, "watcher", "stopped"),)))
+    api.seen.clock.step(10)
+    assert (await api.get("/api/v1/gaps"))["items"] == [
+        {
+            "began_at": "2026-11-18T11:58:20.000Z",
+            "ended_at": "2026-11-18T11:59:20.000Z",
+            "seconds": 60.0,
+            "observer": "watcher",
+            "reason": "stopped",
+        }
+    ]
+    assert len((await api.get("/api/v1/gaps?since=-1m"))["items"]) == 1
+    assert (await api.get("/api/v1/gaps?since=-30s"))["items"] == []
 
 
 async def test_empty_places_are_null_and_numbers_are_numbers_or_null(api: Api) -> None:

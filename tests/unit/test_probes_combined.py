@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probed.leadership import Passage, Promotion
 from probed.model import Outcome, Sample, Target
 from probed.probes import Combined, View, catalogue
-from probed.probes._patroni import ClusterMember, member_of
+from probed.probes._patroni import ClusterMember, Scheduled, history_of, member_of, scheduled_of
 from probed.probes.replication_lag import MAX_RING
 from probed.sampling import combine
 
@@ -812,3 +814,95 @@ def test_whatever_patroni_lists_becomes_a_plain_member_or_none(row: object) -> N
         assert "/" not in found.name
         assert found.name.encode("utf-8")
         assert 1 <= found.port <= 65535
+
+
+# --- how the leadership goes on
+
+
+def rivals() -> Instance:
+    seen = leader()
+    seen.primary("a", current_lsn=5000.0)
+    seen.standby("b")
+    seen.rest("a", "primary")
+    seen.rest("b")
+    seen.cluster(a="leader", b="replica")
+    seen.ask()
+    return seen
+
+
+def test_two_writable_servers_of_one_system_are_rivals_and_both_are_named() -> None:
+    seen = rivals()
+    seen.silent("a")
+    seen.primary("b", timeline="00000004")
+    seen.cluster(b="leader")
+    sample = seen.ask()
+    assert sample.readings["rival_primaries"] == 2.0
+    assert sample.reason == "split brain: a (timeline 3) and b (timeline 4) take writes at the same time"
+
+
+def test_two_writable_servers_of_different_systems_are_none() -> None:
+    seen = rivals()
+    seen.primary("b", system_identifier="8")
+    assert seen.reading("rival_primaries") == 1.0
+
+
+def test_a_new_leader_comes_with_how_it_got_there_once() -> None:
+    seen = rivals()
+    for _ in range(4):
+        seen.stats("a", F)
+        seen.silent("a")
+        seen.ask()
+    seen.primary("b", timeline="00000004")
+    seen.cluster(b="leader")
+    passage = seen.ask().facts["passage"]
+    assert isinstance(passage, Passage)
+    assert (passage.kind, passage.old_leader, passage.new_leader) == ("automatic_failover", "a", "b")
+    assert (passage.old_timeline, passage.new_timeline, passage.write_outage_seconds) == (3, 4, 25.0)
+    assert seen.ask().facts["passage"] is None
+
+
+def test_what_the_history_tells_later_is_added_once() -> None:
+    seen = rivals()
+    seen.stats("a", F)
+    seen.silent("a")
+    seen.ask()
+    seen.primary("b", timeline="00000004")
+    seen.cluster(b="leader")
+    assert "settled" not in seen.ask().facts
+    cluster = seen.said["patroni_cluster", ""]
+    seen.said["patroni_cluster", ""] = replace(
+        cluster, facts={**cluster.facts, "history": (Promotion(3, 4200, "", "b"),)}
+    )
+    at, passage = cast(tuple[float, Passage], seen.ask().facts["settled"])
+    assert passage.lost_bytes == 800.0
+    assert at == 10.0
+    assert "settled" not in seen.ask().facts
+
+
+def test_the_certain_leader_brings_its_system_and_timeline_for_a_later_daemon() -> None:
+    assert rivals().ask().series == "7/3"
+
+
+@pytest.mark.parametrize(
+    "row, line",
+    [
+        ([3, 67109248, "no recovery target specified", "2026-11-22T10:00:00+00:00", "b"],
+         Promotion(3, 67109248, "2026-11-22T10:00:00+00:00", "b")),
+        ([3, 67109248, "no recovery target specified"], Promotion(3, 67109248, "", "")),
+        ([3], None), (["3", 1], None), ("text", None), (None, None), ([True, 1], None), ([3, -1], None),
+    ],
+)  # fmt: skip
+def test_a_line_of_patronis_history_is_read_whole_or_not_at_all(row: object, line: Promotion | None) -> None:
+    assert history_of([row]) == (() if line is None else (line,))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=20))
+def test_whatever_patroni_answers_is_a_history_and_a_calendar_or_none(answer: object) -> None:
+    assert isinstance(history_of(answer), tuple)
+    assert scheduled_of({"at": answer, "from": answer, "to": answer}) is None or isinstance(answer, str)
+    assert scheduled_of(answer) is None
+
+
+def test_a_switchover_in_patronis_calendar_is_read() -> None:
+    said = {"at": "2026-11-22T10:00:00+01:00", "from": "a", "to": "b"}
+    assert scheduled_of(said) == Scheduled(1795338000.0, "a", "b")
