@@ -131,7 +131,7 @@ def _lateness(entry: Entry, mono: float) -> float:
 
 async def _measure(file: Path, seconds: float) -> dict[str, Any]:
     daemon = Daemon(load.load_file(file))
-    blocks: list[float] = []
+    blocks: list[tuple[float, float]] = []
     memory: list[float] = []
     await daemon.start()
     settle()
@@ -156,7 +156,8 @@ async def _measure(file: Path, seconds: float) -> dict[str, Any]:
     return {
         "late_p99_ms": round(percentile(watching.late, 99) * 1000, 1),
         "late_max_ms": round(max(watching.late, default=0.0) * 1000, 1),
-        "blocked_max_ms": round(max(blocks) * 1000, 1),
+        "blocked_max_ms": round(max(wall for wall, _ in blocks) * 1000, 1),
+        "worked_max_ms": round(max(cpu for _, cpu in blocks) * 1000, 1),
         "idle_p99_ms": round(idle_p99, 1),
         "idle_max_ms": round(idle_max, 1),
         "rss_mib": max(memory),
@@ -170,13 +171,14 @@ async def _measure(file: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-async def _heartbeat(blocks: list[float], memory: list[float]) -> None:
+async def _heartbeat(blocks: list[tuple[float, float]], memory: list[float]) -> None:
+    """How long the loop was away between two beats, and how much of that it was working and not waiting for a core."""
     while True:
         memory.append(resident())
         for _ in range(20):
-            before = time.monotonic()
+            before, cpu = time.monotonic(), time.thread_time()
             await asyncio.sleep(0.005)
-            blocks.append(max(0.0, time.monotonic() - before - 0.005))
+            blocks.append((max(0.0, time.monotonic() - before - 0.005), time.thread_time() - cpu))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """How late the cycles of 20 honest targets start while 180 others hang, in each way of hanging in turn.
 
 Each way gets a daemon of its own in a process of its own (``benchmarks.crowd``), so that memory is its own, too. Beside
-it a process that only sleeps shows what the machine itself does. One JSON line per way, then a table on stderr.
+it a process that only sleeps shows what the machine itself does; on a busy machine compare ``worked``, the longest that
+the event loop had to work at a stretch (CPU time), with ``blocked``, which counts waiting for a core, too. One JSON
+line per way, then a table on stderr.
 """
 
 from __future__ import annotations
@@ -17,8 +19,7 @@ from tests.ways import DNS, WAYS
 
 SECONDS = 15.0
 LATE_P99_MS, LATE_MAX_MS = 50.0, 250.0
-GROWTH_MIB = 20.0
-"""Over what the daemon needs when nobody hangs."""
+RESIDENT_MIB = 150.0
 
 
 async def run(seconds: float | None = None) -> list[dict[str, Any]]:
@@ -26,7 +27,7 @@ async def run(seconds: float | None = None) -> list[dict[str, Any]]:
     for name in ("honest", *WAYS, DNS.name, "all"):
         row = await _one(name, seconds or SECONDS)
         if "skipped" not in row:
-            row["grew_mib"] = round(max(0.0, row["rss_mib"] - (rows[0] if rows else row)["rss_mib"]), 1)
+            row["grew_mib"] = round(row["rss_mib"] - (rows[0] if rows else row)["rss_mib"], 1)
             row["missed"] = _missed(row)
         print(json.dumps(row), flush=True)
         rows.append(row)
@@ -49,7 +50,7 @@ async def _one(name: str, seconds: float) -> dict[str, Any]:
 
 def _missed(row: dict[str, Any]) -> list[str]:
     """The promises that this way broke."""
-    bounds = {"late_p99_ms": LATE_P99_MS, "late_max_ms": LATE_MAX_MS, "grew_mib": GROWTH_MIB, "honest_not_observed": 0}
+    bounds = {"late_p99_ms": LATE_P99_MS, "late_max_ms": LATE_MAX_MS, "rss_mib": RESIDENT_MIB, "honest_not_observed": 0}
     missed = [f"{name} {row[name]} > {bound:g}" for name, bound in bounds.items() if row[name] > bound]
     # One slot of each target may fall on either side of the end.
     lost = row["honest_slots"] - row["honest_samples"]
@@ -58,6 +59,7 @@ def _missed(row: dict[str, Any]) -> list[str]:
 
 _COLUMNS = (
     ("way", "way", 30), ("p99 ms", "late_p99_ms", 7), ("max ms", "late_max_ms", 7), ("blocked", "blocked_max_ms", 8),
+    ("worked", "worked_max_ms", 8),
     ("idle p99", "idle_p99_ms", 9), ("idle max", "idle_max_ms", 9), ("rss MiB", "rss_mib", 8), ("grew", "grew_mib", 6),
     ("cores", "cores", 6),
 )  # fmt: skip
