@@ -30,6 +30,7 @@ from probed.config import load
 from probed.daemon import Daemon, settle
 from probed.model import Outcome
 from probed.probes import Combined, catalogue
+from probed.topology import OBSERVER
 from tests.ways import DNS, HONEST, HUNG, INSTANCES, WAYS, Way, dealt, written
 
 INTERVAL, TIMEOUT = 1.0, 0.5
@@ -109,6 +110,8 @@ class Watching:
 
     def look(self) -> None:
         for entry in self._daemon.board.entries():
+            if entry.target.instance == OBSERVER:
+                continue
             seen = self._last.get(id(entry), 0.0)
             for sample in entry.ring:
                 if sample.mono <= seen:

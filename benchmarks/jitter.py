@@ -2,8 +2,9 @@
 
 Each way gets a daemon of its own in a process of its own (``benchmarks.crowd``), so that memory is its own, too. Beside
 it a process that only sleeps shows what the machine itself does; on a busy machine compare ``worked``, the longest that
-the event loop had to work at a stretch (CPU time), with ``blocked``, which counts waiting for a core, too. One JSON
-line per way, then a table on stderr.
+the event loop had to work at a stretch (CPU time), with ``blocked``, which counts waiting for a core, too. A way during
+which the sleeping process itself was late is measured again, twice at most; the quietest time counts. One JSON line per
+way, then a table on stderr.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from tests.ways import DNS, WAYS
 SECONDS = 15.0
 LATE_P99_MS, LATE_MAX_MS = 50.0, 250.0
 RESIDENT_MIB = 150.0
+QUIET_P99_MS, TRIES = 5.0, 3
+"""How late a process that only sleeps may be, for what is measured beside it to say something of the daemon."""
 
 
 async def run(seconds: float | None = None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in ("honest", *WAYS, DNS.name, "all"):
-        row = await _one(name, seconds or SECONDS)
+        row = await _quietest(name, seconds or SECONDS)
         if "skipped" not in row:
             row["grew_mib"] = round(row["rss_mib"] - (rows[0] if rows else row)["rss_mib"], 1)
             row["missed"] = _missed(row)
@@ -33,6 +36,16 @@ async def run(seconds: float | None = None) -> list[dict[str, Any]]:
         rows.append(row)
     print(_table(rows), file=sys.stderr)
     return rows
+
+
+async def _quietest(name: str, seconds: float) -> dict[str, Any]:
+    tried: list[dict[str, Any]] = []
+    while len(tried) < TRIES:
+        row = await _one(name, seconds)
+        tried.append(row)
+        if "skipped" in row or row["idle_p99_ms"] <= QUIET_P99_MS:
+            return row
+    return min(tried, key=lambda row: float(row["idle_p99_ms"]))
 
 
 async def _one(name: str, seconds: float) -> dict[str, Any]:

@@ -65,7 +65,7 @@ WAYS = {
     way.name: way
     for way in (
         Way("refused", "failed refused", _nobody),
-        Way("syn_dropped", "failed timeout", deaf),
+        Way("syn_dropped", "failed no_answer", deaf),
         Way("tls_handshake", "failed timeout", partial(crowd, "accept_and_hang", nice=19), "https://127.0.0.1:{port}/"),
         _http("accept_and_hang", "timeout"),
         _http("slow_headers", "timeout"),
