@@ -17,6 +17,7 @@ from probed.clock import Clock, SystemClock
 from probed.config import load
 from probed.config.settings import Instance, Settings
 from probed.errors import ConfigError, Problem
+from probed.gathering import Gatherer
 from probed.membership import Membership
 from probed.metrics import Metrics
 from probed.model import Policy
@@ -27,11 +28,12 @@ from probed.probes import AnyProbe, Context, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
 from probed.rounds import Contexts, Pulse, Rounds
+from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.topology import OBSERVER
 from probed.vitals import Gap, Vitals
-from probed.watching import Cycle, InstancePlan, context_for, own_plan, plan
+from probed.watching import Cycle, InstancePlan, Reach, context_for, machines, own_machine, own_plan, plan
 
 _log = structlog.get_logger(__name__)
 
@@ -81,6 +83,8 @@ class Daemon:
         self._sessions: dict[str, Session] = {}
         self._contexts = Contexts(self._context)
         self._membership = Membership(self.board, self._http, self._record)
+        doors = Doors(self._http, self._sessions.get)
+        self._gatherer = Gatherer(self.board, self.clock, doors, record=self._record, start=self.own)
         self._rounds: dict[tuple[str, float], tuple[Rounds, asyncio.Task[None]]] = {}
         self._plans: dict[str, InstancePlan] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,9 +105,11 @@ class Daemon:
         self._membership.recover(recovered.members)
         self.pipeline.recover(recovered)
         self.pipeline.on_announce(self.metrics.announced)
+        self.pipeline.on_announce(self._gatherer.announced)
         await self._membership.bootstrap(self.settings.instances)
         self._apply(self.settings, self.policies)
         self.pipeline.forget_unknown(self._plans.keys())
+        self._gatherer.recover(recovered.owed)
         self._pulse.progress_at = self.clock.mono()
         self._note_absence(recovered.absence)
         _ = self.own(self.vitals.beat, "vitals")
@@ -120,6 +126,7 @@ class Daemon:
     async def stop(self) -> None:
         """End every task, write what is queued, close politely what closes at once."""
         self._started = False
+        self._gatherer.close()
         tasks = [*self._tasks, *(task for _, task in self._rounds.values())]
         for task in tasks:
             task.cancel()
@@ -201,9 +208,11 @@ class Daemon:
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
         self.vitals.longest_pause = 2 * settings.defaults.interval
-        self._follow(own_plan(settings.observer, policies, self.catalogue, settings.defaults), policies)
+        oneself = own_plan(settings.observer, policies, self.catalogue, settings.defaults)
+        self._follow(oneself, (own_machine(settings.observer),), policies)
         for name in self._plans.keys() - names - {OBSERVER}:
             self.pipeline.unbind(name)
+            self._gatherer.drop_scene(name)
             self._run(replace(self._plans.pop(name), cycles=(), combined=(), reaches=(), watches=()))
         for instance in instances:
             self._apply_instance(instance, settings, policies)
@@ -213,10 +222,20 @@ class Daemon:
     def _apply_instance(self, instance: Instance, settings: Settings, policies: Mapping[str, Policy]) -> None:
         planned = plan(instance, self._membership.of(instance.name), policies, self.catalogue, settings.defaults)
         # Before the first member is known, nothing can be said to be gone.
-        self._follow(planned, policies, waiting=bool(instance.patroni) and not planned.nodes)
+        waiting = bool(instance.patroni) and not planned.nodes
+        self._follow(planned, machines(instance), policies, waiting=waiting)
 
-    def _follow(self, planned: InstancePlan, policies: Mapping[str, Policy], *, waiting: bool = False) -> None:
+    def _follow(
+        self,
+        planned: InstancePlan,
+        here: Sequence[Reach],
+        policies: Mapping[str, Policy],
+        *,
+        waiting: bool = False,
+    ) -> None:
+        """Have everybody work by a plan. ``here``: the machines of its nodes that are this one."""
         self._plans[planned.name] = planned
+        self._gatherer.set_scene(planned.name, (*planned.reaches, *here), planned.watches, policies)
         for cycle in planned.cycles:
             self.board.expect(cycle.probe.name, cycle.reach.target, cycle.interval)
         for computed in planned.combined:
@@ -249,7 +268,7 @@ class Daemon:
             if (planned.name, interval) not in self._rounds:
                 pulse = self._own_pulse if planned.name == OBSERVER else self._pulse
                 rounds = Rounds(planned, interval, self.pipeline, self._contexts.of, self.clock, pulse)
-                rounds.after_round = self._learn
+                rounds.after_round = self._judged
                 task = self.own(rounds.run, f"rounds {planned.name} {interval:g}s")
                 self._rounds[planned.name, interval] = (rounds, task)
 
@@ -269,6 +288,18 @@ class Daemon:
             session = self._sessions[key] = Session(login, timeout)
         return session
 
+    def _judged(self, name: str) -> None:
+        """After each round of an instance: apply what its member list has news of; its connections are idle now."""
+        self._gatherer.round_judged(name)
+        settings = next(
+            (item for item in map(self._membership.named, self.settings.instances) if item.name == name), None
+        )
+        if settings is not None and settings.patroni and self._membership.learn(name):
+            self._apply_instance(settings, self.settings, self.policies)
+
+    def _record(self, commit: Commit) -> None:
+        self.store.append(commit).add_done_callback(_log_failure)
+
     # --- time in which nobody looked ---------------------------------------------------------------------------
 
     def _note_absence(self, seconds: float | None) -> None:
@@ -281,17 +312,6 @@ class Daemon:
         _log.warning("monitoring.gap", seconds=round(gap.seconds, 1), reason=gap.reason)
         record = GapRecord(gap.began_at, gap.ended_at, self.settings.observer, gap.reason)
         self._record(Commit(gaps=(record,)))
-
-    def _learn(self, name: str) -> None:
-        """After each round of an instance: apply what its member list has news of."""
-        settings = next(
-            (item for item in map(self._membership.named, self.settings.instances) if item.name == name), None
-        )
-        if settings is not None and settings.patroni and self._membership.learn(name):
-            self._apply_instance(settings, self.settings, self.policies)
-
-    def _record(self, commit: Commit) -> None:
-        self.store.append(commit).add_done_callback(_log_failure)
 
     # --- health -------------------------------------------------------------------------------------------
 

@@ -321,6 +321,7 @@ class Moment(StrEnum):
 
     TRIGGER = "trigger"
     RECOVERY = "recovery"
+    """The end of an event; of an occurrence, which has none, half a minute later."""
 
 
 class Side(StrEnum):

@@ -88,7 +88,7 @@ class Commit:
     kept: Mapping[Place, Mapping[str, object] | None] = field(default_factory=dict)
     """What probes keep over a restart; ``None`` deletes."""
     evidence: Mapping[str, Sequence[Evidence]] = field(default_factory=dict)
-    """By event id; the same collector, target, side and moment again replaces what was there."""
+    """By event id; the same snapshot (collector, target, moment, side and time) again replaces what was there."""
     settled: tuple[tuple[str, Moment], ...] = ()
     """(event id, moment) whose evidence is complete: every change makes one owed, see ``Recovered.owed``."""
 
@@ -103,6 +103,8 @@ class Owed:
     event: Event
     moment: Moment
     at: float
+    frozen: bool = False
+    """Whether what was seen before the event is kept already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,15 @@ ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name i
 _KEEP_EVIDENCE = f"""
 INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".join("?" * len(EVIDENCE_COLUMNS))})
 """  # noqa: S608 - as above
-_OWES = {"opened": Moment.TRIGGER, "occurred": Moment.TRIGGER, "resolved": Moment.RECOVERY}
-"""Kinds of changes that ask for evidence."""
+_OWED = """
+SELECT event.*, owed.moment, owed.at,
+       EXISTS (SELECT 1 FROM evidence WHERE event_id = event.id AND side = 'before') AS frozen
+FROM evidence_owed owed JOIN event ON event.id = owed.event_id ORDER BY owed.at
+"""
+_OWES: Mapping[str, tuple[Moment, ...]] = {
+    "opened": (Moment.TRIGGER,), "occurred": (Moment.TRIGGER, Moment.RECOVERY), "resolved": (Moment.RECOVERY,),
+}  # fmt: skip
+"""Moments of which a kind of change asks for evidence."""
 
 
 class SqliteStore:
@@ -265,9 +272,7 @@ class SqliteStore:
         kept = {
             (row["probe"], row["target"]): json.loads(row["state"]) for row in connection.execute("SELECT * FROM kept")
         }
-        owed = connection.execute(
-            "SELECT event.*, moment, at FROM evidence_owed JOIN event ON event.id = event_id ORDER BY at"
-        )
+        owed = connection.execute(_OWED)
         absence, shift = self._absence(connection)
         return Recovered(
             tuple(open_events),
@@ -277,7 +282,7 @@ class SqliteStore:
             absence,
             shift,
             kept,
-            tuple(Owed(event_of(row), Moment(row["moment"]), row["at"]) for row in owed),
+            tuple(Owed(event_of(row), Moment(row["moment"]), row["at"], bool(row["frozen"])) for row in owed),
         )
 
     def _absence(self, connection: sqlite3.Connection) -> tuple[float | None, float]:
@@ -426,8 +431,8 @@ def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
             _keep(connection, "samples_after", change.event.id, [sample_json(sample) for sample in change.after])
         row = (change.event.id, change.kind, change.at)
         connection.execute("INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)", row)
-        if change.kind in _OWES:
-            owed = (change.event.id, _OWES[change.kind], change.at)
+        for moment in _OWES.get(change.kind, ()):
+            owed = (change.event.id, moment, change.at)
             connection.execute("INSERT OR REPLACE INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)", owed)
     for watch, streak in commit.streaks.items():
         if worth_keeping(streak):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probed import redaction
 from probed.redaction import MAX_BYTES, clean, clean_tree, is_secret, redact, visible, without_literals
 
 SECRET = "Zq7hunter2x"
@@ -119,6 +120,21 @@ def test_fields_are_secret_by_their_name() -> None:
 )
 def test_a_secret_of_an_environment_or_a_key_file_does_not_get_out(text: str) -> None:
     assert SECRET not in clean(text)
+
+
+_PIECES = st.sampled_from(
+    ["password", "=", ":", " ", "authorization", "cookie", ",", "'", '"', "bearer", "BEARER", "eyJaaaa", ".", "a", "://",
+     "@", "-----BEGIN PRIVATE KEY-----", "_KEY", "SECRET", "\n"]
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=12))
+def test_what_is_not_suspicious_would_not_be_changed_by_any_pattern(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    shown = text
+    for pattern, replacement in redaction._PATTERNS:
+        shown = pattern.sub(replacement, shown)
+    assert redact(text) == shown
 
 
 # --- trees ------------------------------------------------------------------------------------------------------

@@ -399,6 +399,13 @@ class TestContract:
             assert isinstance(recovered.owed[0], Owed)
             assert recovered.owed[0].event.state is EventState.RESOLVED
 
+    async def test_an_occurrence_owes_the_evidence_of_its_aftermath_too(self, make: Make, tmp_path: Path) -> None:
+        event = an_event(state=EventState.OCCURRED)
+        async with opening(make, tmp_path) as (store, _):
+            await store.append(Commit(changes=(Change(event, "occurred", NOON),)))
+        async with opening(make, tmp_path) as (_, recovered):
+            assert {owed.moment for owed in recovered.owed} == {Moment.TRIGGER, Moment.RECOVERY}
+
     async def test_members_are_remembered_moved_and_forgotten(self, make: Make, tmp_path: Path) -> None:
         a, b = (Member("orders", name, f"10.0.0.{n}", 5432, f"http://10.0.0.{n}:8008") for n, name in enumerate("ab"))
         async with opening(make, tmp_path) as (store, _):
@@ -708,12 +715,12 @@ def test_the_schema_refuses_states_that_are_none() -> None:
             connection.execute(f"INSERT INTO event ({columns}) VALUES ({', '.join('?' * len(values))})", values)
 
 
-async def test_a_store_of_the_first_version_is_taken_over_with_its_events(
+async def test_a_store_from_before_there_was_evidence_is_taken_over_with_its_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = an_event()
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "SCHEMA", sqlite.SCHEMA[:1])
+        patch.setattr(sqlite, "SCHEMA", sqlite.SCHEMA[:3])
         connection = sqlite3.connect(tmp_path / "probed.db", isolation_level=None)
         sqlite.migrate(connection, "here")
         connection.execute(sqlite._UPSERT, event_row(event))

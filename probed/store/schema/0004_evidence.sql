@@ -10,7 +10,7 @@ CREATE TABLE evidence (
     data      BLOB              -- JSON, packed by zlib; NULL beside an error
 );
 
-CREATE UNIQUE INDEX evidence_of_event ON evidence (event_id, moment, side, collector, target);
+CREATE UNIQUE INDEX evidence_of_event ON evidence (event_id, moment, side, collector, target, taken_at);
 
 -- Moments whose evidence is still to be written: what a crash left here was lost with it, and the next start says so.
 CREATE TABLE evidence_owed (
