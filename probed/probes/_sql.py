@@ -97,6 +97,9 @@ class Session:
         self._tls: tuple[float, Any] | None = None
         self.system_identifier = ""
         """Of the server behind the warm connection, once a probe has asked; empty again with the next connection."""
+        self.outlives_cancels = False
+        """Whether a statement that the server ended by itself (its timeout) leaves the connection in use. To a probe
+        it is a reason to log in anew; who asks several questions goes on to the next."""
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -107,6 +110,11 @@ class Session:
     @property
     def warm(self) -> bool:
         return self._warm is not None and not self._warm.is_closed()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the warm connection is there, and nobody has a turn on it."""
+        return self.warm and not self._turn.locked()
 
     @property
     def login_due(self) -> bool:
@@ -239,7 +247,8 @@ class Session:
             self._terminate(connection)
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            if not _still_usable(error):
+            spared = self.outlives_cancels and isinstance(error, asyncpg.QueryCanceledError)
+            if not spared and not _still_usable(error):
                 self._terminate(connection)
             raise self._translated(error) from None
 
