@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -354,9 +355,14 @@ def _log_failure(future: asyncio.Future[None]) -> None:
 
 
 def settle() -> None:
-    """What exists now lives as long as the daemon: keep the collector from walking it again, 50 ms at a time."""
+    """What exists now lives as long as the daemon: keep the collector from walking it again, 50 ms at a time.
+
+    What only the start needed goes back to the system: half a MiB of 60.
+    """
     gc.collect()
     gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def run(settings: Settings, read_settings: ReadSettings | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probed.cli import flags
-from probed.quantity import human_seconds
+from probed.quantity import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from probed.cli.client import Client
@@ -36,6 +36,7 @@ def command(event_id: str, url: str | None, socket: Path | None) -> None:
     event = find(client, event_id)
     headline(event)
     _tell_times(event)
+    _tell_switchover(event)
     _tell_causes(client, event)
     _tell_rule(client, event)
     _tell_samples(event)
@@ -69,6 +70,42 @@ def _tell_times(event: Mapping[str, Any]) -> None:
     rows.append(("seen by", f"{text(event.get('observer'))}, event {event['id']}"))
     click.echo("\nwhat happened")
     pairs(rows, indent=2)
+
+
+_CLASSES = {
+    "planned": "planned switchover",
+    "automatic_failover": "automatic failover",
+    "manual_failover": "failover by hand",
+    "unknown": "unknown",
+}
+
+
+def _tell_switchover(event: Mapping[str, Any]) -> None:
+    """How the new leader got there, what speaks for that, and what it cost."""
+    from probed.cli.output import pairs, text
+
+    story = (event.get("details") or {}).get("switchover")
+    if not isinstance(story, Mapping):
+        return
+    how = _CLASSES.get(str(story.get("class")), text(story.get("class")))
+    if story.get("scheduled"):
+        how += ", as scheduled"
+    rows: list[tuple[str, object]] = [
+        ("what it was", f"{how} (confidence {text(story.get('confidence'))})"),
+        ("leader", f"{text(story.get('old_leader'))} -> {text(story.get('new_leader'))}"),
+    ]
+    if story.get("old_timeline") is not None and story.get("new_timeline") is not None:
+        rows.append(("timeline", f"{story['old_timeline']} -> {story['new_timeline']}"))
+    if story.get("write_outage_seconds") is not None:
+        rows.append(("no writes", f"for at most {human_seconds(story['write_outage_seconds'])}"))
+    lost = story.get("lost_bytes")
+    rows.append(("WAL lost", "not known" if lost is None else f"at least {human_bytes(lost)}" if lost else "none seen"))
+    if story.get("inferred"):
+        rows.append(("seen", "no: it happened while nobody looked, and is told from Patroni's history"))
+    click.echo("\nthe switchover")
+    pairs(rows, indent=2)
+    for signal in story.get("signals") or ():
+        click.echo(f"    - {text(signal)}")
 
 
 def _between(begin: str, end: str) -> str:
