@@ -1,7 +1,8 @@
 """One way of hanging: 180 of 200 targets do it, and how late the cycles of the 20 honest ones start meanwhile.
 
-``python -m benchmarks.crowd WAY SECONDS`` runs the daemon in this process, the peers in others, and prints one JSON
-object. ``honest`` is the way in which nobody hangs. Under a profiler: ``python -m cProfile -s tottime -m …``.
+``python -m benchmarks.crowd WAY SECONDS [alone]`` runs the daemon in this process, the peers in others, and prints one
+JSON object. ``honest`` is the way in which nobody hangs. ``alone``: the daemon gets a core whenever it wants one, as on
+a machine of its own (SCHED_RR, which takes privileges). Under a profiler: ``python -m cProfile -s tottime -m …``.
 """
 
 from __future__ import annotations
@@ -84,13 +85,16 @@ def _held(_: int, count: int) -> Iterator[list[int]]:
         yield ports
 
 
-def main(name: str, seconds: float) -> None:
+def main(name: str, seconds: float, *, alone: bool = False) -> None:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with contextlib.ExitStack() as stack:
         if name == DNS.name:
             stack.enter_context(_silent_resolver())
         honest = stack.enter_context(_stub(INSTANCES))
         hung = stack.enter_context(dealt(ways_of(name), HUNG))
+        if alone:
+            # From here on: the peers stay behind, what is started beside the daemon comes along.
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pj-")))
         file = written(directory, hung, honest, f"{INTERVAL:g}s", f"{TIMEOUT * 1000:g}ms")
         print(json.dumps({"way": name, **asyncio.run(_measure(file, seconds))}), flush=True)
@@ -185,4 +189,4 @@ async def _heartbeat(blocks: list[tuple[float, float]], memory: list[float]) -> 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), alone="alone" in sys.argv[3:])

@@ -17,7 +17,7 @@ from probed.demo.lab import Lab
 SECONDS = 60.0
 
 
-async def run(seconds: float | None = None) -> list[dict[str, Any]]:
+async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="pf-") as name:
         directory = Path(name)
         os.chmod(directory, 0o755)
