@@ -543,6 +543,33 @@ def test_explain_reads_like_a_report_with_a_digest_of_the_evidence(daemon: Daemo
     assert "\x1b" not in told and "\u202e" not in told
 
 
+def test_explain_tells_how_a_new_leader_got_there_and_what_it_cost(daemon: Daemon) -> None:
+    story = {
+        "class": "automatic_failover", "confidence": "high", "signals": ["Patroni of node-a does not answer"],
+        "old_leader": "node-a", "new_leader": "node-b", "old_timeline": 3, "new_timeline": 4, "scheduled": False,
+        "inferred": False, "write_outage_seconds": 25.0, "lost_bytes": 4096.0, "switchovers": 1,
+    }  # fmt: skip
+    switched = event(event="ha_switchover", state="occurred", details={"switchover": story})
+    daemon.answers[f"/api/v1/events/{ID_A}"] = {**switched, **DETAIL}
+    told = run("explain", ID_A, "--url", daemon.url).stdout
+    section = told[told.index("\nthe switchover") :]
+    for line in (
+        "what it was  automatic failover (confidence high)", "leader       node-a -> node-b", "timeline     3 -> 4",
+        "no writes    for at most 25 s", "WAL lost     at least 4.0 KiB", "- Patroni of node-a does not answer",
+    ):  # fmt: skip
+        assert line in section, section
+
+
+def test_status_tells_how_the_observer_itself_is(daemon: Daemon) -> None:
+    isolated = event("0" * 36, event="observer_isolated", instance="observer", node="vm", target="observer/vm/probed")
+    oneself = {"state": "fatal", "open_events": [isolated["id"]], "targets": []}
+    daemon.answers["/api/v1/status"] = {**STATUS, "self": oneself}
+    daemon.answers["/api/v1/events"] = {"items": [isolated], "next_cursor": None}
+    told = run("status", "--url", daemon.url).stdout
+    assert "observer vm  fatal\n" in told
+    assert "observer_isolated" in told[told.index("observer vm") :]
+
+
 def test_explain_tells_rule_cause_and_consequences(daemon: Daemon) -> None:
     cause = run("explain", ID_A, "--url", daemon.url).stdout
     assert "rule (version 2 now)\n  failed in 3 samples in a row" in cause
