@@ -141,9 +141,9 @@ async def _measure(file: Path, seconds: float) -> dict[str, Any]:
     blocks: list[tuple[float, float]] = []
     memory: list[float] = []
     await daemon.start()
-    settle()
     try:
         await asyncio.sleep(WARM_UP)
+        settle()  # as the daemon does once its first rounds are over
         idle = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "benchmarks.idle", str(seconds), stdout=asyncio.subprocess.PIPE
         )

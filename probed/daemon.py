@@ -42,6 +42,8 @@ STOP_SECONDS = 4.0
 """SIGTERM ends within 5 s, whatever the targets and the disk do."""
 CRASHES, CRASH_WINDOW = 3, 60.0
 """A task that dies this often within so many seconds ends the daemon: the service manager starts it anew."""
+SETTLED_AFTER = 15.0
+"""Seconds after the start at which every target was probed: what exists then (sessions, rings, answers) is to stay."""
 
 ReadSettings = Callable[[], Settings]
 
@@ -343,6 +345,11 @@ class Daemon:
     def _open_events(self) -> int:
         return sum(watch.event is not None for state in self.pipeline.instances.values() for watch in state.watches)
 
+    async def settle_down(self) -> None:
+        """Once the first rounds are over; before, a walk over what they made would stop the loop for 0.2 s later on."""
+        await self.clock.sleep_until(self.clock.mono() + SETTLED_AFTER)
+        settle()
+
     async def failed(self) -> None:
         """Returns when the daemon cannot go on."""
         await self._failed.wait()
@@ -382,6 +389,7 @@ async def run(settings: Settings, read_settings: ReadSettings | None = None) -> 
         raise
     loop.add_signal_handler(signal.SIGHUP, daemon.own, lambda: _reload(daemon), "reload")
     _ = daemon.own(daemon.watchdog, "watchdog")
+    _ = daemon.own(daemon.settle_down, "settle")
     settle()
     systemd.notify("READY=1", f"STATUS=probing {len(settings.instances)} instances")
     waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(daemon.failed())]
