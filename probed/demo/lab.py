@@ -1,4 +1,4 @@
-"""A real PostgreSQL HA stack on loopback: etcd, Patroni nodes that stream, HAProxy if wanted.
+"""A real PostgreSQL HA stack on loopback: etcd, Patroni nodes that stream, HAProxy and Supabase's components if wanted.
 
     lab = await Lab.start(Path("/tmp/lab"))
     await lab.switchover()
@@ -18,29 +18,33 @@ import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import aiohttp
 
+from probed.demo import components as parts
 from probed.demo import servers
-from probed.demo.binaries import choose_account, find_binaries, find_haproxy, try_out
-from probed.demo.blueprint import FOLDERS, REPLICATION_USER, Settings, draw
+from probed.demo.binaries import choose_account, find_binaries, find_haproxy, find_postgres_meta, run_as, try_out
+from probed.demo.blueprint import FOLDERS, META, REPLICATION_USER, Settings, draw
 from probed.demo.ending import WARDEN, end_lab
 from probed.demo.errors import LabError
 from probed.demo.launching import environment, launch, module_command
-from probed.demo.ledger import LabState, Ledger
+from probed.demo.ledger import ComponentEntry, LabState, Ledger
 from probed.demo.processes import (
     ProcessId,
     boot_id,
     identify,
     is_alive,
     reap,
+    send,
     send_all,
     session_members,
     stop_tree,
     wait_gone,
 )
+from probed.demo.recordings import HEALTHY, read
 from probed.demo.view import APP_PASSWORD, APP_USER, LabNode, LabView, reason
 from probed.demo.waiting import Progress, silent, until
 from probed.demo.warden import SOCKET, ask
@@ -51,6 +55,8 @@ START_SECONDS = 90.0
 WARDEN_SECONDS = 10.0
 ETCD_SECONDS = 20.0
 SWITCHOVER_SECONDS = 60.0
+RESTART_SECONDS = 30.0
+STAND_INS = "stand-ins"
 
 
 class Lab(LabView):
@@ -71,6 +77,7 @@ class Lab(LabView):
         nodes: int = 2,
         etcd_members: int = 1,
         haproxy: bool = False,
+        components: bool = False,
         postgres_bin: Path | None = None,
         patroni_python: str | None = None,
         failsafe: bool = False,
@@ -82,13 +89,16 @@ class Lab(LabView):
     ) -> Self:
         """Start a stack in ``directory`` (made if absent); returns when it is healthy, after 6 s or so.
 
+        ``components``: postgres-meta for real where it is installed, the others as stand-ins (:mod:`.standin`).
         ``postgres_bin`` is the directory of PostgreSQL's programs, ``patroni_python`` an interpreter that can import
         Patroni; both are found by themselves. ``ttl``, ``loop_wait``, ``retry_timeout``: Patroni's, in seconds.
         Remains of an earlier lab in ``directory`` are removed, but never one that still has a living process.
 
         LabError when it cannot be done, or is not done within 90 s; nothing is left running then.
         """
-        settings = Settings(nodes, etcd_members, haproxy, failsafe, ttl, loop_wait, retry_timeout, max_connections)
+        settings = Settings(
+            nodes, etcd_members, haproxy, components, failsafe, ttl, loop_wait, retry_timeout, max_connections
+        )
         settings.check()
         began = time.monotonic()
         directory = directory.absolute()
@@ -120,6 +130,10 @@ class Lab(LabView):
 
     async def _bring_up(self, state: LabState) -> None:
         await self._start_warden()
+        if self.stand_ins:
+            self.start_companion(STAND_INS, "probed.demo.standin")
+        if META in state.commands:
+            self._launch(META)
         members = [name for name in state.commands if name.startswith("etcd")]
         for name in members:
             self._launch(name)
@@ -259,6 +273,86 @@ class Lab(LabView):
         """Start it again. Returns at once. LabError when the lab has none."""
         self._launch(self._haproxy_name())
 
+    async def kill_meta(self) -> None:
+        """SIGKILL postgres-meta; its stand-in only stops listening."""
+        if META in self.stand_ins:
+            await self.switch(META, "starting")
+        else:
+            await asyncio.to_thread(self._kill_recorded, META)
+
+    async def start_meta(self) -> None:
+        """Start it again. Returns at once."""
+        if META in self.stand_ins:
+            await self.switch(META)
+        else:
+            self._launch(META)
+
+    async def switch(self, name: str, state: str = HEALTHY) -> None:
+        """Have a stand-in be in another of its recorded states; returns once it answers so.
+
+        LabError when there is no such stand-in or state, with the known names.
+        """
+        if name not in self.stand_ins:
+            raise LabError(f"no stand-in {name!r} in this lab; there are {', '.join(self.stand_ins) or 'none'}")
+        states = read(name).states
+        if state not in states:
+            raise LabError(f"{name} was not recorded in a state {state!r}, but in {', '.join(states)}")
+        with self._ledger.change() as ledger:
+            port = ledger.components[name].port
+            ledger.components[name] = ComponentEntry(port, state)
+            process = ledger.processes.get(STAND_INS)
+        if process is None or not send(process, signal.SIGHUP):
+            raise LabError("the lab's stand-ins have ended", log=self.companion_log(STAND_INS))
+
+        async def missing() -> str:
+            return "" if await parts.is_in(port, states[state]) else f"{name} to be {state}"
+
+        await until(missing, what=f"the stand-in of {name}", seconds=parts.SWITCH_SECONDS)
+
+    async def restart_postgres(self, name: str, *, standby: bool) -> None:
+        """Restart a node's PostgreSQL past its Patroni, as a standby or not; about 1 s. LabError when it fails.
+
+        Patroni lets it be only while the cluster is paused (:meth:`pause`).
+        """
+        node, state = self.node(name), self._ledger.read()
+        mark = node.data_dir / "standby.signal"
+        if standby:
+            mark.touch()
+            if state.account.switch:
+                os.chown(mark, state.account.uid, state.account.gid)
+        else:
+            mark.unlink(missing_ok=True)
+        # By the warden: a postmaster is its starter's orphan, and somebody must reap it.
+        argv = [f"{state.postgres_bin}/pg_ctl", "restart", "--wait", "--mode=fast", f"--pgdata={node.data_dir}"]
+        task, log = f"restart-{name}", self.companion_log(f"restart-{name}")
+        argv.append(f"--log={log}.postgres")
+        ask(self.directory, task, argv, log=log, identity=state.account.launcher_identity, extra={})
+
+        async def missing() -> str:
+            if self.companion_runs(task):
+                return "pg_ctl to end"
+            async with self.session(name) as connection:
+                recovering = await connection.fetchval("SELECT pg_is_in_recovery()")
+            return "" if recovering == standby else f"{name} to {'be' if standby else 'leave'} recovery"
+
+        await until(missing, what=f"the restart of {name}", seconds=RESTART_SECONDS, log=log)
+
+    async def pause(self, paused: bool) -> None:
+        """Patroni's maintenance mode on or off, for the cluster. LabError when no Patroni takes it."""
+        complaint = ""
+        for node in self.nodes.values():
+            try:
+                async with (
+                    aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SWITCHOVER_SECONDS)) as http,
+                    http.patch(f"{node.patroni_url}/config", json={"pause": True if paused else None}) as response,
+                ):
+                    if response.status == 200:
+                        return
+                    complaint = f"Patroni of {node.name} answers HTTP {response.status}"
+            except (OSError, aiohttp.ClientError) as error:
+                complaint = f"Patroni of {node.name}: {reason(error)}"
+        raise LabError(f"the cluster cannot be {'paused' if paused else 'resumed'}: {complaint}")
+
     async def switchover(self, to: str | None = None) -> None:
         """A planned switchover by Patroni's REST API, to ``to`` or a replica of Patroni's choice.
 
@@ -313,6 +407,10 @@ class Lab(LabView):
     def companion_log(self, name: str) -> Path:
         return self.directory / "log" / f"{name}.log"
 
+    def oom_directory(self, name: str) -> Path:
+        """Where the memory.events lies that stands for that of a node's cgroup."""
+        return self.directory / "cgroup" / self.node(name).name
+
     # -- underneath -------------------------------------------------------------------------------------------------
 
     def _launch(self, name: str) -> None:
@@ -328,7 +426,7 @@ class Lab(LabView):
             command.argv,
             log=Path(command.log),
             identity=state.account.launcher_identity,
-            extra={},
+            extra=command.variables,
         )
 
     def _members(self, name: str) -> list[ProcessId]:
@@ -361,6 +459,8 @@ def _prepare(ledger: Ledger, settings: Settings, postgres_bin: Path | None, patr
     """Everything before the first process: find the programs, clear the directory, try, write the files."""
     directory = ledger.directory
     binaries = find_binaries(postgres_bin=postgres_bin, patroni_python=patroni_python, haproxy=settings.haproxy)
+    if settings.components:
+        binaries = replace(binaries, postgres_meta=find_postgres_meta())
     account = choose_account()
     directory.mkdir(parents=True, exist_ok=True)
     _remove_remains(ledger)
@@ -368,6 +468,12 @@ def _prepare(ledger: Ledger, settings: Settings, postgres_bin: Path | None, patr
     if account.switch:
         os.chown(directory, account.uid, account.gid)
     account, versions = try_out(binaries, account, directory, environment(directory))
+    if binaries.postgres_meta is not None:
+        node, program = map(str, binaries.postgres_meta)
+        status, _ = run_as(
+            [node, "--check", program], account=account, directory=directory, environment=environment(directory)
+        )
+        binaries = binaries if status == 0 else replace(binaries, postgres_meta=None)
     owner = identify(os.getpid())
     assert owner is not None
     return draw(directory, settings, binaries, account, versions, owner)

@@ -1,0 +1,56 @@
+"""The daemon's configuration for a lab: what an operator would write for that stack, and the demo's own policies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from probed.demo.lab import Lab
+from probed.demo.strains import FILL_BYTES
+
+DISK_MARGIN_BYTES = FILL_BYTES // 3 * 2
+"""How far above the present use of the disk the demo's capacity threshold is."""
+
+
+def instance(lab: Lab, name: str, password_file: Path, *, env: str, declared: bool = True) -> str:
+    """One entry of ``instances``; only ``declared`` nodes have a disk and a kernel that the daemon looks at."""
+    return "\n".join(_lines(lab, name, password_file, env, declared)) + "\n"
+
+
+def _lines(lab: Lab, name: str, password_file: Path, env: str, declared: bool) -> Iterator[str]:
+    yield f"  - name: {name}"
+    yield f"    labels: {{env: {env}}}"
+    yield f'    postgres: {{user: {lab.monitor_user}, password_file: "{password_file}"}}'
+    yield f"    patroni: [{', '.join(node.patroni_url for node in lab.nodes.values())}]"
+    if declared:
+        yield "    nodes:"
+        for number, node in enumerate(lab.nodes.values()):
+            yield f"      - name: {node.name}"
+            yield "        local: true"
+            yield f"        postgres: {{host: {node.host}, port: {node.postgres_port}}}"
+            yield f"        patroni: {node.patroni_url}"
+            if number == 0:  # the nodes share one disk
+                yield f'        disk: {{path: "{node.data_dir}"}}'
+    yield f"    etcd: [{', '.join(lab.etcd_urls)}]"
+    if lab.haproxy_write_address is not None:
+        yield f'    haproxy: {{stats: "{lab.haproxy_stats_url}", frontends: ["{lab.haproxy_write_address}"]}}'
+    if lab.components:
+        yield "    components:"
+        yield from (f"      {component}: {{url: {url}}}" for component, url in lab.components.items())
+
+
+def policies(lab: Lab) -> Mapping[str, str]:
+    """Policy files by id: those that are off by default are on here, and quick enough to be watched."""
+    stat = os.statvfs(lab.directory)
+    used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+    return {
+        "deadlocks_frequent": "{id: deadlocks_frequent, enabled: true}\n",
+        "cache_hit_ratio_low": "{id: cache_hit_ratio_low, enabled: true, interval: 10s, params: {warmup_sec: 10}}\n",
+        "ping_latency_high": "{id: ping_latency_high, enabled: true, params: {latency_threshold: 250ms}}\n",
+        "capacity_high": (
+            "# 2 GiB more than are used as the demo starts.\n"
+            "{id: capacity_high, enabled: true, interval: 10s, "
+            f"params: {{size_threshold: {used + DISK_MARGIN_BYTES}}}}}\n"
+        ),
+    }
