@@ -13,17 +13,26 @@ from probed.demo import recordings
 from probed.demo.recordings import State
 from tests.hostile import Line, Peer, listening, refusing
 
-__all__ = ["State", "recorded", "standing_in"]
+__all__ = ["State", "recorded", "source", "standing_in"]
 
 RECORDED = Path(__file__).parent / "recorded"
 
 
 def recorded(component: str) -> Mapping[str, State]:
     """The states of one component, by name."""
+    return _recording(component).states
+
+
+def source(component: str) -> str:
+    """Of which version its answers were recorded, and how."""
+    return _recording(component).source
+
+
+def _recording(component: str) -> recordings.Recording:
     folder = RECORDED if (RECORDED / f"{component}.toml").exists() else recordings.FOLDER
     recording = recordings.read(component, folder)
     assert recording.source, f"{component}: a recording names its source"
-    return recording.states
+    return recording
 
 
 @contextlib.asynccontextmanager

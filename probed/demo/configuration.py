@@ -47,7 +47,7 @@ def policies(lab: Lab) -> Mapping[str, str]:
     return {
         "deadlocks_frequent": "{id: deadlocks_frequent, enabled: true}\n",
         "cache_hit_ratio_low": "{id: cache_hit_ratio_low, enabled: true, interval: 10s, params: {warmup_sec: 10}}\n",
-        "ping_latency_high": "{id: ping_latency_high, enabled: true, params: {latency_threshold: 250ms}}\n",
+        "ping_latency_high": "{id: ping_latency_high, enabled: true, params: {latency_threshold: 400ms}}\n",
         "capacity_high": (
             "# 2 GiB more than are used as the demo starts.\n"
             "{id: capacity_high, enabled: true, interval: 10s, "

@@ -232,7 +232,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             ),
             _fault(
                 "slow-answers",
-                "The leader answers the monitor half a second late: its sessions sleep whenever a statement comes in.",
+                "The leader answers the monitor 0.75 s late: its sessions sleep while a statement waits.",
                 ("ping_latency_high",),
                 plan=mechanisms.on_leader,
                 act=strains.slow_down,

@@ -26,7 +26,7 @@ ADJUST_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 READ_EVERY_SECONDS = 1.0
 GLANCE_SECONDS = 0.02
-LATE_SECONDS = 0.5
+LATE_SECONDS = 0.75
 AWAKE_SECONDS = 1.0
 
 
@@ -86,7 +86,7 @@ async def read_cold(lab: Lab, node: str) -> None:
 
 
 async def slow_answers(lab: Lab, node: str) -> None:
-    """Let the monitor's sessions on a node sleep, and wake each only half a second after a statement has come in."""
+    """Let the monitor's sessions on a node sleep, and wake each only 0.75 s after a statement has come in."""
     port = lab.nodes[node].postgres_port
     held: dict[ProcessId, asyncio.Task[None]] = {}
     watcher = await lab.connect(node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -117,6 +118,8 @@ def _own(directory: Path) -> None:
 
 
 def _configure(directory: Path, lab: Lab, listen: str) -> Path:
+    # Another run's history is of another cluster.
+    shutil.rmtree(directory / "store", ignore_errors=True)
     password, overrides = directory / "password", directory / "policies.d"
     with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(lab.monitor_password)

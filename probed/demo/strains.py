@@ -65,7 +65,7 @@ async def stop_reading(lab: Lab, plan: Plan) -> None:
 
 
 async def slow_down(lab: Lab, plan: Plan) -> None:
-    """The monitor's sessions on the leader sleep (SIGSTOP), and wake half a second after a statement has come in.
+    """The monitor's sessions on the leader sleep (SIGSTOP), and wake 0.75 s after a statement has come in.
 
     So a statement really waits on the path between the two, as it does on a saturated server or link; everybody else's
     sessions are served as ever. A child process sees the statement in the kernel's receive queue (/proc/net/tcp).
