@@ -122,8 +122,8 @@ def proofs() -> str:
     return _page(
         "The events and their proofs",
         "For every event of the contract: how grave it is, what can be set, and the tests that saw it appear and "
-        "resolve (an occurrence only appears), on a **real** server of the named version, or against **recorded** answers "
-        "that are replayed over real sockets, byte for byte; a recording says itself whether it was observed or taken "
+        "resolve (an occurrence only appears), on a **real** server of the named version, or against **recorded** "
+        "answers that are replayed over real sockets, byte for byte; a recording says whether it was observed or taken "
         "from the source. The tests say so themselves "
         "(`@pytest.mark.proves`); this page is collected from them. Rules and remedies are in "
         "[reference/events.md](reference/events.md).",
