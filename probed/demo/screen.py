@@ -23,8 +23,8 @@ def render(status: Json, events: Sequence[Json], hint: str, stand_ins: Collectio
     """The whole picture for a terminal. ``stand_ins`` are components that are marked as such."""
     instances = status["instances"]
     parts: list[RenderableType] = [_instance(instance, stand_ins) for instance in instances]
-    parts.append(_events(events))
-    parts.append(Text(hint, style="dim"))
+    # Last, so that a small terminal cuts off the oldest events and nothing else.
+    parts += [Text(hint, style="dim"), _events(events)]
     return Group(*parts)
 
 
@@ -149,7 +149,9 @@ def _events(events: Sequence[Json]) -> Panel:
         style = "dim" if held or event["state"] == "resolved" else ""
         severity = Text(event["severity"], style="" if style else _STYLES.get(event["severity"], ""))
         word = "held back" if held else event["state"]
-        table.add_row(_clock(event), severity, event["event"], _where(event), word, event["message"], style=style)
+        # What is over takes one line; what is open is told in full.
+        message = Text(event["message"], no_wrap=bool(style), overflow="ellipsis" if style else "fold")
+        table.add_row(_clock(event), severity, event["event"], _where(event), word, message, style=style)
     return Panel(table, title="events, newest first", title_align="left")
 
 

@@ -35,14 +35,26 @@ class StandIn:
         if name == self._name:
             return
         self._name = name
-        state = self._recording.states[name]
-        if not state.listens and self._server is not None:
+        self._drop()
+        listens = self._recording.states[name].listens
+        if not listens:
+            self._shut()
+        elif self._server is None:
+            self._server = await asyncio.start_server(self._serve, HOST, self._port, limit=REQUEST_BYTES)
+
+    async def close(self) -> None:
+        """Nobody is at the port any more, nor on a line."""
+        self._shut()
+        self._drop()
+
+    def _shut(self) -> None:
+        if self._server is not None:
             self._server.close()
             self._server = None
+
+    def _drop(self) -> None:
         for writer in self._lines:
             writer.transport.abort()
-        if state.listens and self._server is None:
-            self._server = await asyncio.start_server(self._serve, HOST, self._port, limit=REQUEST_BYTES)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._lines.add(writer)
