@@ -106,7 +106,7 @@ def proofs() -> str:
     """Every event of the contract, and the tests that saw it come and go."""
     found: dict[str, dict[str, list[str]]] = {}
     for proof in proofs_of_the_tests():
-        by = f"real: {proof['server']}" if proof["server"] else f"recorded: {proof['recording']}"
+        by = f"{proof['kind']}: {proof['by']}"
         found.setdefault(proof["event"], {}).setdefault(by, []).append(proof["test"])
     policies = load_policies(None, settings.Defaults())
     contract = [policies[path.stem] for path in sorted(BUILT_IN.glob("*.yaml"))]
@@ -115,7 +115,7 @@ def proofs() -> str:
             f"[`{policy.id}`](#{policy.id})",
             _severity(policy),
             ", ".join(f"`{name}={words.value(name, value)}`" for name, value in policy.params.items()) or "fixed",
-            "real" if any(by.startswith("real:") for by in found.get(policy.id, ())) else "recorded",
+            _best(found.get(policy.id, ())),
         )
         for policy in contract
     ]
@@ -123,8 +123,8 @@ def proofs() -> str:
         "The events and their proofs",
         "For every event of the contract: how grave it is, what can be set, and the tests that saw it appear and "
         "resolve (an occurrence only appears), on a **real** server of the named version, or against **recorded** "
-        "answers that are replayed over real sockets, byte for byte; a recording says whether it was observed or taken "
-        "from the source. The tests say so themselves "
+        "answers that are replayed over real sockets, byte for byte (a recording says whether it was observed or taken "
+        "from the source), or on what the test has **written** in its place. The tests say so themselves "
         "(`@pytest.mark.proves`); this page is collected from them. Rules and remedies are in "
         "[reference/events.md](reference/events.md).",
         [
@@ -134,10 +134,15 @@ def proofs() -> str:
     )
 
 
+def _best(found: Iterable[str]) -> str:
+    kinds = {by.partition(":")[0] for by in found}
+    return next((kind for kind in ("real", "recorded", "written") if kind in kinds), "none")
+
+
 def _proved(policy: Policy, found: Mapping[str, Sequence[str]]) -> Iterator[str]:
     yield f"## {policy.id}\n"
     yield f"**{policy.name}** · {_severity(policy)} · [rule](reference/events.md#{policy.id})\n"
-    for by, tests in sorted(found.items(), reverse=True):
+    for by, tests in sorted(found.items()):
         yield f"- {by}"
         for test in tests:
             file, _, name = test.partition("::")

@@ -2,7 +2,7 @@
 
 The mark stands on a test, or on one of its parameters, that sees the event appear and (unless it is an occurrence)
 resolve: ``@pytest.mark.proves("etcd_unavailable", server="etcd 3.5")`` against a real server, ``recording="kong"``
-against the answers that were recorded of one. Tests are collected, not run, and only in files that have the mark.
+against the answers that were recorded of one, ``written=...`` against what the test itself writes in its place. Tests are collected, not run, and only in files that have the mark.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ HERE = Path(__file__).parent
 
 class Proof(TypedDict):
     event: str
-    server: str
-    recording: str
-    """What was recorded of whom, when no server was run: the recording's own words."""
+    kind: str
+    """``real``, ``recorded`` or ``written``."""
+    by: str
+    """The server and its version; of a recording its own words."""
     test: str
 
 
@@ -38,10 +39,12 @@ class _Collector:
                 self.proofs.append(_proof(item.nodeid, *mark.args, **mark.kwargs))
 
 
-def _proof(test: str, event: str, *, server: str = "", recording: str = "") -> Proof:
-    if bool(server) == bool(recording):
-        raise ValueError(f"{test}: proves({event!r}) names either a server or a recording")
-    return {"event": event, "server": server, "recording": source(recording) if recording else "", "test": test}
+def _proof(test: str, event: str, *, server: str = "", recording: str = "", written: str = "") -> Proof:
+    given = [("real", server), ("recorded", recording and source(recording)), ("written", written)]
+    found = [(kind, by) for kind, by in given if by]
+    if len(found) != 1:
+        raise ValueError(f"{test}: proves({event!r}) names one of server, recording and written")
+    return {"event": event, "kind": found[0][0], "by": found[0][1], "test": test}
 
 
 def collect() -> list[Proof]:

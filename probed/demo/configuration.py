@@ -26,12 +26,10 @@ def _lines(lab: Lab, name: str, password_file: Path, env: str, declared: bool) -
     if declared:
         yield "    nodes:"
         for number, node in enumerate(lab.nodes.values()):
-            yield f"      - name: {node.name}"
-            yield "        local: true"
-            yield f"        postgres: {{host: {node.host}, port: {node.postgres_port}}}"
-            yield f"        patroni: {node.patroni_url}"
-            if number == 0:  # the nodes share one disk
-                yield f'        disk: {{path: "{node.data_dir}"}}'
+            # Of the nodes' servers Patroni tells; they share one disk.
+            disk = f', disk: {{path: "{node.data_dir}"}}' if number == 0 else ""
+            oom = f', oom: {{cgroups: ["{lab.oom_directory(node.name)}"]}}'
+            yield f"      - {{name: {node.name}, local: true{disk}{oom}}}"
     yield f"    etcd: [{', '.join(lab.etcd_urls)}]"
     if lab.haproxy_write_address is not None:
         yield f'    haproxy: {{stats: "{lab.haproxy_stats_url}", frontends: ["{lab.haproxy_write_address}"]}}'

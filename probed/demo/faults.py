@@ -246,6 +246,14 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 act=strains.fill_disk,
                 mend=strains.empty_disk,
             ),
+            _fault(
+                "oom-kill",
+                "The kernel's counter says that a process of the leader was killed for lack of memory (none was).",
+                ("oom_killed",),
+                plan=mechanisms.on_leader,
+                act=strains.count_a_kill,
+                mend=None,
+            ),
             _stand_in(
                 "kong",
                 "config_lost",

@@ -42,6 +42,7 @@ BOUNDS = {
     "cache-misses": {"cache_hit_ratio_low": within(3, interval=SLOW)},
     "slow-answers": {"ping_latency_high": within(2)},
     "disk-fill": {"capacity_high": within(1, interval=SLOW)},
+    "oom-kill": {"oom_killed": within(1)},
     "gateway-amnesia": {"api_gateway_unavailable": within(3)},
     "auth-exit": {"auth_unavailable": within(3)},
     "rest-pool": {"rest_unavailable": within(3)},
@@ -65,6 +66,7 @@ SEVERITIES = {
     "component_abnormal": "normal",
 }
 """Of a fault, or of an event; all others are critical."""
+OCCURRENCES = ("ha_switchover", "oom_killed")
 POSTGRES, PATRONI, DISK = "PostgreSQL 18", "Patroni 4.1 with PostgreSQL 18", "a file system"
 SERVERS = {
     **dict.fromkeys(("primary-kill", "primary-freeze", "replica-kill"), POSTGRES),
@@ -85,12 +87,17 @@ RECORDINGS = {
     "storage-exit": "storage",
     "studio-error": "studio",
 }
-TOGETHER = {"machine": ("cache-misses", "slow-answers", "disk-fill"), "components": (*RECORDINGS, "meta-kill")}
+TOGETHER = {
+    "machine": ("cache-misses", "slow-answers", "disk-fill", "oom-kill"),
+    "components": (*RECORDINGS, "meta-kill"),
+}
 """Faults that have nothing to do with each other are caused at once: none may hide another."""
 ALONE = {name: (name,) for name in BOUNDS if not any(name in names for names in TOGETHER.values())}
 
 
 def _proofs(name: str) -> list[pytest.MarkDecorator]:
+    if name == "oom-kill":
+        return [pytest.mark.proves("oom_killed", written="memory.events of Linux 5.17 and later")]
     proof = {"server": SERVERS[name]} if name in SERVERS else {"recording": RECORDINGS[name]}
     return [pytest.mark.proves(event, **proof) for event in FAULTS[name].expects]
 
@@ -135,7 +142,7 @@ async def test_faults_make_their_events_appear_once_in_time_and_resolve_and_no_o
         assert latency <= seconds, f"{event['event']} came {latency:.1f} s after the fault"
         wanted = SEVERITIES.get(name) or SEVERITIES.get(event["event"], "critical")
         assert event["severity"] == wanted
-        assert event["state"] == ("occurred" if event["event"] == "ha_switchover" else "resolved")
+        assert event["state"] == ("occurred" if event["event"] in OCCURRENCES else "resolved")
         assert event["message"] and event["suggestion"]
     held = [event for event in await watcher.events(broken) if event["suppressed"]]
     causes = {event["id"] for event in events}

@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from probed.demo import blueprint, strains
+from probed.demo import blueprint
 from probed.demo.binaries import find_binaries
 from probed.demo.faults import FAULTS, broken_faults, find_fault
 from probed.demo.lab import APP_USER, Lab, LabError, find_haproxy
@@ -466,7 +466,7 @@ async def test_disk_fill_takes_three_gibibytes_and_gives_them_back(lab: Lab, rol
 async def test_an_oom_kill_is_counted_as_the_kernel_counts_it(lab: Lab, roles: tuple[str, str]) -> None:
     leader, replica = roles
     before = (lab.oom_directory(leader) / "memory.events").stat()
-    await strains.count_a_kill(lab, {"node": leader})
+    await FAULTS["oom-kill"].break_(lab)
     after = (lab.oom_directory(leader) / "memory.events").stat()
     assert "oom_kill 1\n" in (lab.oom_directory(leader) / "memory.events").read_text()
     assert "oom_kill 0\n" in (lab.oom_directory(replica) / "memory.events").read_text()
