@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from probed.demo.lab import Lab
-from probed.demo.strains import FILL_BYTES
-
-DISK_MARGIN_BYTES = FILL_BYTES // 3 * 2
-"""How far above the present use of the disk the demo's capacity threshold is."""
+from probed.demo.strains import CAPACITY_BYTES
 
 
 def instance(lab: Lab, name: str, password_file: Path, *, env: str, declared: bool = True) -> str:
@@ -38,17 +34,18 @@ def _lines(lab: Lab, name: str, password_file: Path, env: str, declared: bool) -
         yield from (f"      {component}: {{url: {url}}}" for component, url in lab.components.items())
 
 
-def policies(lab: Lab) -> Mapping[str, str]:
-    """Policy files by id: those that are off by default are on here, and quick enough to be watched."""
-    stat = os.statvfs(lab.directory)
-    used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-    return {
-        "deadlocks_frequent": "{id: deadlocks_frequent, enabled: true}\n",
-        "cache_hit_ratio_low": "{id: cache_hit_ratio_low, enabled: true, interval: 10s, params: {warmup_sec: 10}}\n",
-        "ping_latency_high": "{id: ping_latency_high, enabled: true, params: {latency_threshold: 400ms}}\n",
-        "capacity_high": (
-            "# 2 GiB more than are used as the demo starts.\n"
-            "{id: capacity_high, enabled: true, interval: 10s, "
-            f"params: {{size_threshold: {used + DISK_MARGIN_BYTES}}}}}\n"
-        ),
-    }
+POLICIES: Mapping[str, str] = {
+    "deadlocks_frequent": "{id: deadlocks_frequent, enabled: true}\n",
+    "cache_hit_ratio_low": "{id: cache_hit_ratio_low, enabled: true, interval: 10s, params: {warmup_sec: 10}}\n",
+    "ping_latency_high": "{id: ping_latency_high, enabled: true, params: {latency_threshold: 400ms}}\n",
+    "capacity_high": f"""\
+# The size of the databases, not the use of the disk: the disk has other users.
+id: capacity_high
+enabled: true
+probe: database_size
+detect: {{when: "database_size_bytes >= size_threshold"}}
+params: {{size_threshold: {CAPACITY_BYTES >> 20}MiB}}
+interval: 10s
+""",
+}
+"""Policy files by id: those that are off by default are on here, and quick enough to be watched."""

@@ -239,12 +239,12 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 mend=strains.speed_up,
             ),
             _fault(
-                "disk-fill",
-                "A file of 3 GiB takes its place on the disk of the data directories.",
+                "runaway-job",
+                "A job writes 350 MB into the leader's database, which had 25 MB.",
                 ("capacity_high",),
-                plan=strains.on_the_disk,
-                act=strains.fill_disk,
-                mend=strains.empty_disk,
+                plan=mechanisms.on_leader,
+                act=strains.grow,
+                mend=strains.shrink,
             ),
             _fault(
                 "oom-kill",

@@ -78,6 +78,8 @@ def _service(name: str, word: str, stands_in: bool) -> Text:
 def _services(instance: Json) -> Iterable[tuple[str, str]]:
     """(name, how it is) of everything that belongs to no node."""
     for target in sorted(instance["targets"], key=_position):
+        if target["component"] == "observer":  # the daemon itself, which tells by events
+            continue
         match target["probe"]:
             case "etcd_quorum":
                 yield "etcd", _members(target)

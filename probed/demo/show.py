@@ -124,7 +124,7 @@ def _configure(directory: Path, lab: Lab, listen: str) -> Path:
     with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(lab.monitor_password)
     overrides.mkdir(exist_ok=True)
-    for name, policy in configuration.policies(lab).items():
+    for name, policy in configuration.POLICIES.items():
         (overrides / f"{name}.yaml").write_text(policy, encoding="utf-8")
     text = _CONFIGURATION.format(
         listen=listen,

@@ -1,24 +1,20 @@
-"""Faults of one machine: a cache that misses, answers that come late, a disk that fills, a kill by the kernel.
+"""Faults of one machine: a cache that misses, answers that come late, a job that runs away, a kill by the kernel.
 
 Like :mod:`probed.demo.mechanisms`: what each does is told by its docstring; those that mend may be repeated.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-from pathlib import Path
-
 from probed.demo.blueprint import OOM_EVENTS
 from probed.demo.lab import Lab, LabError
-from probed.demo.mechanisms import LOAD, Plan, demand_companion, in_force
+from probed.demo.mechanisms import EFFECT_SECONDS, LOAD, Plan, demand_companion, in_force
 
 COLD_MEGABYTES = 64
 """Of the table that does not fit into shared_buffers (16 MB)."""
 COLD_BLOCKS = 20_000
-FILL_BYTES = 3 * 2**30
-ROOM_BYTES = 2**30
-"""What must stay free beside the file that fills the disk."""
+GROWTH_MEGABYTES = 320
+CAPACITY_BYTES = 256 * 2**20
+"""The demo's capacity threshold; its databases have 25 MB to begin with."""
 
 
 # -- cache-misses --------------------------------------------------------------------------------------------------
@@ -86,40 +82,27 @@ async def speed_up(lab: Lab, plan: Plan) -> None:
     await lab.thaw_postgres(plan["node"])
 
 
-# -- disk-fill -----------------------------------------------------------------------------------------------------
+# -- runaway-job ---------------------------------------------------------------------------------------------------
 
 
-async def on_the_disk(lab: Lab) -> Plan:
-    stat = os.statvfs(lab.directory)
-    if stat.f_bavail * stat.f_frsize < FILL_BYTES + ROOM_BYTES:
-        raise LabError(f"{lab.directory} has not the {(FILL_BYTES + ROOM_BYTES) >> 30} GiB free that this fault wants")
-    if _is_in_memory(lab.directory):
-        raise LabError(f"{lab.directory} lies in memory (tmpfs), which is not to be filled: use another --directory")
-    return {"file": str(lab.directory / "faults" / "disk-fill.bin")}
+async def grow(lab: Lab, plan: Plan) -> None:
+    """A job writes some 350 MB into one table on the leader; unlogged, so that the replica stays as it is.
+
+    Not a file that fills the disk: how full that is, other programs decide as well.
+    """
+    async with lab.session(plan["node"], seconds=EFFECT_SECONDS) as connection:
+        await connection.execute("DROP TABLE IF EXISTS lab_growth")
+        await connection.execute(
+            "CREATE UNLOGGED TABLE lab_growth AS SELECT repeat('x', 1000) AS filler"
+            " FROM generate_series(1, 1000 * $1::int)",
+            GROWTH_MEGABYTES,
+        )
 
 
-async def fill_disk(lab: Lab, plan: Plan) -> None:
-    """A file of 3 GiB takes its place on the disk of the data directories; its blocks are allocated, never written."""
-
-    def fill() -> None:
-        with Path(plan["file"]).open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, FILL_BYTES)
-
-    await asyncio.to_thread(fill)
-
-
-async def empty_disk(lab: Lab, plan: Plan) -> None:
-    await asyncio.to_thread(Path(plan["file"]).unlink, missing_ok=True)
-
-
-def _is_in_memory(directory: Path) -> bool:
-    """Whether the directory's file system is a tmpfs, by the longest mount point above it."""
-    best, kind = "", ""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, point, found, *_ = line.split()
-        if len(point) >= len(best) and (directory == Path(point) or Path(point) in directory.parents):
-            best, kind = point, found
-    return kind == "tmpfs"
+async def shrink(lab: Lab, plan: Plan) -> None:
+    async with lab.session(plan["node"], seconds=10.0) as connection:
+        if not await connection.fetchval("SELECT pg_is_in_recovery()"):
+            await connection.execute("DROP TABLE IF EXISTS lab_growth")
 
 
 # -- oom-kill ------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def within(count: int, *, interval: float = INTERVAL, patroni: float = 0.0, valu
 
 FAILOVER = TTL + 2 * LOOP_WAIT + 10.0
 SLOW = 10.0
-"""Interval of the demo's policies on cache and disk."""
+"""Interval of the demo's policies on cache and size."""
 BOUNDS = {
     "primary-kill": {"database_unavailable": within(3), "ha_switchover": within(1, patroni=FAILOVER)},
     "primary-freeze": {"database_unavailable": within(3), "ha_switchover": within(1, patroni=FAILOVER)},
@@ -41,7 +41,7 @@ BOUNDS = {
     # The cycle in which it begins may have been a good one for the most part.
     "cache-misses": {"cache_hit_ratio_low": within(3, interval=SLOW)},
     "slow-answers": {"ping_latency_high": within(2)},
-    "disk-fill": {"capacity_high": within(1, interval=SLOW)},
+    "runaway-job": {"capacity_high": within(1, interval=SLOW)},
     "oom-kill": {"oom_killed": within(1)},
     "gateway-amnesia": {"api_gateway_unavailable": within(3)},
     "auth-exit": {"auth_unavailable": within(3)},
@@ -67,15 +67,14 @@ SEVERITIES = {
 }
 """Of a fault, or of an event; all others are critical."""
 OCCURRENCES = ("ha_switchover", "oom_killed")
-POSTGRES, PATRONI, DISK = "PostgreSQL 18", "Patroni 4.1 with PostgreSQL 18", "a file system"
+POSTGRES, PATRONI = "PostgreSQL 18", "Patroni 4.1 with PostgreSQL 18"
 SERVERS = {
     **dict.fromkeys(("primary-kill", "primary-freeze", "replica-kill"), POSTGRES),
     **dict.fromkeys(("replication-lag", "wal-receiver", "connections", "deadlocks"), POSTGRES),
-    **dict.fromkeys(("cache-misses", "slow-answers"), POSTGRES),
+    **dict.fromkeys(("cache-misses", "slow-answers", "runaway-job"), POSTGRES),
     **dict.fromkeys(("switchover", "patroni-freeze", "no-leader"), PATRONI),
     "etcd-kill": "etcd 3.5",
     "haproxy-kill": "HAProxy 2.6 or newer",
-    "disk-fill": DISK,
     "meta-kill": "postgres-meta 0.99.0",
 }
 """What is real; everything else stands in as it was recorded."""
@@ -88,7 +87,7 @@ RECORDINGS = {
     "studio-error": "studio",
 }
 TOGETHER = {
-    "machine": ("cache-misses", "slow-answers", "disk-fill", "oom-kill"),
+    "machine": ("cache-misses", "slow-answers", "runaway-job", "oom-kill"),
     "components": (*RECORDINGS, "meta-kill"),
 }
 """Faults that have nothing to do with each other are caused at once: none may hide another."""

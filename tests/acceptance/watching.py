@@ -43,7 +43,7 @@ def configure(directory: Path, lab: Lab, *, extra: str = "", declared: bool = Fa
     password.write_text(lab.monitor_password)
     overrides = directory / "policies.d"
     overrides.mkdir(exist_ok=True)
-    for name, policy in configuration.policies(lab).items():
+    for name, policy in configuration.POLICIES.items():
         (overrides / f"{name}.yaml").write_text(policy)
     text = f"""
 web: {{listen: ["127.0.0.1:{free_port()}"]}}
