@@ -6,7 +6,7 @@ Like :mod:`probed.demo.mechanisms`: what each does is told by its docstring; tho
 from __future__ import annotations
 
 from probed.demo.blueprint import OOM_EVENTS
-from probed.demo.lab import Lab, LabError
+from probed.demo.lab import Lab
 from probed.demo.mechanisms import EFFECT_SECONDS, LOAD, Plan, demand_companion, in_force
 
 COLD_MEGABYTES = 64
