@@ -162,6 +162,20 @@ def context_for(
     )
 
 
+def own_machine(observer: str) -> Reach:
+    """The machine that this daemon runs on, as a target beside the observer itself."""
+    return Reach(Target(topology.OBSERVER, observer, "host", kind="host"))
+
+
+def machines(instance: settings.Instance) -> tuple[Reach, ...]:
+    """The nodes that this daemon runs on, as targets; their path is that of the data directory, where it is told."""
+    return tuple(
+        Reach(Target(instance.name, node.name, "host", kind="host"), path=node.disk.path if node.disk else None)
+        for node in instance.nodes
+        if node.local
+    )
+
+
 def _reaches(instance: settings.Instance, members: Sequence[Member]) -> Iterable[Reach]:
     urls: list[str] = list(instance.patroni)
     for node in instance.nodes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from probed.board import Entry
-from probed.model import Change, Condition, Detect, Event, Increase, Occurrence, Policy, Reading, Threshold
+from probed.model import Change, Condition, Detect, Event, Evidence, Increase, Occurrence, Policy, Reading, Threshold
 from probed.policy import words
 from probed.store import DailyCount, EventDetail, GapRecord, LeadershipRecord
 
@@ -80,10 +81,21 @@ def event_detail(detail: EventDetail) -> Json:
             "before": [_kept_sample(sample) for sample in detail.before],
             "after": [_kept_sample(sample) for sample in detail.after],
         },
-        "evidence": [],
+        "evidence": [_evidence(item) for item in detail.evidence],
         "deliveries": [],
         "consequences": list(detail.consequences),
     }
+
+
+def _evidence(item: Evidence) -> Json:
+    shown: Json = {
+        "collector": item.collector,
+        "target": item.target or None,
+        "taken_at": instant(item.taken_at),
+        "when": item.side.value,
+        "moment": item.moment.value,
+    }
+    return {**shown, "error": item.error} if item.error else {**shown, "data": json.loads(item.data)}
 
 
 def daily(zone: str, counts: Sequence[DailyCount]) -> Json:

@@ -30,6 +30,11 @@ class Row:
     """What the last health check came to: L7OK, L7STS, L4CON …; without the mark of one that is running."""
     sessions: float
     limit: float
+    queued: float = 0.0
+    connection_errors: float = 0.0
+    seconds_since_change: float = 0.0
+    said: str = ""
+    """What the last health check was told."""
 
     @property
     def up(self) -> bool:
@@ -65,6 +70,10 @@ def _row(fields: Mapping[str, str]) -> Row:
         check=text_of(fields.get("check_status")).removeprefix("* "),
         sessions=_number(fields.get("scur")),
         limit=_number(fields.get("slim")),
+        queued=_number(fields.get("qcur")),
+        connection_errors=_number(fields.get("econ")),
+        seconds_since_change=_number(fields.get("lastchg")),
+        said=text_of(fields.get("last_chk")),
     )
 
 
