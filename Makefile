@@ -15,15 +15,15 @@ DEMO_ARGS ?=
 BIN := .venv/bin
 LOCKS := requirements/build.lock requirements/dev.lock
 
-.PHONY: help demo test check lint types system lock docs clean
+.PHONY: help demo test check lint types system postgres-meta lock docs clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/ready ## a real two-node cluster on loopback with the daemon watching it (DEMO_ARGS)
+demo: .venv/ready postgres-meta ## a real two-node cluster on loopback with the daemon watching it (DEMO_ARGS)
 	@$(BIN)/probed demo $(DEMO_ARGS)
 
-test: system lint types ## everything: lint, types and all tests (PYTEST_ARGS)
+test: system postgres-meta lint types ## everything: lint, types and all tests (PYTEST_ARGS)
 	@PYTHONPATH=scripts $(BIN)/python -m pytest -ra -p loud_skips $(PYTEST_ARGS)
 
 check: lint types ## lint, types and the fast tests, in under a minute (PYTEST_ARGS)
@@ -36,9 +36,12 @@ lint: .venv/ready
 types: .venv/ready
 	@$(BIN)/mypy --strict
 
-# Never fails: it says loudly what could not be had, and the tests concerned skip.
+# These two never fail: they say loudly what could not be had, and the tests concerned skip.
 system:
 	@scripts/system-packages.sh $(SYSTEM_PACKAGES)
+
+postgres-meta:
+	@scripts/postgres-meta.sh
 
 docs: .venv/ready ## write the generated references anew
 	@$(BIN)/python -m probed.docs
@@ -52,7 +55,7 @@ lock: .venv/ready ## pin anew what pyproject.toml allows (LOCK_ARGS=--upgrade fo
 	@$(COMPILE) pyproject.toml --extra demo --group dev --output-file requirements/dev.lock
 
 clean: ## remove the environment and every cache
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/ready: $(LOCKS) pyproject.toml scripts/venv.sh

@@ -1,4 +1,4 @@
-"""Writes the references in ``docs/reference`` from the code: ``python -m probed.docs [--check]``.
+"""Writes ``docs/events.md`` and the references in ``docs/reference``: ``python -m probed.docs [--check]``.
 
 Lists that people keep by hand drift. These are a pure function of the code (no dates, no paths, no machine), and
 ``tests/unit/test_docs_fresh.py`` compares them with what stands in the repository.
@@ -6,7 +6,10 @@ Lists that people keep by hand drift. These are a pure function of the code (no 
 
 from __future__ import annotations
 
+import functools
 import inspect
+import json
+import subprocess
 import sys
 import types
 import typing
@@ -26,10 +29,12 @@ from probed.config import settings
 from probed.metrics import CATALOGUE
 from probed.model import Policy
 from probed.policy import words
+from probed.policy.load import BUILT_IN
 from probed.policy.parameters import PARAMETERS
 from probed.probes import AnyProbe, Combined, catalogue
 
-DIRECTORY = Path(__file__).parents[1] / "docs" / "reference"
+ROOT = Path(__file__).parents[1]
+DIRECTORY = ROOT / "docs"
 HEADER = "<!-- Generated from the code by `make docs`; edit the code instead. -->\n"
 
 
@@ -98,6 +103,64 @@ def _severity(policy: Policy) -> str:
 def _bounds(name: str) -> tuple[str, str]:
     known = PARAMETERS.get(name)
     return (known.says, known.expected()) if known else ("", "a number or quantity")
+
+
+def proofs() -> str:
+    """Every event of the contract, and the tests that saw it come and go."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for proof in proofs_of_the_tests():
+        by = f"{proof['kind']}: {proof['by']}"
+        found.setdefault(proof["event"], {}).setdefault(by, []).append(proof["test"])
+    policies = load_policies(None, settings.Defaults())
+    contract = [policies[path.stem] for path in sorted(BUILT_IN.glob("*.yaml"))]
+    rows = [
+        (
+            f"[`{policy.id}`](#{policy.id})",
+            _severity(policy),
+            ", ".join(f"`{name}={words.value(name, value)}`" for name, value in policy.params.items()) or "fixed",
+            _best(found.get(policy.id, ())),
+        )
+        for policy in contract
+    ]
+    return _page(
+        "The events and their proofs",
+        "For every event of the contract: how grave it is, what can be set, and the tests that saw it appear and "
+        "resolve (an occurrence only appears), on a **real** server of the named version, or against **recorded** "
+        "answers that are replayed over real sockets, byte for byte (a recording says whether it was observed or taken "
+        "from the source), or on what the test has **written** in its place. The tests say so themselves "
+        "(`@pytest.mark.proves`); this page is collected from them. Rules and remedies are in "
+        "[reference/events.md](reference/events.md).",
+        [
+            _table(("event", "severity", "parameters", "proof"), rows),
+            *(_proved(p, found.get(p.id, {})) for p in contract),
+        ],
+    )
+
+
+def _best(found: Iterable[str]) -> str:
+    kinds = {by.partition(":")[0] for by in found}
+    return next((kind for kind in ("real", "recorded", "written") if kind in kinds), "none")
+
+
+def _proved(policy: Policy, found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    yield f"## {policy.id}\n"
+    yield f"**{policy.name}** · {_severity(policy)} · [rule](reference/events.md#{policy.id})\n"
+    for by, tests in sorted(found.items()):
+        yield f"- {by}"
+        for test in tests:
+            file, _, name = test.partition("::")
+            yield f"  - [{Path(file).name}](../{file}) `{name}`"
+    yield ""
+
+
+@functools.cache
+def proofs_of_the_tests() -> list[dict[str, str]]:
+    """The marks of the tests in this checkout, collected by pytest in a process of its own."""
+    command = [sys.executable, "-m", "tests.proofs"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        raise click.ClickException(f"the proofs cannot be collected from the tests: {done.stderr[-2000:]}")
+    return list(json.loads(done.stdout))
 
 
 def evidence() -> str:
@@ -326,13 +389,15 @@ def _yes(value: bool) -> str:
 
 
 PAGES: Mapping[str, Callable[[], str]] = {
-    "probes.md": probes,
-    "events.md": events,
-    "evidence.md": evidence,
-    "settings.md": settings_,
-    "metrics.md": metrics,
-    "commands.md": commands,
+    "events.md": proofs,
+    "reference/probes.md": probes,
+    "reference/events.md": events,
+    "reference/evidence.md": evidence,
+    "reference/settings.md": settings_,
+    "reference/metrics.md": metrics,
+    "reference/commands.md": commands,
 }
+"""By path below docs/."""
 
 
 def stale(directory: Path = DIRECTORY) -> list[str]:
@@ -348,12 +413,12 @@ def main(arguments: Sequence[str]) -> int:
     if "--check" in arguments:
         old = stale()
         for name in old:
-            click.echo(f"docs/reference/{name}: not what the code says; run `make docs`", err=True)
+            click.echo(f"docs/{name}: not what the code says; run `make docs`", err=True)
         return 1 if old else 0
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
     for name, page in PAGES.items():
+        (DIRECTORY / name).parent.mkdir(parents=True, exist_ok=True)
         (DIRECTORY / name).write_text(page(), encoding="utf-8")
-        click.echo(f"docs/reference/{name}")
+        click.echo(f"docs/{name}")
     return 0
 
 

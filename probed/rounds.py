@@ -94,16 +94,29 @@ class Rounds:
             asked = max(asked, self._clock.mono())
 
     async def _judge(self, due: float, cycles: Sequence[Cycle], combined: Sequence[CombinedCycle]) -> None:
-        samples = await asyncio.gather(*(self._cycle(cycle, due) for cycle in cycles))
+        slots: dict[float, list[Cycle]] = {}
+        for cycle in cycles:
+            slots.setdefault(due + cycle.offset, []).append(cycle)
+        taken = await asyncio.gather(*(self._slot(start, together) for start, together in slots.items()))
+        samples = [sample for together in taken for sample in together]
         targets: list[tuple[Combined, Target]] = [(cycle.probe, cycle.target) for cycle in combined]
         self._pipeline.accept(self.plan.name, samples, targets)
         self._pulse.progress_at = self._clock.mono()
         self.after_round(self.plan.name)
 
-    async def _cycle(self, cycle: Cycle, due: float) -> Sample:
-        start = due + cycle.offset
+    async def _slot(self, start: float, cycles: Sequence[Cycle]) -> list[Sample]:
+        """Start these cycles at one moment, in their order.
+
+        A node's probes take turns on one connection, and the ping is to be the first of them every time: after another
+        statement it would find a server that is awake already.
+        """
         await self._clock.sleep_until(start)
-        self._pulse.late(max(0.0, self._clock.mono() - start))
+        late = max(0.0, self._clock.mono() - start)
+        for _ in cycles:
+            self._pulse.late(late)
+        return await asyncio.gather(*(self._cycle(cycle) for cycle in cycles))
+
+    async def _cycle(self, cycle: Cycle) -> Sample:
         context = self._context_of(cycle)
         # From the pipeline, not from the cycle before: a sample that was never judged must not move a baseline.
         context.kept = self._pipeline.kept(cycle.probe.name, cycle.reach.target)

@@ -1,50 +1,38 @@
-"""Stand-ins for components that cannot be run here: real sockets that answer as ``tests/recorded`` has it."""
+"""Stand-ins for components that cannot be run here: real sockets that answer as was recorded.
+
+The demo ships the recordings that it needs (``probed/demo/recorded``); the others are in ``tests/recorded``.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import tomllib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from probed.demo import recordings
+from probed.demo.recordings import State
 from tests.hostile import Line, Peer, listening, refusing
 
+__all__ = ["State", "recorded", "source", "standing_in"]
+
 RECORDED = Path(__file__).parent / "recorded"
-HANG = "hang"
-NOT_RECORDED = b"HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\nnot recorded"
 
 
-@dataclass(frozen=True)
-class State:
-    """What a component answers in one state: request line without the version -> the bytes, or ``None`` for a hang."""
-
-    listens: bool
-    answers: dict[str, bytes | None]
+def recorded(component: str) -> Mapping[str, State]:
+    """The states of one component, by name."""
+    return _recording(component).states
 
 
-def recorded(component: str) -> dict[str, State]:
-    """The states of one file, by name."""
-    data = tomllib.loads((RECORDED / f"{component}.toml").read_text(encoding="utf-8"))
-    assert data.pop("source"), f"{component}: a recording names its source"
-    return {name: _state(name, dict(found)) for name, found in data.items()}
+def source(component: str) -> str:
+    """Of which version its answers were recorded, and how."""
+    return _recording(component).source
 
 
-def _state(name: str, found: dict[str, str | bool]) -> State:
-    listens = found.pop("listens", True)
-    assert isinstance(listens, bool)
-    return State(listens, {request: _bytes(request, str(text)) for request, text in found.items()})
-
-
-def _bytes(request: str, text: str) -> bytes | None:
-    if text == HANG:
-        return None
-    head, _, body = text.partition("\n\n")
-    lines = head.strip("\n").split("\n")
-    content = b"" if request.startswith("HEAD ") else body.encode()
-    if " 204 " not in lines[0] and not any(line.lower().startswith("content-length:") for line in lines):
-        lines.append(f"Content-Length: {len(body.encode())}")
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
+def _recording(component: str) -> recordings.Recording:
+    folder = RECORDED if (RECORDED / f"{component}.toml").exists() else recordings.FOLDER
+    recording = recordings.read(component, folder)
+    assert recording.source, f"{component}: a recording names its source"
+    return recording
 
 
 @contextlib.asynccontextmanager
@@ -56,9 +44,7 @@ async def standing_in(state: State, *, port: int = 0) -> AsyncIterator[Peer]:
 
     async def behave(line: Line) -> None:
         while True:
-            head = await line.request()
-            request = head.partition(b" HTTP/")[0].decode()
-            answer = state.answers.get(request, NOT_RECORDED)
+            answer = state.answer(await line.request())
             if answer is None:
                 await line.hang()
                 return

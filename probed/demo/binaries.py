@@ -79,6 +79,8 @@ class Binaries:
     etcd: Path
     haproxy: Path | None
     python: str
+    postgres_meta: tuple[Path, Path] | None = None
+    """Node and the program it runs; None without either, or where the account cannot run them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,14 @@ def _required_haproxy() -> Path:
     if found is None:
         raise LabError("haproxy is not installed: apt-get install haproxy, or start the lab without it")
     return found
+
+
+def find_postgres_meta() -> tuple[Path, Path] | None:
+    """Node and postgres-meta, as ``scripts/postgres-meta.sh`` (or npm, into PROBED_POSTGRES_META) installed it."""
+    folder = os.environ.get("PROBED_POSTGRES_META") or Path(__file__).parents[2] / ".cache/postgres-meta"
+    program = Path(folder) / "node_modules/@supabase/postgres-meta/dist/server/server.js"
+    node = shutil.which("node")
+    return (Path(node), program.resolve()) if node and program.is_file() else None
 
 
 def _find_postgres() -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import secrets
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,22 @@ import yaml
 
 from probed.demo.binaries import Account, Binaries, Versions
 from probed.demo.errors import LabError
-from probed.demo.ledger import Command, HaproxyEntry, LabState, NodeEntry
+from probed.demo.ledger import Command, ComponentEntry, HaproxyEntry, LabState, NodeEntry
 from probed.demo.processes import ProcessId, boot_id
+from probed.demo.recordings import HEALTHY
 
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 REPLICATION_USER = "replicator"
 RESERVED_CONNECTIONS = 2
 """Slots kept for pg_use_reserved_connections, from PostgreSQL 16 on."""
-FOLDERS = ("conf", "data", "log", "faults")
+FOLDERS = ("conf", "data", "log", "faults", "cgroup")
+OOM_EVENTS = "memory.events"
+NO_KILLS = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n"
+"""A file of this name in ``cgroup/<node>`` stands for the kernel's, as Linux 5.17 writes it."""
+COMPONENTS = ("kong", "auth", "rest", "realtime", "storage", "functions", "meta", "studio")
+"""Of Supabase's stack, beside the database; each has a recording of its name."""
+META = "meta"
 PORT_RANGE = 12_000
 LOWEST_PORT = 10_240
 
@@ -34,6 +43,7 @@ class Settings:
     nodes: int
     etcd_members: int
     haproxy: bool
+    components: bool
     failsafe: bool
     ttl: int
     loop_wait: int
@@ -63,25 +73,31 @@ def draw(
     """Choose names and ports, write every configuration file into ``directory``; returns the state to begin with."""
     for folder in FOLDERS:
         (directory / folder).mkdir(exist_ok=True)
-    ports = iter(free_ports(2 * settings.nodes + 2 * settings.etcd_members + 3))
+    drawn = free_ports(2 * settings.nodes + 2 * settings.etcd_members + 3 + len(COMPONENTS))
+    ports = iter(drawn)
     nodes = [
         NodeEntry(f"node{number}", next(ports), next(ports), str(directory / "data" / f"node{number}"))
         for number in range(1, settings.nodes + 1)
     ]
     etcd = [(f"etcd{number}", next(ports), next(ports)) for number in range(1, settings.etcd_members + 1)]
     haproxy = HaproxyEntry(next(ports), next(ports), next(ports)) if settings.haproxy else None
+    components = {name: ComponentEntry(next(ports), HEALTHY) for name in COMPONENTS if settings.components}
+    if components and binaries.postgres_meta is not None:
+        components[META] = ComponentEntry(_free_pair(drawn))
     state = LabState(
         # Unique, because PostgreSQL's processes are recognised by it.
         scope=f"demo-{secrets.token_hex(4)}",
         boot_id=boot_id(),
         owner=owner,
         account=account,
+        postgres_bin=str(binaries.postgres),
         postgres_major=versions.postgres,
         patroni_version=versions.patroni,
         ttl_seconds=settings.ttl,
         nodes=nodes,
         etcd_ports=[client for _, client, _ in etcd],
         haproxy=haproxy,
+        components=components,
         commands={},
     )
     for name, client, peer in etcd:
@@ -90,6 +106,8 @@ def draw(
         path = directory / "conf" / f"{node.name}.yml"
         config = _patroni_config(directory, settings, binaries, versions, state, node)
         path.write_text(yaml.safe_dump(config, sort_keys=False))
+        (directory / "cgroup" / node.name).mkdir()
+        (directory / "cgroup" / node.name / OOM_EVENTS).write_text(NO_KILLS)
         state.commands[node.name] = Command(
             (binaries.python, "-m", "patroni", str(path)), str(directory / "log" / f"{node.name}.patroni.log")
         )
@@ -100,6 +118,9 @@ def draw(
         state.commands["haproxy"] = Command(
             (str(binaries.haproxy), "-db", "-f", str(path)), str(directory / "log" / "haproxy.log")
         )
+    if components and binaries.postgres_meta is not None:
+        port = haproxy.write_port if haproxy is not None else nodes[0].postgres_port
+        state.commands[META] = _postgres_meta_command(directory, *binaries.postgres_meta, components[META].port, port)
     if account.switch:
         for folder in ("conf", "data", "log"):
             os.chown(directory / folder, account.uid, account.gid)
@@ -136,6 +157,16 @@ def free_ports(count: int) -> list[int]:
             listener.close()
 
 
+def _free_pair(taken: Collection[int]) -> int:
+    """A free port whose next one is free, too, and neither among ``taken``: postgres-meta listens on both."""
+    for port in free_ports(50):
+        with contextlib.suppress(OSError), socket.socket() as following:
+            following.bind((HOST, port + 1))
+            if port not in taken and port + 1 not in taken:
+                return port
+    raise LabError(f"no two free TCP ports in a row on {HOST}")
+
+
 def _etcd_command(
     directory: Path,
     binaries: Binaries,
@@ -163,6 +194,16 @@ def _etcd_command(
         # A lab's etcd need not survive a power cut, and a slow disk must not cost the leader its lock.
         argv.append("--unsafe-no-fsync")
     return Command(tuple(argv), str(directory / "log" / f"{name}.log"))
+
+
+def _postgres_meta_command(directory: Path, node: Path, program: Path, port: int, postgres_port: int) -> Command:
+    variables = {
+        "PG_META_HOST": HOST,
+        "PG_META_PORT": str(port),
+        "PG_META_DB_URL": f"postgresql://{SUPERUSER}@{HOST}:{postgres_port}/postgres",
+        "PG_CONN_TIMEOUT_SECS": "5",
+    }
+    return Command((str(node), str(program)), str(directory / "log" / f"{META}.log"), variables)
 
 
 def _patroni_config(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from probed.demo import mechanisms
+from probed.demo import mechanisms, strains
 from probed.demo.lab import Lab, LabError
 from probed.demo.mechanisms import Plan
 
@@ -104,6 +104,24 @@ def _fault(
     return Fault(name, says, expects, break_, heal)
 
 
+async def _with_components(lab: Lab) -> Plan:
+    if not lab.components:
+        raise LabError("this lab was started without components")
+    return {}
+
+
+def _stand_in(component: str, state: str, name: str, says: str, event: str) -> Fault:
+    """A component that cannot be run here is switched to another of its recorded states."""
+    return _fault(
+        name,
+        says,
+        (event,),
+        plan=_with_components,
+        act=lambda lab, plan: lab.switch(component, state),
+        mend=lambda lab, plan: lab.switch(component),
+    )
+
+
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {
         fault.name: fault
@@ -189,12 +207,102 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 mend=mechanisms.start_etcd,
             ),
             _fault(
+                "no-leader",
+                "Patroni is paused for maintenance, and the leader restarted as a standby: two standbys, no leader.",
+                ("no_leader",),
+                plan=mechanisms.on_leader,
+                act=mechanisms.strand_standby,
+                mend=mechanisms.reinstate_leader,
+            ),
+            _fault(
                 "haproxy-kill",
                 "HAProxy dies, and with it the address that applications write to.",
                 ("haproxy_unavailable",),
                 plan=mechanisms.on_haproxy,
                 act=mechanisms.kill_haproxy,
                 mend=mechanisms.start_haproxy,
+            ),
+            _fault(
+                "cache-misses",
+                "A report on the leader reads a table four times as large as shared_buffers, once a second.",
+                ("cache_hit_ratio_low",),
+                plan=mechanisms.on_leader,
+                act=strains.read_cold,
+                mend=strains.stop_reading,
+            ),
+            _fault(
+                "slow-answers",
+                "The leader answers the monitor 0.75 s late: its sessions sleep while a statement waits.",
+                ("ping_latency_high",),
+                plan=mechanisms.on_leader,
+                act=strains.slow_down,
+                mend=strains.speed_up,
+            ),
+            _fault(
+                "runaway-job",
+                "A job writes 350 MB into the leader's database, which had 25 MB.",
+                ("capacity_high",),
+                plan=mechanisms.on_leader,
+                act=strains.grow,
+                mend=strains.shrink,
+            ),
+            _fault(
+                "oom-kill",
+                "The kernel's counter says that a process of the leader was killed for lack of memory (none was).",
+                ("oom_killed",),
+                plan=mechanisms.on_leader,
+                act=strains.count_a_kill,
+                mend=None,
+            ),
+            _stand_in(
+                "kong",
+                "config_lost",
+                "gateway-amnesia",
+                "Kong restarts without its declarative file: it answers, and knows no route.",
+                "api_gateway_unavailable",
+            ),
+            _stand_in(
+                "auth",
+                "starting",
+                "auth-exit",
+                "GoTrue was started while the database was away: it migrates before it listens, and exits.",
+                "auth_unavailable",
+            ),
+            _stand_in(
+                "rest",
+                "full",
+                "rest-pool",
+                "PostgREST finds no free connection in its pool: every request ends with 504 PGRST003.",
+                "rest_unavailable",
+            ),
+            _stand_in(
+                "realtime",
+                "frozen",
+                "realtime-freeze",
+                "Realtime hangs: it accepts connections and never answers.",
+                "realtime_unavailable",
+            ),
+            _stand_in(
+                "storage",
+                "starting",
+                "storage-exit",
+                'Storage was started while the database was away: "Server not started with error", and it exits.',
+                "storage_unavailable",
+            ),
+            _stand_in(
+                "studio",
+                "broken",
+                "studio-error",
+                "Studio answers every page with HTTP 500.",
+                "studio_unavailable",
+            ),
+            _fault(
+                "meta-kill",
+                "postgres-meta gets kill -9 (its stand-in, where npm is missing, stops listening).",
+                ("component_abnormal",),
+                plan=_with_components,
+                act=lambda lab, plan: lab.kill_meta(),
+                mend=lambda lab, plan: lab.start_meta(),
             ),
         )
     }

@@ -1,4 +1,4 @@
-"""A real PostgreSQL HA stack on loopback: etcd, Patroni nodes that stream, HAProxy if wanted.
+"""A real PostgreSQL HA stack on loopback: etcd, Patroni nodes that stream, HAProxy and Supabase's components if wanted.
 
     lab = await Lab.start(Path("/tmp/lab"))
     await lab.switchover()
@@ -15,51 +15,38 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-import aiohttp
-
-from probed.demo import servers
-from probed.demo.binaries import choose_account, find_binaries, find_haproxy, try_out
-from probed.demo.blueprint import FOLDERS, REPLICATION_USER, Settings, draw
+from probed.demo.binaries import choose_account, find_binaries, find_haproxy, find_postgres_meta, run_as, try_out
+from probed.demo.blueprint import FOLDERS, META, REPLICATION_USER, Settings, draw
+from probed.demo.control import STAND_INS, LabControl
 from probed.demo.ending import WARDEN, end_lab
 from probed.demo.errors import LabError
 from probed.demo.launching import environment, launch, module_command
 from probed.demo.ledger import LabState, Ledger
 from probed.demo.processes import (
-    ProcessId,
     boot_id,
     identify,
     is_alive,
     reap,
-    send_all,
-    session_members,
-    stop_tree,
-    wait_gone,
 )
-from probed.demo.view import APP_PASSWORD, APP_USER, LabNode, LabView, reason
+from probed.demo.view import APP_PASSWORD, APP_USER, LabNode
 from probed.demo.waiting import Progress, silent, until
-from probed.demo.warden import SOCKET, ask
+from probed.demo.warden import SOCKET
 
 __all__ = ["APP_PASSWORD", "APP_USER", "REPLICATION_USER", "Lab", "LabError", "LabNode", "find_haproxy"]
 
 START_SECONDS = 90.0
 WARDEN_SECONDS = 10.0
 ETCD_SECONDS = 20.0
-SWITCHOVER_SECONDS = 60.0
 
 
-class Lab(LabView):
+class Lab(LabControl):
     """A running stack, made by :meth:`start` or :meth:`attach`; each method may be called from any attached process."""
-
-    def __init__(self, ledger: Ledger, state: LabState, progress: Progress) -> None:
-        super().__init__(state, progress)
-        self._ledger = ledger
-        self.directory = ledger.directory
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -71,6 +58,7 @@ class Lab(LabView):
         nodes: int = 2,
         etcd_members: int = 1,
         haproxy: bool = False,
+        components: bool = False,
         postgres_bin: Path | None = None,
         patroni_python: str | None = None,
         failsafe: bool = False,
@@ -82,13 +70,16 @@ class Lab(LabView):
     ) -> Self:
         """Start a stack in ``directory`` (made if absent); returns when it is healthy, after 6 s or so.
 
+        ``components``: postgres-meta for real where it is installed, the others as stand-ins (:mod:`.standin`).
         ``postgres_bin`` is the directory of PostgreSQL's programs, ``patroni_python`` an interpreter that can import
         Patroni; both are found by themselves. ``ttl``, ``loop_wait``, ``retry_timeout``: Patroni's, in seconds.
         Remains of an earlier lab in ``directory`` are removed, but never one that still has a living process.
 
         LabError when it cannot be done, or is not done within 90 s; nothing is left running then.
         """
-        settings = Settings(nodes, etcd_members, haproxy, failsafe, ttl, loop_wait, retry_timeout, max_connections)
+        settings = Settings(
+            nodes, etcd_members, haproxy, components, failsafe, ttl, loop_wait, retry_timeout, max_connections
+        )
         settings.check()
         began = time.monotonic()
         directory = directory.absolute()
@@ -120,6 +111,10 @@ class Lab(LabView):
 
     async def _bring_up(self, state: LabState) -> None:
         await self._start_warden()
+        if self.stand_ins:
+            self.start_companion(STAND_INS, "probed.demo.standin")
+        if META in state.commands:
+            self._launch(META)
         members = [name for name in state.commands if name.startswith("etcd")]
         for name in members:
             self._launch(name)
@@ -188,179 +183,13 @@ class Lab(LabView):
             return error.what
         return ""
 
-    # -- process control ------------------------------------------------------------------------------------------
-    # Killing what is dead and starting what runs does nothing.
-
-    async def kill_node(self, name: str) -> None:
-        """A machine that died: SIGKILL Patroni and every PostgreSQL process of the node, at one stroke."""
-        data_dir = str(self.node(name).data_dir)
-
-        def kill() -> None:
-            patroni = self._stopped_members(name)  # first, or it would see its server die
-            servers.kill(data_dir)
-            send_all(patroni, signal.SIGKILL)
-            wait_gone(patroni, 5.0)
-
-        await asyncio.to_thread(kill)
-
-    async def start_node(self, name: str) -> None:
-        """Switch a dead node on again: start its Patroni, which starts PostgreSQL. Returns at once."""
-        self.node(name)
-        self._launch(name)
-
-    async def kill_postgres(self, name: str) -> None:
-        """SIGKILL the postmaster and all its children; Patroni sees it and acts."""
-        await asyncio.to_thread(servers.kill, str(self.node(name).data_dir))
-
-    async def freeze_postgres(self, name: str) -> None:
-        """SIGSTOP the postmaster and all its children. LabError when no server runs there."""
-        if not await asyncio.to_thread(servers.freeze, str(self.node(name).data_dir)):
-            raise LabError(f"no PostgreSQL runs on {name}: nothing to freeze")
-
-    async def thaw_postgres(self, name: str) -> None:
-        """SIGCONT them. Does nothing when no server runs there."""
-        await asyncio.to_thread(servers.thaw, str(self.node(name).data_dir))
-
-    async def freeze_patroni(self, name: str) -> None:
-        """SIGSTOP a node's Patroni; its database goes on. LabError when it does not run."""
-        self.node(name)
-        members = self._members(name)
-        if not members:
-            raise LabError(f"Patroni of {name} does not run: nothing to freeze")
-        send_all(members, signal.SIGSTOP)
-
-    async def thaw_patroni(self, name: str) -> None:
-        """SIGCONT it."""
-        self.node(name)
-        send_all(self._members(name), signal.SIGCONT)
-
-    async def kill_patroni(self, name: str) -> None:
-        """SIGKILL a node's Patroni; its database goes on, as a leader until somebody else is promoted too."""
-        self.node(name)
-        await asyncio.to_thread(self._kill_recorded, name)
-
-    async def start_patroni(self, name: str) -> None:
-        """Start it again; it takes over the PostgreSQL that runs. Returns at once."""
-        await self.start_node(name)
-
-    async def kill_etcd(self, index: int) -> None:
-        """SIGKILL the etcd member behind ``etcd_urls[index]``."""
-        await asyncio.to_thread(self._kill_recorded, self._etcd_name(index))
-
-    async def start_etcd(self, index: int) -> None:
-        """Start it again, with its data. Returns at once."""
-        self._launch(self._etcd_name(index))
-
-    async def kill_haproxy(self) -> None:
-        """SIGKILL HAProxy. LabError when the lab has none."""
-        await asyncio.to_thread(self._kill_recorded, self._haproxy_name())
-
-    async def start_haproxy(self) -> None:
-        """Start it again. Returns at once. LabError when the lab has none."""
-        self._launch(self._haproxy_name())
-
-    async def switchover(self, to: str | None = None) -> None:
-        """A planned switchover by Patroni's REST API, to ``to`` or a replica of Patroni's choice.
-
-        Returns when the new leader runs and every replica streams from it, after 4 s or so. LabError when Patroni
-        refuses, in its words, or it takes more than 60 s.
-        """
-        old = await self.leader()
-        if old is None:
-            raise LabError("no leader: nothing to switch over from")
-        order = {"leader": old}
-        if to is not None:
-            self.node(to)
-            if to == old:
-                raise LabError(f"{to} is the leader already")
-            order["candidate"] = to
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SWITCHOVER_SECONDS)) as http,
-                http.post(f"{self.nodes[old].patroni_url}/switchover", json=order) as response,
-            ):
-                status, text = response.status, await response.text()
-        except (OSError, aiohttp.ClientError) as error:
-            raise LabError(f"Patroni of {old} does not take a switchover: {reason(error)}") from error
-        # "Switchover status unknown": Patroni took it and got tired of waiting; as for a ttl after failsafe mode.
-        if status != 200 and "unknown" not in text:
-            raise LabError(f"Patroni of {old} refuses a switchover: {text.strip()} (HTTP {status})")
-
-        async def missing() -> str:
-            now = await self.leader()
-            if now is None or now == old or (to is not None and now != to):
-                return f"{to or 'another node'} to lead"
-            return await self.health_missing()
-
-        await until(missing, what="the switchover", seconds=SWITCHOVER_SECONDS, progress=self.progress)
-
-    # -- companions: processes of ours beside the stack, such as a load ---------------------------------------------
-
-    def start_companion(self, name: str, module: str, *arguments: str) -> None:
-        """Run ``python -m module DIRECTORY arguments...`` detached, until it ends, is killed or the lab ends."""
-        argv, extra = module_command(module, str(self.directory), *arguments)
-        ask(self.directory, name, argv, log=self.companion_log(name), identity="-", extra=extra)
-
-    async def kill_companion(self, name: str) -> None:
-        """SIGKILL it; nothing when it is gone."""
-        await asyncio.to_thread(self._kill_recorded, name)
-
-    def companion_runs(self, name: str) -> bool:
-        reap()
-        process = self._ledger.read().processes.get(name)
-        return process is not None and is_alive(process)
-
-    def companion_log(self, name: str) -> Path:
-        return self.directory / "log" / f"{name}.log"
-
-    # -- underneath -------------------------------------------------------------------------------------------------
-
-    def _launch(self, name: str) -> None:
-        reap()
-        state = self._ledger.read()
-        known = state.processes.get(name)
-        if known is not None and is_alive(known):
-            return
-        command = state.commands[name]
-        ask(
-            self.directory,
-            name,
-            command.argv,
-            log=Path(command.log),
-            identity=state.account.launcher_identity,
-            extra={},
-        )
-
-    def _members(self, name: str) -> list[ProcessId]:
-        process = self._ledger.read().processes.get(name)
-        return [] if process is None else session_members(process, str(self.directory))
-
-    def _stopped_members(self, name: str) -> list[ProcessId]:
-        found: dict[ProcessId, None] = {}
-        for member in self._members(name):
-            found.update(dict.fromkeys(stop_tree(member)))
-        return list(found)
-
-    def _kill_recorded(self, name: str) -> None:
-        members = self._members(name)
-        send_all(members, signal.SIGKILL)
-        wait_gone(members, 5.0)
-
-    def _etcd_name(self, index: int) -> str:
-        if not 0 <= index < len(self.etcd_urls):
-            raise LabError(f"no etcd member {index} in this lab; it has {len(self.etcd_urls)}, counted from 0")
-        return f"etcd{index + 1}"
-
-    def _haproxy_name(self) -> str:
-        if self.haproxy_write_address is None:
-            raise LabError("this lab was started without HAProxy")
-        return "haproxy"
-
 
 def _prepare(ledger: Ledger, settings: Settings, postgres_bin: Path | None, patroni_python: str | None) -> LabState:
     """Everything before the first process: find the programs, clear the directory, try, write the files."""
     directory = ledger.directory
     binaries = find_binaries(postgres_bin=postgres_bin, patroni_python=patroni_python, haproxy=settings.haproxy)
+    if settings.components:
+        binaries = replace(binaries, postgres_meta=find_postgres_meta())
     account = choose_account()
     directory.mkdir(parents=True, exist_ok=True)
     _remove_remains(ledger)
@@ -368,6 +197,12 @@ def _prepare(ledger: Ledger, settings: Settings, postgres_bin: Path | None, patr
     if account.switch:
         os.chown(directory, account.uid, account.gid)
     account, versions = try_out(binaries, account, directory, environment(directory))
+    if binaries.postgres_meta is not None:
+        node, program = map(str, binaries.postgres_meta)
+        status, _ = run_as(
+            [node, "--check", program], account=account, directory=directory, environment=environment(directory)
+        )
+        binaries = binaries if status == 0 else replace(binaries, postgres_meta=None)
     owner = identify(os.getpid())
     assert owner is not None
     return draw(directory, settings, binaries, account, versions, owner)

@@ -19,7 +19,7 @@ from probed.demo.binaries import Account
 from probed.demo.errors import LabError
 from probed.demo.processes import ProcessId
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,20 @@ class HaproxyEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ComponentEntry:
+    """One component of the stack on 127.0.0.1: a stand-in in a recorded ``state``, or a real one without a state."""
+
+    port: int
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
-    """How a process of the stack is started, and started again."""
+    """How a process of the stack is started, and started again; ``variables`` go on top of the lab's environment."""
 
     argv: tuple[str, ...]
     log: str
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -59,12 +68,15 @@ class LabState:
     owner: ProcessId
     """The process whose end is the lab's end."""
     account: Account
+    postgres_bin: str
+    """Directory of PostgreSQL's programs."""
     postgres_major: int
     patroni_version: str
     ttl_seconds: int
     nodes: list[NodeEntry]
     etcd_ports: list[int]
     haproxy: HaproxyEntry | None
+    components: dict[str, ComponentEntry]
     commands: dict[str, Command]
     processes: dict[str, ProcessId] = field(default_factory=dict)
     ending: bool = False
@@ -148,6 +160,7 @@ def _to_json(state: LabState) -> dict[str, Any]:
             "switch": account.switch,
             "capability": account.capability,
         },
+        "postgres_bin": state.postgres_bin,
         "postgres_major": state.postgres_major,
         "patroni_version": state.patroni_version,
         "ttl_seconds": state.ttl_seconds,
@@ -167,8 +180,10 @@ def _to_json(state: LabState) -> dict[str, Any]:
             "write_port": haproxy.write_port,
             "read_port": haproxy.read_port,
         },
+        "components": {name: {"port": entry.port, "state": entry.state} for name, entry in state.components.items()},
         "commands": {
-            name: {"argv": list(command.argv), "log": command.log} for name, command in state.commands.items()
+            name: {"argv": list(command.argv), "log": command.log, "variables": command.variables}
+            for name, command in state.commands.items()
         },
         "processes": {name: _process_to_json(process) for name, process in state.processes.items()},
         "ending": state.ending,
@@ -183,13 +198,15 @@ def _from_json(raw: dict[str, Any]) -> LabState:
         boot_id=raw["boot_id"],
         owner=_process_from_json(raw["owner"]),
         account=Account(**raw["account"]),
+        postgres_bin=raw["postgres_bin"],
         postgres_major=raw["postgres_major"],
         patroni_version=raw["patroni_version"],
         ttl_seconds=raw["ttl_seconds"],
         nodes=[NodeEntry(**node) for node in raw["nodes"]],
         etcd_ports=list(raw["etcd_ports"]),
         haproxy=HaproxyEntry(**raw["haproxy"]) if raw["haproxy"] else None,
-        commands={name: Command(tuple(c["argv"]), c["log"]) for name, c in raw["commands"].items()},
+        components={name: ComponentEntry(**entry) for name, entry in raw["components"].items()},
+        commands={name: Command(tuple(c["argv"]), c["log"], c["variables"]) for name, c in raw["commands"].items()},
         processes={name: _process_from_json(process) for name, process in raw["processes"].items()},
         ending=raw["ending"],
     )

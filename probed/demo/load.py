@@ -18,11 +18,16 @@ import asyncpg
 
 from probed.demo.lab import APP_USER, Lab, LabError
 from probed.demo.mechanisms import slots
+from probed.demo.processes import PROC, ProcessId, identify, is_alive, send
 
 LIFE_SECONDS = 15 * 60
 TRICKLE_SECONDS = 0.2
 ADJUST_SECONDS = 0.5
 RETRY_SECONDS = 1.0
+READ_EVERY_SECONDS = 1.0
+GLANCE_SECONDS = 0.02
+LATE_SECONDS = 0.75
+AWAKE_SECONDS = 1.0
 
 
 async def hold_replay(lab: Lab, replica: str) -> None:
@@ -68,9 +73,73 @@ async def fill_connections(lab: Lab, node: str, percent: str) -> None:
             connection.terminate()
 
 
+async def read_cold(lab: Lab, node: str) -> None:
+    """Read a table that does not fit into shared_buffers, once a second."""
+    connection = await lab.connect(node)
+    try:
+        await connection.execute("SET max_parallel_workers_per_gather = 0")
+        while True:
+            await connection.execute("SELECT count(*) FROM lab_cold")
+            await asyncio.sleep(READ_EVERY_SECONDS)
+    finally:
+        connection.terminate()
+
+
+async def slow_answers(lab: Lab, node: str) -> None:
+    """Let the monitor's sessions on a node sleep, and wake each only 0.75 s after a statement has come in."""
+    port = lab.nodes[node].postgres_port
+    held: dict[ProcessId, asyncio.Task[None]] = {}
+    watcher = await lab.connect(node)
+    try:
+        while True:
+            # Only the old ones: a session that lives for one statement is a login, which no ping is.
+            rows = await watcher.fetch(
+                "SELECT pid, client_port FROM pg_stat_activity WHERE usename = $1 AND state = 'idle'"
+                " AND backend_start < now() - interval '2 s'",
+                lab.monitor_user,
+            )
+            for row in rows:
+                process = identify(row["pid"])
+                if process is not None and process not in held:
+                    print(f"holding the session of process {process.pid}", flush=True)
+                    held[process] = asyncio.create_task(_hold(process, port, row["client_port"]))
+            held = {process: task for process, task in held.items() if not task.done()}
+            await asyncio.sleep(ADJUST_SECONDS)
+    finally:
+        for process, task in held.items():
+            task.cancel()
+            send(process, signal.SIGCONT)
+        watcher.terminate()
+
+
+async def _hold(process: ProcessId, server_port: int, client_port: int) -> None:
+    """Until the session ends."""
+    while send(process, signal.SIGSTOP):
+        while not _is_waiting(server_port, client_port):
+            if not is_alive(process):
+                return
+            await asyncio.sleep(GLANCE_SECONDS)
+        await asyncio.sleep(LATE_SECONDS)
+        send(process, signal.SIGCONT)
+        # Long enough for everything that the monitor asks in one cycle, of which the ping is the first.
+        await asyncio.sleep(AWAKE_SECONDS)
+
+
+def _is_waiting(server_port: int, client_port: int) -> bool:
+    """Whether bytes from the client wait to be read by the server."""
+    ends = (f":{server_port:04X}", f":{client_port:04X}")
+    for line in (PROC / "net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()  # two addresses, a state, tx_queue:rx_queue, all in hex
+        if local.endswith(ends[0]) and remote.endswith(ends[1]):
+            return int(queues.partition(":")[2], 16) > 0
+    return False
+
+
 KINDS: dict[str, Callable[..., Awaitable[None]]] = {
     "replication-lag": hold_replay,
     "connections": fill_connections,
+    "cache-misses": read_cold,
+    "slow-answers": slow_answers,
 }
 
 

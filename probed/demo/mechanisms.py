@@ -98,6 +98,47 @@ async def switch_over(lab: Lab, plan: Plan) -> None:
     await lab.switchover()
 
 
+# -- no-leader -----------------------------------------------------------------------------------------------------
+
+
+async def strand_standby(lab: Lab, plan: Plan) -> None:
+    """Somebody pauses Patroni for maintenance, and restarts the leader's server as a standby: two standbys, no leader.
+
+    The restart takes 1 s. In the next loop Patroni gives the lock back ("removed leader lock because postgres is not
+    running as primary"), and while the cluster is paused no replica runs for leader, so it stays like this. Both
+    servers answer, the other standby streams on from this one; nobody takes writes, and HAProxy's write port is dead.
+
+    Healed, the server is restarted as the primary that it was, on the same timeline; Patroni takes the lock for it
+    2 s later and is resumed. Resumed first, it would have promoted either of the two.
+    """
+    await lab.pause(True)
+    await lab.restart_postgres(plan["node"], standby=True)
+
+    async def missing() -> str:
+        leader = await lab.leader()
+        return f"{leader} to lose the lock" if leader else ""
+
+    await in_force(lab, missing, "no-leader")
+
+
+async def reinstate_leader(lab: Lab, plan: Plan) -> None:
+    node = plan["node"]
+    try:
+        async with lab.session(node) as connection:
+            standing_by = await connection.fetchval("SELECT pg_is_in_recovery()")
+    except LabError:
+        standing_by = True
+    # Never where another node leads: there would be two primaries.
+    if standing_by and await lab.leader() in (None, node):
+        await lab.restart_postgres(node, standby=False)
+
+        async def missing() -> str:
+            return "" if await lab.leader() == node else f"{node} to lead"
+
+        await until(missing, what="the leader", seconds=EFFECT_SECONDS, progress=lab.progress)
+    await lab.pause(False)
+
+
 # -- replication-lag -----------------------------------------------------------------------------------------------
 
 
@@ -123,7 +164,7 @@ async def hold_replay(lab: Lab, plan: Plan) -> None:
     lab.start_companion("load-replication-lag", LOAD, "replication-lag", replica)
 
     async def missing() -> str:
-        _demand_companion(lab, "load-replication-lag")
+        demand_companion(lab, "load-replication-lag")
         try:
             async with lab.session(replica) as connection:
                 held = await connection.fetchval(
@@ -134,7 +175,7 @@ async def hold_replay(lab: Lab, plan: Plan) -> None:
             return error.what
         return "" if held else f"replay on {replica} to stall"
 
-    await _in_force(lab, missing, "replication-lag", log=lab.companion_log("load-replication-lag"))
+    await in_force(lab, missing, "replication-lag", log=lab.companion_log("load-replication-lag"))
 
 
 async def release_replay(lab: Lab, plan: Plan) -> None:
@@ -189,7 +230,7 @@ async def cut_receivers(lab: Lab, plan: Plan) -> None:
             return error.what
         return f"{left} senders and {receiving} receivers to end" if left or receiving else ""
 
-    await _in_force(lab, missing, "wal-receiver")
+    await in_force(lab, missing, "wal-receiver")
 
 
 async def join_receivers(lab: Lab, plan: Plan) -> None:
@@ -209,7 +250,7 @@ async def fill_connections(lab: Lab, plan: Plan) -> None:
     lab.start_companion("load-connections", LOAD, "connections", plan["node"], str(FILL_PERCENT))
 
     async def missing() -> str:
-        _demand_companion(lab, "load-connections")
+        demand_companion(lab, "load-connections")
         try:
             async with lab.session(plan["node"]) as connection:
                 used, usable = await slots(connection)
@@ -217,7 +258,7 @@ async def fill_connections(lab: Lab, plan: Plan) -> None:
             return error.what
         return "" if used >= 0.9 * usable else f"{used} of {usable} slots taken"
 
-    await _in_force(lab, missing, "connections", log=lab.companion_log("load-connections"))
+    await in_force(lab, missing, "connections", log=lab.companion_log("load-connections"))
 
 
 async def free_connections(lab: Lab, plan: Plan) -> None:
@@ -266,7 +307,7 @@ async def deadlock(lab: Lab, plan: Plan) -> None:
             counted = await connection.fetchval(DEADLOCKS) - before
         return "" if counted >= DEADLOCKS_WANTED else f"{counted} deadlocks counted"
 
-    await _in_force(lab, missing, "deadlocks")
+    await in_force(lab, missing, "deadlocks")
 
 
 DEADLOCKS = "SELECT sum(deadlocks)::bigint FROM pg_stat_database"
@@ -361,10 +402,13 @@ async def start_haproxy(lab: Lab, plan: Plan) -> None:
 # -- shared --------------------------------------------------------------------------------------------------------
 
 
-async def _in_force(lab: Lab, missing: Callable[[], Awaitable[str]], name: str, *, log: Path | None = None) -> None:
+async def in_force(lab: Lab, missing: Callable[[], Awaitable[str]], name: str, *, log: Path | None = None) -> None:
+    """Wait until a fault does what it says. LabError after 30 s, or when ``missing`` raises it."""
+
     await until(missing, what=f"{name} to be in force", seconds=EFFECT_SECONDS, progress=lab.progress, log=log)
 
 
-def _demand_companion(lab: Lab, name: str) -> None:
+def demand_companion(lab: Lab, name: str) -> None:
+    """LabError when the child process has ended."""
     if not lab.companion_runs(name):
         raise LabError(f"the child process {name} has ended", log=lab.companion_log(name))

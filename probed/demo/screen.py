@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,12 +19,12 @@ _STYLES = {"fatal": "bold white on red", "critical": "bold yellow", "normal": "c
 _SHAPES = {"observed": "●", "failed": "✕", "blind": "○", "not_applicable": "·", None: "…"}
 
 
-def render(status: Json, events: Sequence[Json], hint: str) -> RenderableType:
-    """The whole picture for a terminal."""
+def render(status: Json, events: Sequence[Json], hint: str, stand_ins: Collection[str] = ()) -> RenderableType:
+    """The whole picture for a terminal. ``stand_ins`` are components that are marked as such."""
     instances = status["instances"]
-    parts: list[RenderableType] = [_instance(instance) for instance in instances]
-    parts.append(_events(events))
-    parts.append(Text(hint, style="dim"))
+    parts: list[RenderableType] = [_instance(instance, stand_ins) for instance in instances]
+    # Last, so that a small terminal cuts off the oldest events and nothing else.
+    parts += [Text(hint, style="dim"), _events(events)]
     return Group(*parts)
 
 
@@ -33,7 +33,11 @@ def lines(status: Json) -> Iterable[str]:
     for instance in status["instances"]:
         yield f"{instance['name']}: {instance['state']}, leader {instance['leader'] or 'unknown'}"
         for node in instance["nodes"]:
-            yield "  " + "  ".join(f"{title} {value}" for title, value in zip(_COLUMNS, _row(node), strict=True))
+            # The first column says which row it is, the others need their titles.
+            name, *cells = _row(node)
+            told = (f"{title} {cell.strip()}" for title, cell in zip(_COLUMNS[1:], cells, strict=True) if cell.strip())
+            yield f"  {name}: {'  '.join(told)}"
+        yield "  " + "  ".join(f"{name} {word}" for name, word in _services(instance))
 
 
 def event_line(event: Json) -> str:
@@ -43,10 +47,11 @@ def event_line(event: Json) -> str:
     return f"{_clock(event)} {event['severity'].upper():8} {what}: {event['message']}"
 
 
+_SERVICES_IN_A_ROW = 4
 _COLUMNS = ("node", "role", "database", "patroni", "receiver", "lag", "connections", "ping")
 
 
-def _instance(instance: Json) -> Panel:
+def _instance(instance: Json, stand_ins: Collection[str]) -> Panel:
     table = Table(box=None, pad_edge=False, expand=False)
     for title in _COLUMNS:
         table.add_column(title, no_wrap=True)
@@ -54,7 +59,52 @@ def _instance(instance: Json) -> Panel:
         table.add_row(*_row(node))
     badge = Text(f" {instance['state']} ", style=_STYLES.get(instance["state"], "bold green"))
     heading = Text.assemble((instance["name"], "bold"), "  ", badge, f"  leader {instance['leader'] or 'unknown'}")
-    return Panel(table, title=heading, title_align="left")
+    services = Table(box=None, pad_edge=False, expand=False, show_header=False)
+    for _ in range(_SERVICES_IN_A_ROW):
+        services.add_column(no_wrap=True)
+    cells = [_service(name, word, name in stand_ins) for name, word in _services(instance)]
+    for start in range(0, len(cells), _SERVICES_IN_A_ROW):
+        services.add_row(*cells[start : start + _SERVICES_IN_A_ROW])
+    parts: list[RenderableType] = [table, "", services]
+    if stand_ins:
+        parts.append(Text("* a stand-in that only answers as was recorded", style="dim"))
+    return Panel(Group(*parts), title=heading, title_align="left")
+
+
+def _service(name: str, word: str, stands_in: bool) -> Text:
+    return Text.assemble((f"{name}{'*' if stands_in else ''} ", "dim"), word)
+
+
+def _services(instance: Json) -> Iterable[tuple[str, str]]:
+    """(name, how it is) of everything that belongs to no node."""
+    for target in sorted(instance["targets"], key=_position):
+        if target["component"] == "observer":  # the daemon itself, which tells by events
+            continue
+        match target["probe"]:
+            case "etcd_quorum":
+                yield "etcd", _members(target)
+            case "haproxy_stats":
+                yield "haproxy", _outcome(target)
+            case "postgres_liveness":
+                yield "write port", _outcome(target)
+            case "etcd_member" | "patroni_cluster" | "leader":
+                continue
+            case _:
+                yield target["component"], _outcome(target)
+
+
+def _position(target: Json) -> tuple[int, str]:
+    """What the database needs first, then its components by name."""
+    first = ("etcd_quorum", "haproxy_stats", "postgres_liveness", "api_gateway")
+    return first.index(target["probe"]) if target["probe"] in first else len(first), target["component"]
+
+
+def _members(target: Json) -> str:
+    readings = target["readings"]
+    if "members" not in readings:
+        return _outcome(target)
+    lost = readings["healthy_members"] < readings["quorum"]
+    return f"{'✕' if lost else '●'} {readings['healthy_members']:.0f} of {readings['members']:.0f}"
 
 
 def _row(node: Json) -> tuple[str, ...]:
@@ -101,7 +151,9 @@ def _events(events: Sequence[Json]) -> Panel:
         style = "dim" if held or event["state"] == "resolved" else ""
         severity = Text(event["severity"], style="" if style else _STYLES.get(event["severity"], ""))
         word = "held back" if held else event["state"]
-        table.add_row(_clock(event), severity, event["event"], _where(event), word, event["message"], style=style)
+        # What is over takes one line; what is open is told in full.
+        message = Text(event["message"], no_wrap=bool(style), overflow="ellipsis" if style else "fold")
+        table.add_row(_clock(event), severity, event["event"], _where(event), word, message, style=style)
     return Panel(table, title="events, newest first", title_align="left")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ from probed.cli.client import Client
 from probed.config import load
 from probed.config.settings import DEFAULT_LISTEN, Settings, split_address
 from probed.daemon import Daemon
-from probed.demo import screen
+from probed.demo import configuration, recordings, screen
 from probed.demo.errors import LabError
 from probed.demo.faults import FAULTS, broken_faults, find_fault
 from probed.demo.lab import Lab, find_haproxy
@@ -34,14 +35,7 @@ storage: {{path: "{storage}"}}
 policies: {{directory: "{policies}"}}
 defaults: {{switchover_grace: 15s}}   # shorter than usual: the next fault shall show at once
 instances:
-  - name: demo
-    labels: {{env: demo}}
-    postgres: {{user: {user}, password_file: "{password}"}}
-    patroni: [{patroni}]
-    etcd: [{etcd}]
-"""
-_HAPROXY = '    haproxy: {{stats: "{stats}", frontends: ["{frontend}"]}}\n'
-_DEADLOCKS = "{id: deadlocks_frequent, enabled: true}   # off by default; the demo can cause them\n"
+{instance}"""
 
 
 def default_directory() -> Path:
@@ -58,12 +52,16 @@ async def up(directory: Path, *, listen: str | None = None, seconds: float | Non
     stop = _stop_on_signals()
     print("starting etcd, PostgreSQL and Patroni on loopback …", flush=True)
     lab = await Lab.start(
-        directory / "lab", haproxy=find_haproxy() is not None, progress=lambda text: print(f"  {text}", flush=True)
+        directory / "lab",
+        haproxy=find_haproxy() is not None,
+        components=True,
+        progress=lambda text: print(f"  {text}", flush=True),
     )
     try:
+        print(_cast(lab), flush=True)
         settings = load.load_file(_configure(directory, lab, listen or _free_address()))
         with _log_to(directory / "probed.log"):
-            await _watch(settings, directory, stop, seconds)
+            await _watch(settings, lab, directory, stop, seconds)
     finally:
         print("ending the stack …", flush=True)
         await lab.stop()
@@ -100,6 +98,17 @@ async def _do(deed: Awaitable[None]) -> None:
     await deed
 
 
+def _cast(lab: Lab) -> str:
+    """Who plays whom: what is real in this demo, and what is a stand-in."""
+    real = ["etcd", "PostgreSQL", "Patroni"]
+    if lab.haproxy_write_address is not None:
+        real.append("HAProxy")
+    real += [f"postgres-meta ({name})" for name in lab.components if name not in lab.stand_ins]
+    lines = [f"real: {', '.join(real)}", "stand-ins, which only answer as was recorded:"]
+    lines += [f"  {name:<9} {recordings.read(name).source}" for name in lab.stand_ins]
+    return "\n".join(lines)
+
+
 def _own(directory: Path) -> None:
     """Make the directory, or make sure that it is ours: its name in a shared place can be guessed."""
     directory.mkdir(mode=0o755, exist_ok=True)
@@ -109,23 +118,20 @@ def _own(directory: Path) -> None:
 
 
 def _configure(directory: Path, lab: Lab, listen: str) -> Path:
-    password, policies = directory / "password", directory / "policies.d"
+    # Another run's history is of another cluster.
+    shutil.rmtree(directory / "store", ignore_errors=True)
+    password, overrides = directory / "password", directory / "policies.d"
     with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(lab.monitor_password)
-    policies.mkdir(exist_ok=True)
-    (policies / "deadlocks_frequent.yaml").write_text(_DEADLOCKS, encoding="utf-8")
-    urls = ", ".join(node.patroni_url for node in lab.nodes.values())
+    overrides.mkdir(exist_ok=True)
+    for name, policy in configuration.POLICIES.items():
+        (overrides / f"{name}.yaml").write_text(policy, encoding="utf-8")
     text = _CONFIGURATION.format(
         listen=listen,
         storage=directory / "store",
-        policies=policies,
-        user=lab.monitor_user,
-        password=password,
-        patroni=urls,
-        etcd=", ".join(lab.etcd_urls),
+        policies=overrides,
+        instance=configuration.instance(lab, "demo", password, env="demo"),
     )
-    if lab.haproxy_write_address is not None:
-        text += _HAPROXY.format(stats=lab.haproxy_stats_url, frontend=lab.haproxy_write_address)
     file_ = directory / "probed.yml"
     file_.write_text(text, encoding="utf-8")
     return file_
@@ -157,7 +163,7 @@ def _log_to(path: Path) -> Any:
         yield
 
 
-async def _watch(settings: Settings, directory: Path, stop: asyncio.Event, seconds: float | None) -> None:
+async def _watch(settings: Settings, lab: Lab, directory: Path, stop: asyncio.Event, seconds: float | None) -> None:
     from probed.api.app import serve
 
     daemon = Daemon(settings)
@@ -166,12 +172,13 @@ async def _watch(settings: Settings, directory: Path, stop: asyncio.Event, secon
     try:
         url = f"http://{settings.web.listen[0]}"
         client = Client(socket_path=settings.socket)
-        hint = f"probed demo break NAME | heal NAME | list     API {url}/api/v1/status   metrics {url}/metrics\n"
-        hint += f"configuration {directory / 'probed.yml'}   log {directory / 'probed.log'}   Ctrl-C ends everything"
+        hint = "probed demo break NAME | heal NAME | list            Ctrl-C ends everything\n"
+        hint += f"API {url}/api/v1/status   metrics {url}/metrics\n"
+        hint += f"configuration {directory / 'probed.yml'}   log {directory / 'probed.log'}"
         picture = _live if sys.stdout.isatty() else _plain
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await picture(client, stop, hint)
+                await picture(client, stop, hint, lab.stand_ins)
     finally:
         await closer()
         await daemon.stop()
@@ -184,17 +191,17 @@ async def _ask(client: Client) -> tuple[Any, Any]:
     return status, events["items"]
 
 
-async def _live(client: Client, stop: asyncio.Event, hint: str) -> None:
+async def _live(client: Client, stop: asyncio.Event, hint: str, stand_ins: Sequence[str]) -> None:
     from rich.live import Live
 
     with Live(auto_refresh=False, screen=True) as live:
         while not stop.is_set():
             with contextlib.suppress(ApiError):
-                live.update(screen.render(*await _ask(client), hint), refresh=True)
+                live.update(screen.render(*await _ask(client), hint, stand_ins), refresh=True)
             await _pause(stop)
 
 
-async def _plain(client: Client, stop: asyncio.Event, hint: str) -> None:
+async def _plain(client: Client, stop: asyncio.Event, hint: str, stand_ins: Sequence[str]) -> None:
     """Into a pipe: the instance once it is known, then every event as it comes."""
     print(hint, flush=True)
     told: dict[str, str] = {}

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from probed.demo import components
 from probed.demo.blueprint import HOST, SUPERUSER
 from probed.demo.errors import LabError
 from probed.demo.ledger import LabState
@@ -62,6 +63,11 @@ class LabView:
             }
         )
         self.etcd_urls: Sequence[str] = tuple(f"http://{HOST}:{port}" for port in state.etcd_ports)
+        self.components: Mapping[str, str] = MappingProxyType(
+            {name: f"http://{HOST}:{entry.port}" for name, entry in state.components.items()}
+        )
+        self.stand_ins: Sequence[str] = tuple(name for name, entry in state.components.items() if entry.state)
+        self._components = dict(state.components)
         self.haproxy_stats_url: str | None = None
         self.haproxy_write_address: str | None = None
         self.haproxy_read_address: str | None = None
@@ -213,7 +219,11 @@ class LabView:
                 raise answer
             if answer.get("state") != "running":
                 return f"{name} is {answer.get('state')}"
-        return await self._streaming_missing(leader) or await self._haproxy_missing(leader)
+        return (
+            await self._streaming_missing(leader)
+            or await self._haproxy_missing(leader)
+            or await components.missing(self._components)
+        )
 
     async def _haproxy_missing(self, leader: str) -> str:
         if self.haproxy_write_address is None:

@@ -25,14 +25,14 @@ def place() -> Iterator[Path]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def lab(place: Path) -> AsyncIterator[Lab]:
-    lab = await Lab.start(place / "lab", haproxy=find_haproxy() is not None, etcd_members=3)
+    lab = await Lab.start(place / "lab", haproxy=find_haproxy() is not None, etcd_members=3, components=True)
     yield lab
     await lab.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def watcher(place: Path, lab: Lab) -> AsyncIterator[Watcher]:
-    watcher = Watcher(configure(place / "watcher", lab))
+    watcher = Watcher(configure(place / "watcher", lab, declared=True))
     await watcher.start()
     await until(watcher.healthy, 30, "a healthy picture of a healthy cluster")
     yield watcher

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400
 async def test_kills_at_random_moments_lose_and_double_nothing(place: Path, lab: Lab) -> None:
     seed = random.randrange(2**32)
     dice = random.Random(seed)
-    watcher = Watcher(configure(place / "killed", lab, extra=""))
+    watcher = Watcher(configure(place / "killed", lab))
     await watcher.start()
     await until(watcher.healthy, 60, "a healthy cluster")
     fault = FAULTS["replica-kill"]

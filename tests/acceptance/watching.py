@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
+from probed.demo import configuration
 from probed.demo.lab import Lab
 
 T = TypeVar("T")
@@ -32,15 +33,18 @@ def free_port() -> int:
         return int(door.getsockname()[1])
 
 
-def configure(directory: Path, lab: Lab, *, extra: str = "", policies: str = "") -> Path:
-    """``probed.yml`` for a lab, as an operator would write it."""
+def configure(directory: Path, lab: Lab, *, extra: str = "", declared: bool = False) -> Path:
+    """``probed.yml`` for a lab, as an operator would write it, with the demo's policies.
+
+    Nodes are found through Patroni, or ``declared`` ones on which the daemon runs.
+    """
     directory.mkdir(exist_ok=True)
-    (directory / "password").write_text(lab.monitor_password)
+    password = directory / "password"
+    password.write_text(lab.monitor_password)
     overrides = directory / "policies.d"
     overrides.mkdir(exist_ok=True)
-    (overrides / "overrides.yaml").write_text(policies or "{id: deadlocks_frequent, enabled: true}\n")
-    urls = ", ".join(node.patroni_url for node in lab.nodes.values())
-    frontend = lab.haproxy_write_address
+    for name, policy in configuration.POLICIES.items():
+        (overrides / f"{name}.yaml").write_text(policy)
     text = f"""
 web: {{listen: ["127.0.0.1:{free_port()}"]}}
 storage: {{path: {directory}/store}}
@@ -48,14 +52,8 @@ policies: {{directory: {overrides}}}
 defaults: {{interval: {INTERVAL:g}s, timeout: {TIMEOUT:g}s, switchover_grace: {GRACE:g}s}}
 observer: acceptance
 instances:
-  - name: orders
-    labels: {{env: test}}
-    postgres: {{user: {lab.monitor_user}, password_file: {directory}/password}}
-    patroni: [{urls}]
-    etcd: [{", ".join(lab.etcd_urls)}]
 """
-    if frontend is not None:
-        text += f'    haproxy: {{stats: "{lab.haproxy_stats_url}", frontends: ["{frontend}"]}}\n'
+    text += configuration.instance(lab, "orders", password, env="test", declared=declared)
     file = directory / "probed.yml"
     file.write_text(text + extra)
     return file

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import asyncpg
 import pytest
 import pytest_asyncio
@@ -51,13 +52,19 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str, second
     await until(missing, what=what, seconds=seconds)
 
 
-async def started(directory: Path, *, haproxy: bool = False) -> Lab:
-    return await Lab.start(directory, haproxy=haproxy, postgres_bin=POSTGRES_BIN, patroni_python=PATRONI_PYTHON)
+async def started(directory: Path, *, haproxy: bool = False, components: bool = False) -> Lab:
+    return await Lab.start(
+        directory,
+        haproxy=haproxy,
+        components=components,
+        postgres_bin=POSTGRES_BIN,
+        patroni_python=PATRONI_PYTHON,
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    lab = await started(tmp_path_factory.mktemp("lab"), haproxy=HAPROXY)
+    lab = await started(tmp_path_factory.mktemp("lab"), haproxy=HAPROXY, components=True)
     yield lab
     await lab.stop()
 
@@ -90,7 +97,7 @@ def accepts(port: int) -> bool:
 
 
 def ports(lab: Lab) -> list[int]:
-    urls = [node.patroni_url for node in lab.nodes.values()] + list(lab.etcd_urls)
+    urls = [node.patroni_url for node in lab.nodes.values()] + [*lab.etcd_urls, *lab.components.values()]
     return [int(url.rpartition(":")[2]) for url in urls] + [node.postgres_port for node in lab.nodes.values()]
 
 
@@ -381,6 +388,128 @@ async def test_haproxy_kill_closes_the_write_port_alone(lab: Lab, roles: tuple[s
     assert accepts(port)
 
 
+async def test_no_leader_leaves_two_standbys_and_is_healed_to_the_same_leader_on_its_timeline(
+    lab: Lab, roles: tuple[str, str]
+) -> None:
+    leader, replica = roles
+    timeline = (await lab.patroni(leader))["timeline"]
+    await FAULTS["no-leader"].break_(lab)
+    for name in roles:
+        assert await one(lab, name, "SELECT pg_is_in_recovery()") is True
+        assert (await lab.patroni(name))["state"] == "running"
+    # It stays so: the other one is not promoted.
+    await asyncio.sleep(3 * 2)
+    assert await lab.leader() is None
+    assert await one(lab, replica, "SELECT pg_is_in_recovery()") is True
+    await FAULTS["no-leader"].heal(lab)
+    assert await lab.leader() == leader
+    assert (await lab.patroni(leader))["timeline"] == timeline
+    assert not (await lab.patroni(leader)).get("pause")
+
+
+async def test_cache_misses_reads_more_than_shared_buffers_can_hold(lab: Lab, roles: tuple[str, str]) -> None:
+    leader, _ = roles
+    counters = "SELECT array[sum(blks_hit), sum(blks_read)]::bigint[] FROM pg_stat_database"
+    await FAULTS["cache-misses"].break_(lab)
+    before = await one(lab, leader, counters)
+
+    async def mostly_read() -> bool:
+        after = await one(lab, leader, counters)
+        assert isinstance(before, list) and isinstance(after, list)
+        hit, read = (now - then for now, then in zip(after, before, strict=True))
+        return bool(read > 10_000 and hit < read)  # our own polling hits
+
+    await eventually(mostly_read, "more blocks to be read than found")
+    await FAULTS["cache-misses"].heal(lab)
+    assert await one(lab, leader, "SELECT to_regclass('lab_cold')::text") is None
+
+
+async def test_slow_answers_delays_the_monitor_and_nobody_else(lab: Lab, roles: tuple[str, str]) -> None:
+    leader, _ = roles
+    monitor = await lab.connect(leader, user=lab.monitor_user)
+    other = await lab.connect(leader, user=APP_USER)
+    try:
+        await FAULTS["slow-answers"].break_(lab)
+        for _ in range(2):
+            await asyncio.sleep(2)  # a monitor's pause; it may ask several things in a row
+            assert await round_trip(monitor) >= 0.4
+            assert await round_trip(other) < 0.4
+        await FAULTS["slow-answers"].heal(lab)
+        assert await round_trip(monitor) < 0.4
+    finally:
+        monitor.terminate()
+        other.terminate()
+
+
+async def round_trip(connection: asyncpg.Connection) -> float:
+    began = time.monotonic()
+    await connection.execute("SELECT 1")
+    return time.monotonic() - began
+
+
+async def test_the_runaway_job_makes_the_leaders_database_grow_and_no_other(lab: Lab, roles: tuple[str, str]) -> None:
+    leader, replica = roles
+    size = "SELECT sum(pg_database_size(oid))::bigint / 1048576 FROM pg_database"
+    small, other = await one(lab, leader, size), await one(lab, replica, size)
+    await FAULTS["runaway-job"].break_(lab)
+    large = await one(lab, leader, size)
+    assert isinstance(small, int) and isinstance(large, int) and isinstance(other, int)
+    assert small < 128 and large > 320
+    same = await one(lab, replica, size)
+    assert isinstance(same, int) and same - other < 32
+    await FAULTS["runaway-job"].heal(lab)
+    again = await one(lab, leader, size)
+    assert isinstance(again, int) and again < small + 32
+
+
+async def test_an_oom_kill_is_counted_as_the_kernel_counts_it(lab: Lab, roles: tuple[str, str]) -> None:
+    leader, replica = roles
+    before = (lab.oom_directory(leader) / "memory.events").stat()
+    await FAULTS["oom-kill"].break_(lab)
+    after = (lab.oom_directory(leader) / "memory.events").stat()
+    assert "oom_kill 1\n" in (lab.oom_directory(leader) / "memory.events").read_text()
+    assert "oom_kill 0\n" in (lab.oom_directory(replica) / "memory.events").read_text()
+    assert before.st_ino == after.st_ino
+
+
+# -- components --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stand_in_is_switched_by_another_process_and_healed(lab: Lab, roles: tuple[str, str]) -> None:
+    assert await status(f"{lab.components['kong']}/auth/v1/health") == 401
+    await FAULTS["gateway-amnesia"].break_(Lab.attach(lab.directory))
+    assert await status(f"{lab.components['kong']}/auth/v1/health") == 404
+    assert await lab.unhealthy() == "kong is not in its state healthy"
+    await FAULTS["gateway-amnesia"].heal(Lab.attach(lab.directory))
+    assert await status(f"{lab.components['kong']}/auth/v1/health") == 401
+
+
+async def test_stand_ins_and_states_are_asked_for_by_their_names(lab: Lab) -> None:
+    with pytest.raises(LabError, match="there are kong, auth"):
+        await lab.switch("gong")
+    with pytest.raises(LabError, match=r"but in healthy, .*config_lost"):
+        await lab.switch("kong", "frozzen")
+    assert await lab.unhealthy() == ""
+
+
+async def test_postgres_meta_is_real_and_is_killed_and_started(lab: Lab, roles: tuple[str, str]) -> None:
+    if "meta" in lab.stand_ins:
+        pytest.skip("postgres-meta is not installed (scripts/postgres-meta.sh says why)")
+    url = lab.components["meta"]
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/config/version") as answer:
+        assert (await answer.json())["version"].startswith(f"PostgreSQL {lab.postgres_major}")
+    await FAULTS["meta-kill"].break_(lab)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await status(f"{url}/health")
+    await FAULTS["meta-kill"].heal(lab)
+    assert await status(f"{url}/health") == 200
+
+
+async def status(url: str) -> int:
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        return answer.status
+
+
 async def test_a_killed_postgres_is_started_again_by_its_patroni(lab: Lab, roles: tuple[str, str]) -> None:
     leader, _ = roles
     before = await one(lab, leader, "SELECT pg_postmaster_start_time()::text")
@@ -397,7 +526,7 @@ async def test_a_killed_postgres_is_started_again_by_its_patroni(lab: Lab, roles
 
 
 async def test_a_stopped_lab_leaves_no_process_no_port_and_no_shared_memory(tmp_path: Path) -> None:
-    lab = await started(tmp_path / "lab", haproxy=HAPROXY)
+    lab = await started(tmp_path / "lab", haproxy=HAPROXY, components=True)
     assert traces(lab)
     segments = _segments(lab)
     assert segments

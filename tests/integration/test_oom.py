@@ -141,6 +141,7 @@ async def test_a_real_kill_is_counted_once_and_told_by_name_and_cgroup(cell: Cel
         assert sample.reason.endswith(": its cgroup's memory limit was reached")
 
 
+@pytest.mark.proves("oom_killed", server="the kernel's kill in a small cgroup")
 async def test_a_cgroup_alone_counts_its_own_kills_and_says_where(cell: Cell) -> None:
     context = _context(cgroups=cell.path)
     first = await _cycle(context)
@@ -212,6 +213,7 @@ def _wait_for(place: Path, sql: str, number: int) -> list[tuple[object, ...]]:
     return rows
 
 
+@pytest.mark.proves("oom_killed", written="memory.events of Linux 5.17 and later")
 def test_no_kill_is_lost_or_told_twice_by_a_daemon_that_is_killed_itself(tmp_path: Path) -> None:
     folder, policies = tmp_path / "pg", tmp_path / "policies"
     folder.mkdir()

@@ -68,8 +68,7 @@ EVENTS: list[tuple[str, str, dict[str, Any], str, str, str, Severity]] = [
 
 @pytest.mark.parametrize(
     "name, product, more, broken, event, told, severity",
-    EVENTS,
-    ids=lambda value: value if isinstance(value, str) else "",
+    [pytest.param(*row, marks=pytest.mark.proves(row[4], recording=row[1]), id=f"{row[0]}-{row[3]}") for row in EVENTS],
 )
 async def test_three_failures_open_the_event_and_two_answers_resolve_it(
     http: HttpClient, tmp_path: Path, name: str, product: str, more: dict[str, Any], broken: str, event: str, told: str,
