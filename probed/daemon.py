@@ -22,15 +22,17 @@ from probed.model import Policy
 from probed.pipeline import Pipeline
 from probed.policy.load import Catalogue
 from probed.policy.load import load as load_policies
+from probed.policy.site import Site
 from probed.probes import AnyProbe, Context, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
+from probed.reaching import context_for, patroni_access
 from probed.rounds import Contexts, Pulse, Rounds
 from probed.store import Commit, GapRecord, Member
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.topology import OBSERVER
 from probed.vitals import Gap, Vitals
-from probed.watching import Cycle, InstancePlan, context_for, own_plan, plan
+from probed.watching import Cycle, InstancePlan, own_plan, plan
 
 _log = structlog.get_logger(__name__)
 
@@ -184,7 +186,9 @@ class Daemon:
             _log.info("config.reloaded", instances=[instance.name for instance in settings.instances])
 
     def _policies(self, settings: Settings) -> Mapping[str, Policy]:
-        return load_policies(settings.policies.directory, readings_of(self.catalogue), settings.defaults)
+        return load_policies(
+            settings.policies.directory, readings_of(self.catalogue), settings.defaults, site=Site.of(settings)
+        )
 
     def _unchangeable(self, settings: Settings) -> None:
         problems = [
@@ -291,7 +295,9 @@ class Daemon:
         """Ask Patroni once who is there, so that the first rounds know their nodes and the instance its name."""
         if not instance.patroni:
             return
-        scope, members = await discovery.discover(instance.patroni, self._http, BOOTSTRAP_SECONDS, instance.name)
+        scope, members = await discovery.discover(
+            instance.patroni, self._http, BOOTSTRAP_SECONDS, instance.name, patroni_access(instance, instance.patroni)
+        )
         if instance.name == load.UNNAMED:
             known = scope or next((name for name in self._members), "")
             self._names[load.UNNAMED] = known or load.UNNAMED

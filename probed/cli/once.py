@@ -13,11 +13,13 @@ from probed.clock import SystemClock
 from probed.config.load import UNNAMED
 from probed.config.settings import Instance, Settings
 from probed.model import Policy, Sample, Target
+from probed.policy.site import Site
 from probed.probes import AnyProbe, Combined, View, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Session
+from probed.reaching import context_for, patroni_access
 from probed.sampling import combine, take_sample
-from probed.watching import Cycle, InstancePlan, context_for, plan
+from probed.watching import Cycle, InstancePlan, plan
 
 Wanted = Callable[[str, Target], bool]
 """(probe, target) -> whether it is to be sampled for the asker."""
@@ -44,7 +46,7 @@ def everything(probe: str, target: Target) -> bool:
 async def sample_once(settings: Settings, wanted: Wanted = everything) -> Round:
     """Reach every wanted target once. ConfigError for bad policies; never raises for a target's sake."""
     probes = catalogue()
-    found = Round(load_policies(settings.policies.directory, settings.defaults), probes)
+    found = Round(load_policies(settings.policies.directory, settings.defaults, site=Site.of(settings)), probes)
     http = HttpClient()
     try:
         plans = [await _planned(instance, settings, found, http) for instance in settings.instances]
@@ -58,7 +60,9 @@ async def sample_once(settings: Settings, wanted: Wanted = everything) -> Round:
 async def _planned(instance: Instance, settings: Settings, found: Round, http: HttpClient) -> InstancePlan:
     if not instance.patroni:
         return plan(instance, (), found.policies, found.catalogue, settings.defaults)
-    scope, members = await discovery.discover(instance.patroni, http, settings.defaults.timeout, instance.name)
+    scope, members = await discovery.discover(
+        instance.patroni, http, settings.defaults.timeout, instance.name, patroni_access(instance, instance.patroni)
+    )
     if instance.name == UNNAMED and scope:
         instance = instance.model_copy(update={"name": scope})
     return plan(instance, members, found.policies, found.catalogue, settings.defaults)

@@ -88,6 +88,7 @@ class Session:
         self._resolver = Resolver()
         self._warm: asyncpg.Connection[asyncpg.Record] | None = None
         self._turn = asyncio.Lock()
+        self._guests = asyncio.Lock()
         self._door = asyncio.Lock()
         self._last_login = -1e9
         self._login_failing = False
@@ -102,6 +103,17 @@ class Session:
         """One probe at a time on the warm connection. A fresh login needs no turn."""
         async with self._turn:
             yield
+
+    @contextlib.asynccontextmanager
+    async def guest(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """The warm connection for somebody else's statement. Of all guests, one at most stands before our own probes.
+
+        What is raised within is translated; an interruption or a broken line costs the connection.
+        """
+        async with self._guests, self._turn:
+            connection = await self._connection()
+            async with self._statement(connection):
+                yield connection
 
     @property
     def warm(self) -> bool:

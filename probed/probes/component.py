@@ -2,7 +2,8 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from probed.errors import TargetFailed
-from probed.probes import Context, Expect, Readings, probe
+from probed.model import Expect
+from probed.probes import Context, Readings, probe
 from probed.probes._component import READINGS, as_configured, ask, check, readings
 from probed.probes._tcp import accept
 
