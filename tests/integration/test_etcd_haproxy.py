@@ -24,6 +24,7 @@ from probed.demo.errors import LabError
 from probed.demo.lab import find_haproxy
 from probed.model import Outcome, Sample
 from tests.standin import State, standing_in
+from tests.unit.certificates import Authority
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -214,6 +215,32 @@ async def test_an_etcd_whose_certificate_does_not_verify_is_blind(program: str, 
         await etcd.stop()
 
 
+@each_version
+async def test_an_etcd_that_wants_certificates_is_healthy_by_ours_and_blind_without(
+    program: str, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    server, client = authority.issue("server"), authority.issue("probed")
+    etcd = Etcd(
+        program, tmp_path, 1, "--client-cert-auth", f"--trusted-ca-file={authority.file}",
+        f"--cert-file={server.cert}", f"--key-file={server.key}", scheme="https",
+    )  # fmt: skip
+    trusted = {"ca_file": authority.file}
+    access = {**trusted, "cert_file": client.cert, "key_file": client.key}
+    try:
+        await etcd.start()
+        await until(well, etcd=etcd.urls, etcd_access=access)
+        for less in (None, trusted):
+            (told,) = [
+                sample
+                for name, sample in (await look(etcd=etcd.urls, etcd_access=less)).items()
+                if name.startswith("etcd_member")
+            ]
+            assert (told.outcome, told.kind) == (Outcome.BLIND, "auth" if less else "tls"), told
+    finally:
+        await etcd.stop()
+
+
 # --- HAProxy
 
 needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
@@ -295,10 +322,23 @@ async def test_haproxy_is_well_with_its_replicas_down_by_whatever_way_it_is_aske
 
 
 @needs_haproxy
-async def test_statistics_behind_a_login_are_blind(tmp_path: Path) -> None:
+async def test_statistics_behind_a_login_need_it_and_are_blind_without(tmp_path: Path) -> None:
     async with haproxy(tmp_path) as running:
         taken = (await look(haproxy={"stats": f"http://127.0.0.1:{running.guarded}"}))["haproxy_stats"]
-    assert (taken.outcome, taken.kind) == (Outcome.BLIND, "auth")
+        assert (taken.outcome, taken.kind) == (Outcome.BLIND, "auth")
+        assert "set haproxy.basic_auth" in taken.reason
+        password = tmp_path / "password"
+        guarded = {
+            "stats": f"http://127.0.0.1:{running.guarded}",
+            "basic_auth": {"username": "eye", "password_file": password},
+        }
+        password.write_text("secret\n")
+        taken = (await look(haproxy=guarded))["haproxy_stats"]
+        assert (taken.outcome, taken.reason) == (Outcome.OBSERVED, "")
+        password.write_text("wrong\n")
+        taken = (await look(haproxy=guarded))["haproxy_stats"]
+        assert (taken.outcome, taken.kind) == (Outcome.BLIND, "auth")
+        assert taken.reason.endswith("what basic_auth names is refused")
 
 
 @needs_haproxy

@@ -23,6 +23,7 @@ from probed.model import (
     Condition,
     HttpQuestion,
     Outcome,
+    Question,
     Sample,
     Severity,
     SqlQuestion,
@@ -46,7 +47,11 @@ WHOLE: dict[str, Any] = {
     },
 }
 """What an instance has beside its nodes, so that every policy that is on has something to watch."""
-OWN = {"http": HttpQuestion("http://10.0.0.9"), "tcp": TcpQuestion("10.0.0.9", 25), "sql": SqlQuestion("SELECT 1")}
+OWN: dict[str, Question] = {
+    "http": HttpQuestion("http://10.0.0.9"),
+    "tcp": TcpQuestion("10.0.0.9", 25),
+    "sql": SqlQuestion("SELECT 1"),
+}
 """What policies of users' own ask."""
 
 
