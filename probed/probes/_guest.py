@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.model import SqlQuestion
 from probed.probes._sql import Session
@@ -76,8 +77,9 @@ async def _answer(connection: asyncpg.Connection[asyncpg.Record], statement: str
         raise Blind("config", "the statement has parameters ($1), and nobody gives them; write their values")
     if not prepared.get_attributes():
         raise Blind("config", "the statement returns no rows, so it was not run; write one that returns a value")
-    cursor = await prepared.cursor()
-    rows = await cursor.fetch(2)
+    with steps.step("statement"):
+        cursor = await prepared.cursor()
+        rows = await cursor.fetch(2)
     seconds = perf_counter() - started
     if len(rows) > 1:
         raise Blind("config", "the statement returns several rows; write one that returns one value")

@@ -19,6 +19,7 @@ from typing import Any, cast
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
+from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._dns import Resolver
 from probed.probes._sql_errors import LOCK_TIMEOUT_MS, TooManyConnections, grants, translate, translate_os_error
@@ -112,7 +113,7 @@ class Session:
         """
         async with self._guests, self._turn:
             connection = await self._connection()
-            async with self._statement(connection):
+            async with self._statement(connection, "transaction"):
                 yield connection
 
     @property
@@ -248,6 +249,7 @@ class Session:
             ours = self._translated(error)
             self._refused = (self._now(), ours)
             raise ours from None
+        steps.end("login")
         self._refused = None
         return connection
 
@@ -262,10 +264,13 @@ class Session:
         return self._tls[1]
 
     @contextlib.asynccontextmanager
-    async def _statement(self, connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[None]:
+    async def _statement(
+        self, connection: asyncpg.Connection[asyncpg.Record], step: str = "statement"
+    ) -> AsyncIterator[None]:
         """Translate what a statement raises; a connection that broke or was interrupted is terminated."""
         try:
-            yield
+            with steps.step(step):
+                yield
         except asyncio.CancelledError:
             self._terminate(connection)
             raise

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.model import Reading
 from probed.probes import Context, Measured, probe
@@ -154,11 +155,13 @@ async def _show(path: Path) -> tuple[str, bool]:
     """(what the socket says, whether there was more). TargetFailed or Blind."""
     said = bytearray()
     try:
-        reader, writer = await asyncio.open_unix_connection(str(path))
+        with steps.step("connect", str(path)):
+            reader, writer = await asyncio.open_unix_connection(str(path))
         try:
             writer.write(b"show info;show stat\n")
-            while (chunk := await reader.read(65536)) and len(said) <= MAX_STATISTICS:
-                said += chunk
+            with steps.step("answer"):
+                while (chunk := await reader.read(65536)) and len(said) <= MAX_STATISTICS:
+                    said += chunk
         finally:
             writer.transport.abort()
     except OSError as error:

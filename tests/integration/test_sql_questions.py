@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from probed import steps
 from probed.clock import SystemClock
 from probed.config.settings import Settings
 from probed.model import Outcome, Sample
@@ -359,6 +360,14 @@ async def test_an_answer_beyond_measure_costs_its_own_sample_and_the_next_is_wel
     taken = await watcher.on_primary("SELECT repeat('x', 10000000)")
     assert (taken.outcome, taken.kind) == (Outcome.FAILED, "too_large")
     assert (await watcher.on_primary("SELECT 1")).outcome is Outcome.OBSERVED
+
+
+async def test_run_by_hand_a_statement_shows_connection_login_and_how_long_it_took(watcher: Watcher) -> None:
+    (cycle,) = watcher.cycles(statement="SELECT 1", on="a")
+    with steps.kept() as kept:
+        await watcher.sample(cycle)
+    done = [step.name for step in kept.taken if step.finished]
+    assert done == ["connect", "ask for TLS", "login", "transaction", "statement"]
 
 
 # --- load -----------------------------------------------------------------------------------------------------------
