@@ -176,7 +176,7 @@ def _combined(
             continue
         inputs = [cycle for cycle in cycles if cycle.probe.name in probe.inputs]
         if probe.scope == "instance":
-            if inputs:
+            if inputs and {cycle.probe.name for cycle in inputs} >= set(probe.needs):
                 target = Target(instance, "", probe.component)
                 yield _combined_cycle(probe, target, inputs, pace)
             continue

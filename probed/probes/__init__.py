@@ -140,6 +140,8 @@ class Combined:
     inputs: tuple[str, ...]
     readings: Mapping[str, str]
     manual: str
+    needs: tuple[str, ...] = ()
+    """Inputs without which there is nothing to combine; of the others, one is enough."""
 
 
 AnyProbe = Probe | Combined
@@ -158,14 +160,19 @@ def probe(*, kinds: Sequence[str], readings: Mapping[str, str], costly: bool = F
 
 
 def combined(
-    *, scope: Literal["node", "instance"], component: str, inputs: Sequence[str], readings: Mapping[str, str]
+    *,
+    scope: Literal["node", "instance"],
+    component: str,
+    inputs: Sequence[str],
+    readings: Mapping[str, str],
+    needs: Sequence[str] = (),
 ) -> Callable[[Combine], Combine]:
     """Declare a combined probe; its name is the function's, its manual the docstring."""
 
     def declare(function: Combine) -> Combine:
         name = function.__name__
         manual = inspect.getdoc(function) or ""
-        _declare(Combined(name, function, scope, component, tuple(inputs), dict(readings), manual))
+        _declare(Combined(name, function, scope, component, tuple(inputs), dict(readings), manual, tuple(needs)))
         return function
 
     return declare

@@ -30,6 +30,8 @@ class Row:
     """What the last health check came to: L7OK, L7STS, L4CON …; without the mark of one that is running."""
     sessions: float
     limit: float
+    address: str = ""
+    """``host:port`` where HAProxy says it: a socket of level operator, or the page with ``stats show-legends``."""
 
     @property
     def up(self) -> bool:
@@ -65,6 +67,7 @@ def _row(fields: Mapping[str, str]) -> Row:
         check=text_of(fields.get("check_status")).removeprefix("* "),
         sessions=_number(fields.get("scur")),
         limit=_number(fields.get("slim")),
+        address=text_of(fields.get("addr")),
     )
 
 

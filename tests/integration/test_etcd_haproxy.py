@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import shutil
 import signal
 import subprocess
@@ -250,6 +251,7 @@ REPLICA = State(True, {"OPTIONS /primary": b"HTTP/1.1 503 Service Unavailable\r\
 
 class HAProxy:
     def __init__(self, directory: Path, checks: Sequence[int]) -> None:
+        self.checks = checks
         self.stats, self.guarded, self.write = free_ports(3)
         self.socket = directory / "h.sock"
         servers = "\n".join(
@@ -270,6 +272,7 @@ listen stats
     bind 127.0.0.1:{self.stats}
     stats enable
     stats uri /
+    stats show-legends
 listen guarded
     mode http
     bind 127.0.0.1:{self.guarded}
@@ -363,3 +366,25 @@ async def test_a_dead_haproxy_has_failed_by_whatever_way_it_is_asked(tmp_path: P
         await running.process.start()
         (csv,) = running.doors("csv")
         await until(lambda found: found["haproxy_stats"].outcome is Outcome.OBSERVED, haproxy=csv)
+
+
+@needs_haproxy
+async def test_routing_is_compared_with_the_leader_that_patroni_names(tmp_path: Path) -> None:
+    def patroni(leader: int, ports: Sequence[int]) -> State:
+        members = [
+            {
+                "name": f"m{number}", "role": "leader" if number == leader else "replica", "state": "running",
+                "host": "127.0.0.1", "port": port, "api_url": f"http://127.0.0.1:{port}/patroni", "timeline": 1,
+            }
+            for number, port in enumerate(ports, 1)
+        ]  # fmt: skip
+        body = json.dumps({"scope": "orders", "members": members}).encode()
+        return State(True, {"GET /cluster": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body})
+
+    async with haproxy(tmp_path) as running:
+        (declared,) = running.doors("csv")
+        for leader, agrees in ((1, 1.0), (2, 0.0)):
+            async with standing_in(patroni(leader, running.checks)) as api:
+                samples = await look(patroni=[api.url], haproxy=declared)
+            assert samples["haproxy_routing"].readings["agrees"] == agrees, samples["haproxy_routing"]
+            assert samples["haproxy_routing"].facts["leads_to"] == ("node1",)

@@ -72,7 +72,7 @@ async def test_two_cycles_side_by_side_do_not_see_each_others_steps() -> None:
                     await asyncio.sleep(0)
             return tuple(step.name for step in kept.taken)
 
-    assert await asyncio.gather(cycle("a"), cycle("b")) == [("a0", "a1", "a2"), ("b0", "b1", "b2")]
+    assert list(await asyncio.gather(cycle("a"), cycle("b"))) == [("a0", "a1", "a2"), ("b0", "b1", "b2")]
 
 
 def test_while_nobody_looks_nothing_is_kept() -> None:
