@@ -26,8 +26,8 @@ def haproxy_routing(view: View) -> Measured:
 
     Compared are the servers that are up in the write backend and the leader by Patroni's list (without Patroni: the one
     writable server). HAProxy's servers are told apart by address (the ``addr`` column, which a socket of level operator
-    gives, and the page with ``stats show-legends``), else by name, else by host. More than 3 samples in a row that disagree
-    are told in the reason; no event follows by itself, yet a policy may judge ``agrees``.
+    gives, and the page with ``stats show-legends``), else by name, else by host. More than 3 samples in a row that
+    disagree are told in the reason; no event follows by itself, yet a policy may judge ``agrees``.
 
     Blind: nobody says who leads, or no server can be told to be the leader's. Not applicable: no statistics, or no
     backend that is known for the write backend.
