@@ -419,3 +419,23 @@ async def test_a_lock_on_the_table_blinds_and_holds_up_nobody(watcher: Watcher) 
         watcher.pair.primary.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%LOCK TABLE%' AND pid <> pg_backend_pid()"
         )
+
+
+# --- the leader moves: last, for it does not move back ----------------------------------------------------------------
+
+
+async def test_a_policy_on_the_primary_follows_it(watcher: Watcher) -> None:
+    statement = "SELECT count(*) FROM public.jobs"
+    before = await watcher.ask(statement=statement)
+    assert (before["a"].outcome, before["b"].outcome) == (Outcome.OBSERVED, Outcome.NOT_APPLICABLE)
+    watcher.pair.primary.stop("fast")
+    try:
+        watcher.pair.replica.run("pg_ctl", "-D", str(watcher.pair.replica.data), "-w", "promote")
+        after = await watcher.ask(statement=statement)
+        assert (after["a"].outcome, after["b"].outcome) == (Outcome.FAILED, Outcome.OBSERVED)
+        assert after["b"].readings["value"] == 7.0
+    finally:
+        (watcher.pair.primary.data / "standby.signal").touch()
+        watcher.pair.primary.start()
+    back = await watcher.ask(statement=statement)
+    assert (back["a"].outcome, back["b"].outcome) == (Outcome.NOT_APPLICABLE, Outcome.OBSERVED)

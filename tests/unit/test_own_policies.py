@@ -12,11 +12,11 @@ import pytest
 
 from probed import docs
 from probed.api import shapes
-from probed.cli.nagios import CRITICAL, line
+from probed.cli.nagios import CRITICAL, OK, WARNING, line
 from probed.clock import SystemClock
 from probed.config.settings import Defaults, Settings
 from probed.errors import ConfigError
-from probed.model import HttpQuestion, Outcome, Policy, Sample, SqlQuestion, Target, TcpQuestion
+from probed.model import HttpQuestion, Outcome, Policy, Sample, Severity, SqlQuestion, Target, TcpQuestion
 from probed.policy import examples
 from probed.policy.load import load
 from probed.policy.site import Site
@@ -211,6 +211,21 @@ async def test_an_address_is_asked_as_it_stands_and_judged_as_the_file_says(tmp_
         taken = await asked(http, policy)
         assert (taken.outcome, taken.kind) == (Outcome.FAILED, "body")
         assert line(CATALOGUE["http"], [taken], {"mine": policy})[1] == CRITICAL
+
+
+def test_a_plugin_line_judges_a_value_by_its_own_policy_alone(tmp_path: Path) -> None:
+    rule = 'detect: {type: threshold, when: "value >= most", count: 2}\nparams: {most: 100}\n'
+    policy = loaded(tmp_path, HEAD + rule + "probe: sql\nsql: {statement: SELECT 1}\n")
+    other = replace(policy, id="other")
+    target = Target("orders", "a", "mine", kind="sql")
+    for value, code in ((99.0, OK), (100.0, WARNING)):
+        sample = Sample(target, "sql", Outcome.OBSERVED, 0.0, 0.0, readings={"value": value, "text": "x"})
+        text, found = line(
+            CATALOGUE["sql"], [sample], {"mine": policy, "other": replace(other, severity=Severity.FATAL)}
+        )
+        assert (found, text.partition(" | ")[2]) == (code, f"'value'={value:g};100")
+    gone = Sample(target, "sql", Outcome.NOT_APPLICABLE, 0.0, 0.0)
+    assert line(CATALOGUE["sql"], [gone], {"mine": policy})[1] == OK
 
 
 async def test_head_asks_for_no_body(tmp_path: Path, http: HttpClient) -> None:
