@@ -29,8 +29,8 @@ def haproxy_routing(view: View) -> Measured:
     gives, and the page with ``stats show-legends``), else by name, else by host. More than 3 samples in a row that
     disagree are told in the reason; no event follows by itself, yet a policy may judge ``agrees``.
 
-    Blind: nobody says who leads, or no server can be told to be the leader's. Not applicable: no statistics, or no
-    backend that is known for the write backend.
+    Without a reading, and with a word, when no server can be told to be the leader's. Blind: nobody says who leads. Not
+    applicable: no statistics, or no backend that is known for the write backend.
     """
     statistics = view.of("haproxy_stats", "")
     if statistics is None or statistics.outcome is not Outcome.OBSERVED:
@@ -44,7 +44,7 @@ def haproxy_routing(view: View) -> Measured:
     ours = _server(servers, names, addresses)
     if ours is None:
         remedy = "name it like the node, or let the statistics tell addresses (stats show-legends)"
-        raise Blind("no_input", f"none of the servers of {backend} can be told to be {leader}'s: {remedy}")
+        return Measured({}, reason=f"none of the servers of {backend} can be told to be {leader}'s: {remedy}")
     up = [row for row in servers if row.up]
     agrees = up == [ours]
     before = view.before.facts.get("disagreeing") if view.before is not None else 0
