@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from probed import docs
 from probed.api import shapes
+from probed.cli import cli, schema
 from probed.cli.nagios import CRITICAL, OK, WARNING, line
 from probed.clock import SystemClock
 from probed.config.settings import Defaults, Settings
@@ -255,3 +258,36 @@ async def test_a_hostile_address_fails_its_own_sample(tmp_path: Path, http: Http
         assert taken.outcome is Outcome.FAILED, taken
         assert taken.reason.isprintable()
         assert other.accepted == 0
+
+
+# --- at the command line --------------------------------------------------------------------------------------------
+
+
+def test_every_command_knows_it(tmp_path: Path) -> None:
+    folder, file, port = tmp_path / "policies.d", tmp_path / "probed.yml", refusing()
+    folder.mkdir()
+    example = "examples:\n  - {says: twice, samples: F F ok ok, events: . O . R}\n"
+    (folder / "mine.yaml").write_text(HEAD + RULE + f'probe: tcp\ntcp: {{address: "127.0.0.1:{port}"}}\n' + example)
+    file.write_text(f"policies: {{directory: {folder}}}\ninstances: [{{name: orders, nodes: [{{name: a}}]}}]\n")
+
+    def said(*command: str) -> tuple[int, str]:
+        result = CliRunner().invoke(cli, list(command))
+        return result.exit_code, result.stdout
+
+    local = ("--local", "--policies.directory", str(folder))
+    assert said("check", str(file)) == (0, f"{file}: ok\n")
+    code, text = said("policy", "test", str(folder / "mine.yaml"))
+    assert (code, "ok    twice" in text) == (0, True)
+    code, text = said("policy", "show", "mine", *local)
+    assert (code, f"127.0.0.1:{port}" in text) == (0, True)
+    assert "mine" in said("policy", "list", *local)[1]
+    code, text = said("doctor", "--config.file", str(file), "-o", "json")
+    (row,) = [row for row in json.loads(text)["items"] if row["target"] == "orders/mine"]
+    assert (code, row["probe"], row["outcome"]) == (1, "tcp", "failed")
+    code, text = said("probe", "run", "tcp", "--config.file", str(file), "--target", "mine", "--format", "nagios")
+    assert (code, text) == (2, f"PROBED CRITICAL - tcp: orders/mine: 127.0.0.1:{port}: connection refused\n")
+
+
+def test_the_schema_for_editors_knows_the_questions(tmp_path: Path) -> None:
+    _, complete = schema.policy()["anyOf"]
+    assert {"http", "tcp", "sql", "instances"} <= complete["properties"].keys()
