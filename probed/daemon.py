@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,12 +12,14 @@ from dataclasses import replace
 
 import structlog
 
-from probed import discovery, systemd
+from probed import systemd
 from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
 from probed.config.settings import Instance, Settings
 from probed.errors import ConfigError, Problem
+from probed.gathering import Gatherer
+from probed.membership import Membership
 from probed.metrics import Metrics
 from probed.model import Policy
 from probed.pipeline import Pipeline
@@ -26,9 +29,10 @@ from probed.policy.site import Site
 from probed.probes import AnyProbe, Context, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
-from probed.reaching import context_for, patroni_access
+from probed.reaching import Reach, context_for, machines, own_machine
 from probed.rounds import Contexts, Pulse, Rounds
-from probed.store import Commit, GapRecord, Member
+from probed.snapshots import Doors
+from probed.store import Commit, GapRecord
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.topology import OBSERVER
 from probed.vitals import Gap, Vitals
@@ -40,7 +44,6 @@ STOP_SECONDS = 4.0
 """SIGTERM ends within 5 s, whatever the targets and the disk do."""
 CRASHES, CRASH_WINDOW = 3, 60.0
 """A task that dies this often within so many seconds ends the daemon: the service manager starts it anew."""
-BOOTSTRAP_SECONDS = 2.0
 
 ReadSettings = Callable[[], Settings]
 
@@ -82,8 +85,9 @@ class Daemon:
         self._http = HttpClient()
         self._sessions: dict[str, Session] = {}
         self._contexts = Contexts(self._context)
-        self._members: dict[str, dict[str, Member]] = {}
-        self._names: dict[str, str] = {}
+        self._membership = Membership(self.board, self._http, self._record)
+        doors = Doors(self._http, self._sessions.get)
+        self._gatherer = Gatherer(self.board, self.clock, doors, record=self._record, start=self.own)
         self._rounds: dict[tuple[str, float], tuple[Rounds, asyncio.Task[None]]] = {}
         self._plans: dict[str, InstancePlan] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,13 +105,14 @@ class Daemon:
         self.store.write_seconds = self.metrics.wrote
         recovered = await self.store.open()
         self.metrics.restore(await self.store.counts())
-        for member in recovered.members:
-            self._members.setdefault(member.instance, {})[member.name] = member
+        self._membership.recover(recovered.members)
         self.pipeline.recover(recovered)
         self.pipeline.on_announce(self.metrics.announced)
-        await asyncio.gather(*(self._bootstrap(instance) for instance in self.settings.instances))
+        self.pipeline.on_announce(self._gatherer.announced)
+        await self._membership.bootstrap(self.settings.instances)
         self._apply(self.settings, self.policies)
         self.pipeline.forget_unknown(self._plans.keys())
+        self._gatherer.recover(recovered.owed)
         self._pulse.progress_at = self.clock.mono()
         self._note_absence(recovered.absence)
         _ = self.own(self.vitals.beat, "vitals")
@@ -124,6 +129,7 @@ class Daemon:
     async def stop(self) -> None:
         """End every task, write what is queued, close politely what closes at once."""
         self._started = False
+        self._gatherer.close()
         tasks = [*self._tasks, *(task for _, task in self._rounds.values())]
         for task in tasks:
             task.cancel()
@@ -177,8 +183,8 @@ class Daemon:
                 self.last_reload_ok = False
                 _log.error("config.reload_failed", problems=[str(problem) for problem in error.problems])
                 raise
-            self._forget_vanished()
-            await asyncio.gather(*(self._bootstrap(instance) for instance in settings.instances))
+            self._membership.forget_vanished()
+            await self._membership.bootstrap(settings.instances)
             self.settings, self.policies = settings, policies
             self.pipeline.switchover_grace = settings.defaults.switchover_grace
             self._apply(settings, policies)
@@ -204,12 +210,14 @@ class Daemon:
             raise ConfigError(problems)
 
     def _apply(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
-        instances = [self._named(instance) for instance in settings.instances]
+        instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
         self.vitals.longest_pause = 2 * settings.defaults.interval
-        self._follow(own_plan(settings.observer, policies, self.catalogue, settings.defaults), policies)
+        oneself = own_plan(settings.observer, policies, self.catalogue, settings.defaults)
+        self._follow(oneself, (own_machine(settings.observer),), policies)
         for name in self._plans.keys() - names - {OBSERVER}:
             self.pipeline.unbind(name)
+            self._gatherer.drop_scene(name)
             self._run(replace(self._plans.pop(name), cycles=(), combined=(), reaches=(), watches=()))
         for instance in instances:
             self._apply_instance(instance, settings, policies)
@@ -217,13 +225,22 @@ class Daemon:
         self.pipeline.keep_only({(c.probe.name, c.reach.target.key) for planned in plans for c in planned.cycles})
 
     def _apply_instance(self, instance: Instance, settings: Settings, policies: Mapping[str, Policy]) -> None:
-        members = tuple(self._members.get(instance.name, {}).values())
-        planned = plan(instance, members, policies, self.catalogue, settings.defaults)
+        planned = plan(instance, self._membership.of(instance.name), policies, self.catalogue, settings.defaults)
         # Before the first member is known, nothing can be said to be gone.
-        self._follow(planned, policies, waiting=bool(instance.patroni) and not planned.nodes)
+        waiting = bool(instance.patroni) and not planned.nodes
+        self._follow(planned, machines(instance), policies, waiting=waiting)
 
-    def _follow(self, planned: InstancePlan, policies: Mapping[str, Policy], *, waiting: bool = False) -> None:
+    def _follow(
+        self,
+        planned: InstancePlan,
+        here: Sequence[Reach],
+        policies: Mapping[str, Policy],
+        *,
+        waiting: bool = False,
+    ) -> None:
+        """Have everybody work by a plan. ``here``: the machines of its nodes that are this one."""
         self._plans[planned.name] = planned
+        self._gatherer.set_scene(planned.name, (*planned.reaches, *here), planned.watches, policies)
         for cycle in planned.cycles:
             self.board.expect(cycle.probe.name, cycle.reach.target, cycle.interval)
         for computed in planned.combined:
@@ -256,7 +273,7 @@ class Daemon:
             if (planned.name, interval) not in self._rounds:
                 pulse = self._own_pulse if planned.name == OBSERVER else self._pulse
                 rounds = Rounds(planned, interval, self.pipeline, self._contexts.of, self.clock, pulse)
-                rounds.after_round = self._learn
+                rounds.after_round = self._judged
                 task = self.own(rounds.run, f"rounds {planned.name} {interval:g}s")
                 self._rounds[planned.name, interval] = (rounds, task)
 
@@ -282,6 +299,18 @@ class Daemon:
             session = self._sessions[key] = Session(login, timeout)
         return session
 
+    def _judged(self, name: str) -> None:
+        """After each round of an instance: apply what its member list has news of; its connections are idle now."""
+        self._gatherer.round_judged(name)
+        settings = next(
+            (item for item in map(self._membership.named, self.settings.instances) if item.name == name), None
+        )
+        if settings is not None and settings.patroni and self._membership.learn(name):
+            self._apply_instance(settings, self.settings, self.policies)
+
+    def _record(self, commit: Commit) -> None:
+        self.store.append(commit).add_done_callback(_log_failure)
+
     # --- time in which nobody looked ---------------------------------------------------------------------------
 
     def _note_absence(self, seconds: float | None) -> None:
@@ -293,58 +322,7 @@ class Daemon:
     def _keep_gap(self, gap: Gap) -> None:
         _log.warning("monitoring.gap", seconds=round(gap.seconds, 1), reason=gap.reason)
         record = GapRecord(gap.began_at, gap.ended_at, self.settings.observer, gap.reason)
-        self.store.append(Commit(gaps=(record,))).add_done_callback(_log_failure)
-
-    # --- members of Patroni -------------------------------------------------------------------------------
-
-    async def _bootstrap(self, instance: Instance) -> None:
-        """Ask Patroni once who is there, so that the first rounds know their nodes and the instance its name."""
-        if not instance.patroni:
-            return
-        scope, members = await discovery.discover(
-            instance.patroni, self._http, BOOTSTRAP_SECONDS, instance.name, patroni_access(instance, instance.patroni)
-        )
-        if instance.name == load.UNNAMED:
-            known = scope or next((name for name in self._members), "")
-            self._names[load.UNNAMED] = known or load.UNNAMED
-        name = self._names.get(instance.name, instance.name)
-        self._remember(name, [replace(member, instance=name) for member in members])
-
-    def _named(self, instance: Instance) -> Instance:
-        return instance.model_copy(update={"name": self._names.get(instance.name, instance.name)})
-
-    def _learn(self, name: str) -> None:
-        """After each round: members that came or moved. Those that vanished stay: they have failed."""
-        settings = next((self._named(item) for item in self.settings.instances if self._named(item).name == name), None)
-        if settings is None or not settings.patroni:
-            return
-        entries = (entry for entry in self.board.entries(name) if entry.probe == "patroni_cluster")
-        sample = next((entry.newest for entry in entries), None)
-        news = discovery.learned(name, self._members.get(name, {}).values(), sample)
-        if news:
-            _log.info("members.changed", instance=name, members=[member.name for member in news])
-            self._remember(name, news)
-            self._apply_instance(settings, self.settings, self.policies)
-
-    def _remember(self, name: str, members: Sequence[Member]) -> None:
-        known = self._members.setdefault(name, {})
-        news = [member for member in members if known.get(member.name) != member]
-        known.update({member.name: member for member in news})
-        if news:
-            self.store.append(Commit(members=tuple(news))).add_done_callback(_log_failure)
-
-    def _forget_vanished(self) -> None:
-        """A reload is how an operator says that a node is gone for good."""
-        gone: list[tuple[str, str]] = []
-        for name, known in self._members.items():
-            entries = (entry for entry in self.board.entries(name) if entry.probe == "patroni_cluster")
-            sample = next((entry.newest for entry in entries), None)
-            listed = {member.name for member in discovery.listed(name, sample)}
-            gone += [(name, member) for member in known if listed and member not in listed]
-        for name, member in gone:
-            del self._members[name][member]
-        if gone:
-            self.store.append(Commit(forgotten_members=tuple(gone))).add_done_callback(_log_failure)
+        self._record(Commit(gaps=(record,)))
 
     # --- health -------------------------------------------------------------------------------------------
 
@@ -387,9 +365,14 @@ def _log_failure(future: asyncio.Future[None]) -> None:
 
 
 def settle() -> None:
-    """What exists now lives as long as the daemon: keep the collector from walking it again, 50 ms at a time."""
+    """What exists now lives as long as the daemon: keep the collector from walking it again, 50 ms at a time.
+
+    What only the start needed goes back to the system: half a MiB of 60.
+    """
     gc.collect()
     gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def run(settings: Settings, read_settings: ReadSettings | None = None) -> int:

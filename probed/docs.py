@@ -18,6 +18,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from probed import evidence as evidences
 from probed.cli import cli
 from probed.cli.check import load_policies
 from probed.cli.schema import duration
@@ -82,6 +83,8 @@ def _policy(policy: Policy) -> Iterator[str]:
     if policy.switchover_grace:
         yield "Samples do not count for `defaults.switchover_grace` after a switchover.\n"
     yield f"*What to do*: {policy.suggestion}\n"
+    if policy.evidence:
+        yield f"*Evidence*: {', '.join(f'[`{name}`](evidence.md#{name})' for name in policy.evidence)}.\n"
     if policy.params:
         rows = [(f"`{name}`", words.value(name, value), *_bounds(name)) for name, value in policy.params.items()]
         yield from _table(("parameter", "default", "what it is", "expected"), rows)
@@ -95,6 +98,43 @@ def _severity(policy: Policy) -> str:
 def _bounds(name: str) -> tuple[str, str]:
     known = PARAMETERS.get(name)
     return (known.says, known.expected()) if known else ("", "a number or quantity")
+
+
+def evidence() -> str:
+    """Every collector of evidence."""
+    policies = load_policies(None, settings.Defaults())
+    return _page(
+        "Evidence",
+        "Snapshots that are kept with an event, beside its samples: what was there before, and what is found because "
+        "of it. A policy names its collectors under `evidence:`. They read only, each within 5 s and 32 KiB, 256 KiB "
+        "for one event, on a connection of their own that is closed again; texts lose passwords, tokens and the "
+        "literals of SQL. What could not be had is kept with the reason. `probed explain ID` shows them in short, "
+        "`probed events show ID` whole.",
+        (
+            _collector(one, [policy.id for policy in policies.values() if one.name in policy.evidence])
+            for one in evidences.catalogue().values()
+        ),
+    )
+
+
+_SCOPES = {
+    "node": "those of the event's node, or of all nodes when the event belongs to the instance as a whole",
+    "instance": "all of the instance",
+    "target": "the event's own target alone",
+}
+
+
+def _collector(one: evidences.Collector, events: Sequence[str]) -> Iterator[str]:
+    yield f"## {one.name}\n"
+    yield f"{one.manual}\n"
+    kinds = "the machine that probed runs on (nodes with `local: true`)" if one.kinds == (evidences.HOST,) else ""
+    yield f"Looks at {kinds or f'targets of kind {_codes(one.kinds)}'}: {_SCOPES[one.scope]}.\n"
+    before = [f"the samples of [`{one.recall.probe}`](probes.md#{one.recall.probe})"] if one.recall else []
+    before += ["standing snapshots"] if one.standing else []
+    taken = ["at the trigger"] + (["again after the recovery (of an occurrence: 30 s later)"] if one.recovery else [])
+    yield f"*Before*: {' and '.join(before) or 'nothing'}. *After*: taken {' and '.join(taken)}.\n"
+    linked = [f"[`{event}`](events.md#{event})" for event in events]
+    yield f"Named by {', '.join(linked) or 'no built-in policy'}.\n"
 
 
 def settings_() -> str:
@@ -290,6 +330,7 @@ def _yes(value: bool) -> str:
 PAGES: Mapping[str, Callable[[], str]] = {
     "probes.md": probes,
     "events.md": events,
+    "evidence.md": evidence,
     "settings.md": settings_,
     "metrics.md": metrics,
     "commands.md": commands,

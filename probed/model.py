@@ -393,6 +393,36 @@ class Event:
         return self.flapping and bool(self.details.get("quiet"))
 
 
+class Moment(StrEnum):
+    """What evidence is about."""
+
+    TRIGGER = "trigger"
+    RECOVERY = "recovery"
+    """The end of an event; of an occurrence, which has none, half a minute later."""
+
+
+class Side(StrEnum):
+    """Whether a snapshot is of the time before its moment, or was taken because of it."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One snapshot kept with an event, or why it could not be had."""
+
+    collector: str
+    target: str
+    """Key of what was looked at; empty for a note about the collector as a whole."""
+    taken_at: float
+    side: Side
+    moment: Moment
+    data: str = ""
+    """JSON, redacted; empty beside an error."""
+    error: str = ""
+
+
 def fingerprint(event_type: str, target: Target) -> str:
     """16 hex digits naming an event across observers and restarts: a hash of (event type, target)."""
     return hashlib.sha256(f"{event_type}\0{target.key}".encode()).hexdigest()[:16]

@@ -304,6 +304,7 @@ class Pipeline:
     def _judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> list[Change]:
         policy = watch.policy
         conclusive = sample.outcome is not Outcome.NOT_APPLICABLE
+        watch.held = False
         if policy.switchover_grace and conclusive and self._in_grace(state, sample):
             watch.streak = inconclusive(watch.streak, policy, sample)
             return []
@@ -318,7 +319,8 @@ class Pipeline:
         watch.caused = behind.cause is not None
         before = watch.streak
         streak, transition = step(before, policy, sample)
-        if behind.pending and before.phase is not Phase.OPEN and streak.meeting > before.meeting:
+        watch.held = behind.pending and before.phase is not Phase.OPEN and streak.meeting > before.meeting
+        if watch.held:
             # It may be the doing of a cause that has not opened yet: it neither counts nor resets.
             held = inconclusive(before, policy, sample)
             watch.streak = replace(held, baseline=streak.baseline, series=streak.series, increments=streak.increments)

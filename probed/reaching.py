@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
+from probed import topology
 from probed.config import components, settings
 from probed.config.access import TlsFiles
 from probed.config.values import split_address
@@ -67,6 +68,20 @@ def context_for(
         question=reach.question,
         _vitals=vitals,
         paths=reach.paths,
+    )
+
+
+def own_machine(observer: str) -> Reach:
+    """The machine that this daemon runs on, as a target beside the observer itself."""
+    return Reach(Target(topology.OBSERVER, observer, "host", kind="host"))
+
+
+def machines(instance: settings.Instance) -> tuple[Reach, ...]:
+    """The nodes that this daemon runs on, as targets; their path is that of the data directory, where it is told."""
+    return tuple(
+        Reach(Target(instance.name, node.name, "host", kind="host"), path=node.disk.path if node.disk else None)
+        for node in instance.nodes
+        if node.local
     )
 
 

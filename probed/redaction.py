@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 
 MASK = "***"
 MAX_BYTES = 2048
@@ -23,8 +25,19 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # postgresql://user:secret@host; the secret may hold an @ or a slash itself.
     (re.compile(r"(?<=://)([^\s:@/]*):\S*@"), rf"\1:{MASK}@"),
     (re.compile(rf"(?i)({_SECRET_WORD}[\"']?\s*[=:]\s*)(?:{_QUOTED}|[^\s,;&)\]}}]+)"), rf"\1{MASK}"),
+    # As an environment names them: SECRET_KEY_BASE=…, AWS_SECRET_ACCESS_KEY=…, PG_DSN=…
+    (
+        re.compile(
+            r"(?<![A-Z0-9_])([A-Z0-9_]*(?:SECRET|PASS|TOKEN|CREDENTIAL|PRIVATE|_KEY|APIKEY|DSN)[A-Z0-9_]*=)"
+            rf"(?:{_QUOTED}|[^\s,;&]+)"
+        ),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}-----|\Z)", re.DOTALL), MASK),
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*"), MASK),
 )
+_SUSPICIOUS = re.compile(r"[=:]|,\s*[\"']|(?i:bearer)|eyJ|-----BEGIN")
+"""Without any of these no pattern can match; most texts have none."""
 _CUT_URL = re.compile(r"(?<=://)([^\s:@/]*):\S*\Z")
 _CUT_JWT = re.compile(r"\beyJ[\w.-]*\Z")
 _SECRET_KEY = re.compile(rf"(?i){_SECRET_WORD}$|authorization$|cookie$|^dsn$")
@@ -40,6 +53,8 @@ def redact(text: str) -> str:
     if len(text) > _MAX_INPUT:
         # What tells these two from plain words may stand behind the cut: they go as they are begun.
         text = _CUT_URL.sub(rf"\1:{MASK}", _CUT_JWT.sub(MASK, text[:_MAX_INPUT])) + "…"
+    if _SUSPICIOUS.search(text) is None:
+        return text
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
@@ -59,3 +74,114 @@ def clean(text: str, limit: int = MAX_BYTES) -> str:
     if len(raw) <= limit:
         return line
     return raw[: limit - 3].decode("utf-8", "ignore") + "…"
+
+
+# --- trees of values -------------------------------------------------------------------------------------------
+
+MAX_DEPTH = 12
+MAX_ROWS = 50
+MAX_TEXT = 1024
+
+
+def clean_tree(value: object, *, rows: int = MAX_ROWS, text: int = MAX_TEXT, depth: int = MAX_DEPTH) -> object:
+    """What a server said as JSON's own types: texts clean, secrets masked by the name of their field, all bounded.
+
+    Lists and maps keep their first ``rows`` items and say how many more there were; what lies deeper than ``depth``
+    is left out. Numbers that JSON does not know become null.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 10**19 else float(f"{value:.15g}") if abs(value) < 10**300 else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return clean(value, text)
+    if depth == 0:
+        return "…"
+    if isinstance(value, Mapping):
+        kept: dict[str, object] = {}
+        for key, item in list(value.items())[:rows]:
+            name = clean(str(key), 100)
+            # An empty value is no secret, and that it is empty may be the finding.
+            hidden = is_secret(str(key)) and item not in (None, "", False, True)
+            kept[name] = MASK if hidden else clean_tree(item, rows=rows, text=text, depth=depth - 1)
+        if len(value) > rows:
+            kept["…"] = f"and {len(value) - rows} more"
+        return kept
+    if isinstance(value, list | tuple):
+        items = [clean_tree(item, rows=rows, text=text, depth=depth - 1) for item in value[:rows]]
+        return [*items, f"… and {len(value) - rows} more"] if len(value) > rows else items
+    return clean(str(value), text)
+
+
+# --- SQL -------------------------------------------------------------------------------------------------------
+
+_SQL_TOKEN = re.compile(
+    r"""
+      (?P<blank>[ \t\n\r\f\v]+|--[^\n\r]*)
+    | (?P<comment>/\*)
+    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
+    | (?P<literal>[eEbBxXnN]?')
+    | (?P<kept>\$[0-9]+|[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*|"(?:[^"]|"")*")
+    | (?P<number>\.?[0-9][0-9A-Za-z_.]*)
+    | (?P<cut>")
+    | (?P<other>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_PLAIN_END = re.compile(r"(?:[^'\\]|''|\\[^'])*(?P<end>'|\\'|\\?\Z)", re.DOTALL)
+_ESCAPED_END = re.compile(r"(?:[^'\\]|''|\\.)*(?P<end>'|\\?\Z)", re.DOTALL)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+
+def without_literals(sql: str) -> str:
+    """A statement as a fingerprint: literals and numbers become ``?``, comments go, blanks are folded.
+
+    It reads as PostgreSQL's scanner does. A text that was cut inside a literal is hidden from there on, and so is one
+    whose end depends on ``standard_conforming_strings``. Looks at the first 4096 characters.
+    """
+    shown: list[str] = []
+    at: int | None = 0
+    given = sql[:_MAX_INPUT]
+    while at is not None and at < len(given):
+        match = _SQL_TOKEN.match(given, at)
+        assert match is not None, "the last alternative takes any character"
+        at = match.end()
+        match match.lastgroup:
+            case "blank":
+                shown.append(" ")
+            case "comment":
+                shown.append(" ")
+                at = _comment_end(given, at)
+            case "dollar":
+                shown.append("?")
+                closing = given.find(match[0], at)
+                at = None if closing < 0 else closing + len(match[0])
+            case "literal":
+                shown.append("?")
+                at = _literal_end(given, at, escaped=match[0] in ("e'", "E'"))
+            case "number":
+                shown.append("?")
+            case "cut":
+                at = None
+            case _:
+                shown.append(match[0])
+    text = " ".join("".join(shown).split())
+    return text if at is not None and len(sql) <= _MAX_INPUT else f"{text} …"
+
+
+def _literal_end(sql: str, at: int, *, escaped: bool) -> int | None:
+    """Behind the closing quote of a literal whose text begins at ``at``; ``None`` when it is not certain."""
+    match = (_ESCAPED_END if escaped else _PLAIN_END).match(sql, at)
+    return match.end() if match is not None and match["end"] == "'" else None
+
+
+def _comment_end(sql: str, at: int) -> int | None:
+    """Behind a comment, which may hold others; ``None`` when it does not end."""
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(sql, at):
+        depth += 1 if edge[0] == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return None

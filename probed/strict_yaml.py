@@ -7,7 +7,6 @@ are reported at once, and a pydantic model's complaints are mapped back to their
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -193,6 +192,8 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
 
 def did_you_mean(word: str, names: Sequence[str]) -> str:
     """``; did you mean "timeout"?``, or the known names when none is close, or nothing when there are too many."""
+    import difflib  # for people who made a mistake only: a daemon that started well never needs it
+
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f'; did you mean "{close[0]}"?'

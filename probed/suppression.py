@@ -53,7 +53,8 @@ class Suppression:
             if other.event is not None:
                 return Explanation(self._root(state, other.event))
             isolation = other.policy.id == topology.ISOLATED
-            pending = pending or other.streak.phase is Phase.PENDING or (isolation and cut_off)
+            # One that is held waits for its own cause, and so does what waits for it.
+            pending = pending or other.streak.phase is Phase.PENDING or other.held or (isolation and cut_off)
         return Explanation(None, blame, pending) if pending or blame else NO_EXPLANATION
 
     def _causes(self, state: Instance, watch: Watch) -> Iterable[Watch]:

@@ -24,6 +24,8 @@ class Watch:
     """The streak as the store knows it, to write only what changed."""
     caused: bool = False
     """Whether a cause was open at the last sample."""
+    held: bool = False
+    """Whether its last sample was withheld, because a cause of its own may be about to open."""
     on_replica: bool = False
     """Whether the node was a replica when the running streak began."""
     told_at: float | None = None

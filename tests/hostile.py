@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 import struct
 import subprocess
@@ -116,17 +117,39 @@ async def listening(behaviour: Behaviour, *, port: int = 0, elsewhere: str = "")
 
 @contextlib.contextmanager
 def elsewhere(name: str) -> Iterator[int]:
-    """Serve a behaviour from another process; its port."""
-    process = subprocess.Popen([sys.executable, __file__, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    """Serve a behaviour from another process; its port. That of a server of PostgreSQL's is ``postgres:NAME``."""
+    with crowd(name, 1) as ports:
+        yield ports[0]
+
+
+@contextlib.contextmanager
+def crowd(name: str, count: int, *, nice: int = 0) -> Iterator[list[int]]:
+    """Serve a behaviour on ``count`` ports of one other process. ``nice``: how far it stands back for a processor."""
+    command = [sys.executable, __file__, name, str(count), str(nice)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield int(process.stdout.readline())
+        yield [int(port) for port in process.stdout.readline().split()]
     finally:
         process.stdin.close()
         process.stdout.close()
         process.terminate()
         process.wait()
+
+
+@contextlib.contextmanager
+def deaf(count: int) -> Iterator[list[int]]:
+    """Ports whose queue is full and never emptied: Linux drops every SYN that comes."""
+    with contextlib.ExitStack() as sockets:
+        ports = []
+        for _ in range(count):
+            door = sockets.enter_context(socket.socket())
+            door.bind(("127.0.0.1", 0))
+            door.listen(0)
+            sockets.enter_context(socket.create_connection(door.getsockname()))
+            ports.append(int(door.getsockname()[1]))
+        yield ports
 
 
 def refusing() -> int:
@@ -487,12 +510,16 @@ POSTGRES: dict[str, Behaviour] = {
 }
 
 
-async def _serve(name: str) -> None:
-    async with listening({**HTTP, **POSTGRES}[name]) as peer:
-        print(peer.port, flush=True)
+async def _serve(name: str, count: int) -> None:
+    family, _, short = name.rpartition(":")
+    behaviour = (POSTGRES if family == "postgres" else HTTP)[short]
+    async with contextlib.AsyncExitStack() as peers:
+        served = [await peers.enter_async_context(listening(behaviour)) for _ in range(count)]
+        print(*(peer.port for peer in served), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    asyncio.run(_serve(sys.argv[1]))
+    os.nice(int(sys.argv[3]))
+    asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))

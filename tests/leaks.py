@@ -40,9 +40,9 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
+async def eventually(condition: Callable[[], bool], within: float = PATIENCE) -> None:
     """Wait until a condition holds; polled, with a deadline."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
         await asyncio.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from probed.model import (
     Condition,
     Detect,
     Event,
+    Evidence,
     HttpQuestion,
     Increase,
     Occurrence,
@@ -93,10 +95,21 @@ def event_detail(detail: EventDetail) -> Json:
             "before": [_kept_sample(sample) for sample in detail.before],
             "after": [_kept_sample(sample) for sample in detail.after],
         },
-        "evidence": [],
+        "evidence": [_evidence(item) for item in detail.evidence],
         "deliveries": [],
         "consequences": list(detail.consequences),
     }
+
+
+def _evidence(item: Evidence) -> Json:
+    shown: Json = {
+        "collector": item.collector,
+        "target": item.target or None,
+        "taken_at": instant(item.taken_at),
+        "when": item.side.value,
+        "moment": item.moment.value,
+    }
+    return {**shown, "error": item.error} if item.error else {**shown, "data": json.loads(item.data)}
 
 
 def daily(zone: str, counts: Sequence[DailyCount]) -> Json:

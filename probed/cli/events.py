@@ -146,9 +146,11 @@ def where(event: Mapping[str, Any]) -> str:
 
 
 def tell(event: Mapping[str, Any]) -> None:
-    """One event for people, with what was kept of it."""
-    click.echo(f"{text(event['severity']).upper()}  {text(event['name'])}  {where(event)}  {event['state']}")
-    click.echo(f"{text(event['message'])}\n")
+    """One event for people, with everything that was kept of it."""
+    from probed.cli.evidence import tell_whole
+
+    headline(event)
+    click.echo()
     pairs(
         [
             ("id", event["id"]),
@@ -173,10 +175,17 @@ def tell(event: Mapping[str, Any]) -> None:
     samples = event.get("samples") or {}
     tell_samples("samples up to the trigger", samples.get("before") or ())
     tell_samples("samples up to the recovery", samples.get("after") or ())
-    for item in event.get("evidence") or ():
-        content = item["data"] if "data" in item else f"could not be had: {item.get('error')}"
-        click.echo(f"\nevidence: {text(item.get('collector'))} ({item.get('when')}, {moment(item.get('taken_at'))})")
-        click.echo(f"  {text(content)}")
+    tell_whole(event)
+    tell_suggestion(event)
+
+
+def headline(event: Mapping[str, Any]) -> None:
+    """What it is, where, whether it goes on; and its own words."""
+    click.echo(f"{text(event['severity']).upper()}  {text(event['name'])}  {where(event)}  {event['state']}")
+    click.echo(text(event["message"]))
+
+
+def tell_suggestion(event: Mapping[str, Any]) -> None:
     if event.get("suggestion"):
         click.echo(f"\nwhat to do\n  {text(event['suggestion'])}")
 

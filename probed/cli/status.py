@@ -47,6 +47,20 @@ def _show(client: Any, instance: str | None, output: str) -> None:
         if number:
             click.echo()
         _tell(item, [event for event in events if event["instance"] == item["name"]])
+    if instance is None and "self" in answer:
+        _tell_oneself(answer, events)
+
+
+def _tell_oneself(answer: Mapping[str, Any], events: list[Mapping[str, Any]]) -> None:
+    """How the observer itself is; its events in full, since they hold back those of the instances."""
+    from probed.cli.events import COLUMNS, row
+    from probed.cli.output import table, text
+
+    own = answer["self"]
+    click.echo(f"\nobserver {text(answer['observer'])}  {text(own['state'])}")
+    shown = [event for event in events if event["id"] in own["open_events"]]
+    if shown:
+        table(COLUMNS, [row(event) for event in shown], indent=2)
 
 
 def _tell(item: Mapping[str, Any], events: list[Mapping[str, Any]]) -> None:

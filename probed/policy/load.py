@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from probed import strict_yaml
+from probed import evidence, strict_yaml
 from probed.config.load import missing_files
 from probed.config.settings import Defaults
 from probed.config.values import Duration, Name
@@ -116,7 +116,7 @@ class PolicyFile(Strict):
     switchover_grace: bool = Field(
         default=False, description="Inconclusive for defaults.switchover_grace after a switchover."
     )
-    evidence: list[str] = Field(default_factory=list)
+    evidence: list[str] = Field(default_factory=list, description="Collectors whose snapshots an event is to have.")
     instances: list[Name] = Field(default_factory=list, description="Where it applies; default: everywhere.")
     http: questions.Http | None = Field(default=None, description="What is asked, with probe: http.")
     tcp: questions.Tcp | None = Field(default=None, description="What is asked, with probe: tcp.")
@@ -233,6 +233,7 @@ class _Resolver:
         if file.confirm_interval is not None and file.confirm_interval > interval:
             self.complain(("confirm_interval",), f"expected at most the interval ({interval:g} s)")
         self.unused_parameters()
+        self.collectors()
         return Policy(
             id=file.id,
             name=file.name,
@@ -288,6 +289,14 @@ class _Resolver:
                 hint = did_you_mean(name, sorted(self.params.keys() - {name}))
                 message = f'no part of the rule uses the parameter "{name}"{hint}'
                 self.problems.append(self.document.problem(("params", name), message, at_key=True))
+
+    def collectors(self) -> None:
+        known = evidence.names()
+        for index, name in enumerate(self.file.evidence):
+            if name not in known:
+                self.complain(("evidence", index), f'no such collector "{name}"{did_you_mean(name, sorted(known))}')
+            elif name in self.file.evidence[:index]:
+                self.complain(("evidence", index), f'"{name}" stands here twice')
 
     def detect(self) -> Detect:
         rule = self.file.detect

@@ -30,6 +30,11 @@ class Row:
     """What the last health check came to: L7OK, L7STS, L4CON …; without the mark of one that is running."""
     sessions: float
     limit: float
+    queued: float = 0.0
+    connection_errors: float = 0.0
+    seconds_since_change: float = 0.0
+    said: str = ""
+    """What the last health check was told."""
     address: str = ""
     """``host:port`` where HAProxy says it: a socket of level operator, or the page with ``stats show-legends``."""
 
@@ -67,6 +72,10 @@ def _row(fields: Mapping[str, str]) -> Row:
         check=text_of(fields.get("check_status")).removeprefix("* "),
         sessions=_number(fields.get("scur")),
         limit=_number(fields.get("slim")),
+        queued=_number(fields.get("qcur")),
+        connection_errors=_number(fields.get("econ")),
+        seconds_since_change=_number(fields.get("lastchg")),
+        said=text_of(fields.get("last_chk")),
         address=text_of(fields.get("addr")),
     )
 

@@ -34,6 +34,10 @@ MAX_ANSWER = MAX_BODY + 64 * 1024
 """Bytes of one answer with its headers, chunk sizes and informational answers before it."""
 MAX_DIGITS = 20
 """Of a whole number in JSON: all 64-bit ones, with their sign."""
+SLICE = 4096
+"""Bytes parsed at a time: one read can hold thousands of answers, of which the fifth already is too many."""
+CHUNK_COST = 64
+"""What each line end of a chunked body counts for: the parser makes a dozen calls of every chunk, be it of one byte."""
 MAX_PENDING = 4
 """Answers to one request, the informational ones included, that may wait to be looked at."""
 _REFUSED_CERTIFICATE = re.compile(r"ALERT_(BAD_|UNSUPPORTED_|UNKNOWN_)?(CERTIFICATE|CA\b)", re.IGNORECASE)
@@ -203,27 +207,33 @@ class _BoundedHandler(ResponseHandler):
 
     _allowance = MAX_ANSWER
     _final: aiohttp.StreamReader | None = None
+    _chunked = False
 
     def set_response_params(self, **params: Any) -> None:
         # Called once for each request, before it is sent.
-        self._allowance, self._final = MAX_ANSWER, None
+        self._allowance, self._final, self._chunked = MAX_ANSWER, None, False
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         message, payload = data
         if message.code >= 200 and self._final is None:
-            self._final = payload
+            self._final, self._chunked = payload, message.chunked
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         if data and self._final is not None and self._final.is_eof():
             self._give_up()
             return
-        self._allowance -= len(data)
-        if self._allowance >= 0:
-            super().data_received(data)
-        if self._allowance < 0 or len(self) > MAX_PENDING:
-            self._give_up()
+        for start in range(0, len(data) or 1, SLICE):  # nothing at all is aiohttp's way of going on after a pause
+            piece = data[start : start + SLICE]
+            self._allowance -= len(piece) + (CHUNK_COST * piece.count(b"\r\n") if self._chunked else 0)
+            if self._allowance >= 0:
+                super().data_received(piece)
+            if self._allowance < 0 or len(self) > MAX_PENDING:
+                self._give_up()
+                return
+            if self.exception() is not None:
+                return
 
     def _give_up(self) -> None:
         error = _TooLarge("more than was asked for")

@@ -14,14 +14,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._dns import Resolver
+from probed.probes._driver import Entrance, Server
 from probed.probes._sql_errors import LOCK_TIMEOUT_MS, TooManyConnections, grants, translate, translate_os_error
 from probed.probes._wire import Wire
 
@@ -87,6 +87,7 @@ class Session:
         self._timeout = timeout
         self._now = now
         self._resolver = Resolver()
+        self._entrance = Entrance(_settings(timeout), now)
         self._warm: asyncpg.Connection[asyncpg.Record] | None = None
         self._turn = asyncio.Lock()
         self._guests = asyncio.Lock()
@@ -98,6 +99,9 @@ class Session:
         self._tls: tuple[float, Any] | None = None
         self.system_identifier = ""
         """Of the server behind the warm connection, once a probe has asked; empty again with the next connection."""
+        self.outlives_cancels = False
+        """Whether a statement that the server ended by itself (its timeout) leaves the connection in use. To a probe
+        it is a reason to log in anew; who asks several questions goes on to the next."""
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -119,6 +123,11 @@ class Session:
     @property
     def warm(self) -> bool:
         return self._warm is not None and not self._warm.is_closed()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the warm connection is there, and nobody has a turn on it."""
+        return self.warm and not self._turn.locked()
 
     @property
     def login_due(self) -> bool:
@@ -216,31 +225,11 @@ class Session:
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
         login = self.login
-        milliseconds = max(1, int(self._timeout * 1000))
         wire = Wire(login.address, self._resolver)
         self._login_failing = True
         try:
-            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
-                host=login.host,
-                port=login.port,
-                user=login.role,
-                password=login.password(),
-                database=login.database,
-                ssl=self._tls_of(login),
-                loop=cast(asyncio.AbstractEventLoop, wire),
-                timeout=cast(float, None),  # the caller's deadline is the only one
-                target_session_attrs=SessionAttribute.any,  # whatever PGTARGETSESSIONATTRS says
-                max_cached_statement_lifetime=0,
-                server_settings={
-                    "application_name": "probed",
-                    "default_transaction_read_only": "on",
-                    "statement_timeout": str(milliseconds),
-                    "lock_timeout": str(min(LOCK_TIMEOUT_MS, milliseconds)),
-                    "idle_in_transaction_session_timeout": "5000",
-                    "search_path": "pg_catalog",
-                    "client_min_messages": "error",
-                },
-            )
+            server = Server(login.host, login.port, login.role, login.database)
+            connection = await self._entrance.connect(wire, server, login.password(), self._tls_of(login))
         except asyncio.CancelledError:
             wire.abort()
             raise
@@ -275,7 +264,8 @@ class Session:
             self._terminate(connection)
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            if not _still_usable(error):
+            spared = self.outlives_cancels and isinstance(error, asyncpg.QueryCanceledError)
+            if not spared and not _still_usable(error):
                 self._terminate(connection)
             raise self._translated(error) from None
 
@@ -293,6 +283,19 @@ class Session:
             if isinstance(error.__cause__, Exception):  # sslmode allow: why it was not let in without TLS says more
                 return self._translated(error.__cause__)
         return translate(error, login.address, login.role, login.database)
+
+
+def _settings(timeout: float) -> dict[str, str]:
+    milliseconds = max(1, int(timeout * 1000))
+    return {
+        "application_name": "probed",
+        "default_transaction_read_only": "on",
+        "statement_timeout": str(milliseconds),
+        "lock_timeout": str(min(LOCK_TIMEOUT_MS, milliseconds)),
+        "idle_in_transaction_session_timeout": "5000",
+        "search_path": "pg_catalog",
+        "client_min_messages": "error",
+    }
 
 
 def _still_usable(error: Exception) -> bool:

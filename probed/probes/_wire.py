@@ -17,9 +17,11 @@ from probed import contact, steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._dns import Resolver
 
-MAX_ANSWER = 128 * 1024
+MAX_ANSWER = 16 * 1024
 """Bytes that may come between two messages of ours; the largest honest answer is some kilobytes."""
-MAX_LOGIN_MESSAGE = 32 * 1024
+MAX_LOGIN_MESSAGE = MAX_ANSWER
+MAX_LOGIN_MESSAGES = 200
+"""A login is some twenty messages; each costs the driver more than its bytes."""
 MAX_CHALLENGES = 8
 """Authentication messages per login; SCRAM needs four."""
 MAX_ITERATIONS = 100_000
@@ -79,7 +81,12 @@ class Wire:
             transport.abort()  # type: ignore[attr-defined]
 
     def _gate(self, factory: Callable[[], asyncio.Protocol]) -> _Gate:
-        return _Gate(factory(), self._address)
+        inner = factory()
+        answer = getattr(inner, "on_data", None)
+        if isinstance(answer, asyncio.Future):
+            # asyncpg waits for the answer to its question for TLS; who is cancelled before leaves an error to nobody.
+            answer.add_done_callback(lambda future: future.cancelled() or future.exception())
+        return _Gate(inner, self._address)
 
     def _guarded(self, transport: asyncio.Transport, gate: _Gate) -> tuple[_Pipe, asyncio.Protocol]:
         self._opened.append(transport)
@@ -123,7 +130,7 @@ class _Gate(asyncio.Protocol):
         self.pipe: _Pipe | None = None
         self.allowance = MAX_ANSWER
         self._refusal: ProbeError | None = None
-        self._challenges = 0
+        self._messages = self._challenges = 0
         self._login: bytearray | None = bytearray() if isinstance(inner, asyncpg.protocol.Protocol) else None
         """What came of the next message; None once the login is over (or was not of this protocol)."""
 
@@ -156,6 +163,10 @@ class _Gate(asyncio.Protocol):
                 return
             message = bytes(login[:size])
             del login[:size]
+            self._messages += 1
+            if self._messages > MAX_LOGIN_MESSAGES:
+                self._refuse(TargetFailed("too_large", f"{self._address}: the server's login never ends"))
+                return
             if message[0] == _AUTHENTICATION and not self._bearable(message):
                 return
             if message[0] == _READY:
@@ -184,6 +195,8 @@ class _Gate(asyncio.Protocol):
 
     def _refuse(self, error: ProbeError) -> None:
         self._refusal = error
+        if self._login is not None:
+            self._login.clear()
         assert self.pipe is not None
         self.pipe.transport.abort()
 

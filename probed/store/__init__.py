@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from probed.model import Event, EventState, Sample, Severity, Streak
+from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,24 @@ class Commit:
     gaps: tuple[GapRecord, ...] = ()
     kept: Mapping[Place, Mapping[str, object] | None] = field(default_factory=dict)
     """What probes keep over a restart; ``None`` deletes."""
+    evidence: Mapping[str, Sequence[Evidence]] = field(default_factory=dict)
+    """By event id; the same snapshot (collector, target, moment, side and time) again replaces what was there."""
+    settled: tuple[tuple[str, Moment], ...] = ()
+    """(event id, moment) whose evidence is complete: every change makes one owed, see ``Recovered.owed``."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, item.name) for item in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """An event whose evidence of a moment was never completed: its daemon ended meanwhile."""
+
+    event: Event
+    moment: Moment
+    at: float
+    frozen: bool = False
+    """Whether what was seen before the event is kept already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,7 @@ class Recovered:
     """What to add to a stored monotonic time to date it on today's monotonic clock (0 within one boot)."""
     kept: Mapping[Place, Mapping[str, object]] = field(default_factory=dict)
     """What probes keep over a restart."""
+    owed: tuple[Owed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +149,7 @@ class EventDetail:
     before: Sequence[Mapping[str, Any]] = ()
     after: Sequence[Mapping[str, Any]] = ()
     consequences: Sequence[str] = ()
+    evidence: Sequence[Evidence] = ()
 
 
 @dataclass(frozen=True, slots=True)

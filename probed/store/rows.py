@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, fields
 from typing import Any, Protocol
 
-from probed.model import Event, EventState, Phase, Sample, Severity, Streak, Target
+from probed.model import (
+    Event,
+    EventState,
+    Evidence,
+    Moment,
+    Phase,
+    Sample,
+    Severity,
+    Side,
+    Streak,
+    Target,
+)
 
 
 class Row(Protocol):
@@ -108,3 +120,24 @@ def sample_json(sample: Sample) -> dict[str, Any]:
         "reason": sample.reason,
         "duration_ms": round(sample.duration * 1000, 3),
     }
+
+
+EVIDENCE_COLUMNS = ("event_id", "moment", "side", "collector", "target", "taken_at", "error", "data")
+
+
+def evidence_row(event_id: str, item: Evidence) -> tuple[Any, ...]:
+    """In the order of ``EVIDENCE_COLUMNS``."""
+    data = zlib.compress(item.data.encode()) if item.data else None
+    return (event_id, item.moment.value, item.side.value, item.collector, item.target, item.taken_at, item.error, data)
+
+
+def evidence_of(row: Row) -> Evidence:
+    return Evidence(
+        collector=row["collector"],
+        target=row["target"],
+        taken_at=row["taken_at"],
+        side=Side(row["side"]),
+        moment=Moment(row["moment"]),
+        data=zlib.decompress(row["data"]).decode() if row["data"] is not None else "",
+        error=row["error"],
+    )

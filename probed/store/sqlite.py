@@ -27,7 +27,7 @@ import structlog
 
 from probed.clock import Clock, SystemClock, boot_id
 from probed.errors import StoreError
-from probed.model import Event, Severity
+from probed.model import Event, Moment, Severity
 from probed.store import (
     Commit,
     DailyCount,
@@ -36,10 +36,22 @@ from probed.store import (
     GapRecord,
     LeadershipRecord,
     Member,
+    Owed,
     Recovered,
     StoreStatus,
 )
-from probed.store.rows import EVENT_COLUMNS, event_of, event_row, sample_json, streak_of, streak_text, worth_keeping
+from probed.store.rows import (
+    EVENT_COLUMNS,
+    EVIDENCE_COLUMNS,
+    event_of,
+    event_row,
+    evidence_of,
+    evidence_row,
+    sample_json,
+    streak_of,
+    streak_text,
+    worth_keeping,
+)
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -56,13 +68,25 @@ _UNWRITABLE = (
     OverflowError,
 )  # fmt: skip
 """What no retry mends: a broken rule of the schema; half a surrogate pair or an endless number from a hostile peer."""
-_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
-"""What rows raise that are not of this schema, whatever its number says."""
+_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError)
+"""What rows raise that are not of this schema, whatever its number says; a damaged length asks for all of memory."""
 
 _UPSERT = f"""
 INSERT INTO event ({", ".join(EVENT_COLUMNS)}) VALUES ({", ".join("?" * len(EVENT_COLUMNS))})
 ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in EVENT_COLUMNS[1:])}
 """  # noqa: S608 - column names are constants
+_KEEP_EVIDENCE = f"""
+INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".join("?" * len(EVIDENCE_COLUMNS))})
+"""  # noqa: S608 - as above
+_OWED = """
+SELECT event.*, owed.moment, owed.at,
+       EXISTS (SELECT 1 FROM evidence WHERE event_id = event.id AND side = 'before') AS frozen
+FROM evidence_owed owed JOIN event ON event.id = owed.event_id ORDER BY owed.at
+"""
+_OWES: Mapping[str, tuple[Moment, ...]] = {
+    "opened": (Moment.TRIGGER,), "occurred": (Moment.TRIGGER, Moment.RECOVERY), "resolved": (Moment.RECOVERY,),
+}  # fmt: skip
+"""Moments of which a kind of change asks for evidence."""
 
 
 class SqliteStore:
@@ -248,6 +272,7 @@ class SqliteStore:
         kept = {
             (row["probe"], row["target"]): json.loads(row["state"]) for row in connection.execute("SELECT * FROM kept")
         }
+        owed = connection.execute(_OWED)
         absence, shift = self._absence(connection)
         return Recovered(
             tuple(open_events),
@@ -257,6 +282,7 @@ class SqliteStore:
             absence,
             shift,
             kept,
+            tuple(Owed(event_of(row), Moment(row["moment"]), row["at"], bool(row["frozen"])) for row in owed),
         )
 
     def _absence(self, connection: sqlite3.Connection) -> tuple[float | None, float]:
@@ -285,12 +311,14 @@ class SqliteStore:
         if not rows:
             return None
         consequences = await self._select("SELECT id FROM event WHERE caused_by = ? ORDER BY id", (event_id,))
+        evidence = await self._select("SELECT * FROM evidence WHERE event_id = ? ORDER BY taken_at, rowid", (event_id,))
         row = rows[0]
         return EventDetail(
             event_of(row),
             json.loads(row["samples_before"]),
             json.loads(row["samples_after"]),
             [item["id"] for item in consequences],
+            [evidence_of(item) for item in evidence],
         )
 
     async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
@@ -403,6 +431,9 @@ def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
             _keep(connection, "samples_after", change.event.id, [sample_json(sample) for sample in change.after])
         row = (change.event.id, change.kind, change.at)
         connection.execute("INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)", row)
+        for moment in _OWES.get(change.kind, ()):
+            owed = (change.event.id, moment, change.at)
+            connection.execute("INSERT OR REPLACE INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)", owed)
     for watch, streak in commit.streaks.items():
         if worth_keeping(streak):
             connection.execute(
@@ -410,6 +441,10 @@ def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
             )
         else:
             connection.execute("DELETE FROM streak WHERE watch = ?", (watch,))
+    for event_id, items in commit.evidence.items():
+        connection.executemany(_KEEP_EVIDENCE, [evidence_row(event_id, item) for item in items])
+    for settled in commit.settled:
+        connection.execute("DELETE FROM evidence_owed WHERE event_id = ? AND moment = ?", settled)
     for watch in commit.forgotten:
         connection.execute("DELETE FROM streak WHERE watch = ?", (watch,))
     for member in commit.members:

@@ -18,12 +18,17 @@ import pytest
 import pytest_asyncio
 
 from probed.cli.once import sample_once
+from probed.clock import SystemClock
 from probed.config.settings import Settings
 from probed.demo.binaries import find_binaries
 from probed.demo.blueprint import free_ports
 from probed.demo.errors import LabError
 from probed.demo.lab import find_haproxy
+from probed.evidence import find
 from probed.model import Outcome, Sample
+from probed.probes._http import HttpClient
+from probed.snapshots import Doors, Snapshots
+from probed.watching import plan
 from tests.standin import State, standing_in
 from tests.unit.certificates import Authority
 
@@ -76,6 +81,19 @@ async def until(seen: Callable[[dict[str, Sample]], bool], **instance: Any) -> d
         told = {name: (sample.outcome.value, sample.reason) for name, sample in samples.items()}
         assert asyncio.get_running_loop().time() < deadline, told
         await asyncio.sleep(0.2)
+
+
+async def evidence_of(collector: str, **instance: Any) -> dict[str, Any]:
+    """What a collector sees of these settings now: data or error by target key."""
+    settings = Settings.model_validate({"instances": [{"name": "orders", **instance}]})
+    one, http = find(collector), HttpClient()
+    reaches = plan(settings.instances[0], (), {}, {}, settings.defaults).reaches
+    wanted = [(one, reach) for reach in reaches if reach.target.kind in one.kinds]
+    try:
+        taken = await Snapshots(SystemClock(), Doors(http, lambda key: None)).all(wanted, 0.0)
+    finally:
+        await http.close()
+    return {key: json.loads(item.data) if item.data else item.error for (_, key), item in taken.items()}
 
 
 # --- etcd
@@ -135,6 +153,17 @@ async def test_three_healthy_members_are_a_quorum(cluster: Etcd) -> None:
     samples = await look(etcd=cluster.urls)
     assert samples["etcd_quorum"].readings == {"healthy_members": 3.0, "members": 3.0, "quorum": 2.0}
     assert {samples[f"etcd_member {url}"].readings["healthy"] for url in cluster.urls} == {1.0}
+
+
+async def test_the_evidence_of_etcd_tells_health_version_and_metrics_of_each_member(cluster: Etcd) -> None:
+    seen = await evidence_of("etcd_status", etcd=cluster.urls)
+    assert len(seen) == 3
+    for data in seen.values():
+        assert data["health"]["health"] == "true"
+        assert data["version"]["etcdserver"]
+        assert data["metrics"]["etcd_server_has_leader"] == 1.0
+        assert data["metrics"]["etcd_mvcc_db_total_size_in_bytes"] > 0
+        assert data["metrics"]["etcd_disk_wal_fsync_duration_seconds_count"] > 0
 
 
 @pytest.mark.parametrize(
@@ -322,6 +351,24 @@ async def test_haproxy_is_well_with_its_replicas_down_by_whatever_way_it_is_aske
             assert (taken.readings["servers_up"], taken.readings["write_servers_up"]) == (1.0, 1.0)
         (port,) = running.doors("port")
         assert (await look(haproxy=port))["haproxy_stats"].outcome is Outcome.OBSERVED
+
+
+@needs_haproxy
+async def test_the_evidence_of_haproxy_tells_every_server_and_what_its_check_was_told(tmp_path: Path) -> None:
+    async with haproxy(tmp_path) as running:
+        csv, socket = running.doors("csv", "socket")
+        [over_http], [over_socket] = [
+            (await evidence_of("haproxy_rows", haproxy=way)).values() for way in (csv, socket)
+        ]
+        for data in (over_http, over_socket):
+            assert data["write_backend"] == "primary"
+            servers = {row["name"]: row for row in data["rows"] if row["proxy"] == "primary"}
+            assert (servers["node1"]["status"], servers["node2"]["status"]) == ("UP", "DOWN")
+            assert "Service Unavailable" in servers["node2"]["said"]
+        assert "Uptime_sec" in over_socket["info"]
+        await running.process.kill()
+        [error] = (await evidence_of("haproxy_rows", haproxy=csv)).values()
+        assert "refused" in error
 
 
 @needs_haproxy

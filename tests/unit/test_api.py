@@ -29,7 +29,7 @@ from probed.board import Entry
 from probed.errors import ConfigError, Problem
 from probed.incidents import new_id
 from probed.leadership import Passage
-from probed.model import Event, EventState, Outcome, Policy, Severity, Target
+from probed.model import Event, EventState, Evidence, Moment, Outcome, Policy, Severity, Side, Target
 from probed.store import Change, Commit, GapRecord, LeadershipRecord, Member
 from tests.unit.serving import HOSTILE, NOON, Stack, free_port, stack
 
@@ -484,6 +484,34 @@ async def test_one_event_comes_with_its_samples_and_consequences(api: Api) -> No
     assert (detail["evidence"], detail["deliveries"]) == ([], [])
     assert detail["consequences"] == [items["wal_receiver_interrupted"]["id"]]
     assert items["wal_receiver_interrupted"]["caused_by"] == detail["id"]
+
+
+async def test_an_event_delivers_its_evidence_and_the_reasons_for_what_is_missing(api: Api) -> None:
+    at = api.seen.clock.wall()
+    event = an_event(1, at)
+    before = Evidence("patroni_node", "orders/node-a/patroni", at - 5, Side.BEFORE, Moment.TRIGGER, '{"state": "ok"}')
+    after = Evidence("pressure", "", at, Side.AFTER, Moment.TRIGGER, error="probed does not run on node-a")
+    await record(api.seen, [event])
+    await api.seen.store.append(Commit(evidence={event.id: [before, after]}))
+    detail = await api.get(f"/api/v1/events/{event.id}")
+    assert detail["evidence"] == [
+        {
+            "collector": "patroni_node",
+            "target": "orders/node-a/patroni",
+            "taken_at": "2026-11-18T11:59:55.000Z",
+            "when": "before",
+            "moment": "trigger",
+            "data": {"state": "ok"},
+        },
+        {
+            "collector": "pressure",
+            "target": None,
+            "taken_at": "2026-11-18T12:00:00.000Z",
+            "when": "after",
+            "moment": "trigger",
+            "error": "probed does not run on node-a",
+        },
+    ]
 
 
 async def test_an_unknown_event_is_not_found(api: Api) -> None:

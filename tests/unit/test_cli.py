@@ -56,6 +56,24 @@ SAMPLE = {
     "at": "2026-11-22T21:27:43.540Z", "outcome": "failed", "readings": {}, "reason": "connection refused",
     "duration_ms": 1.2,
 }  # fmt: skip
+
+
+def item(collector: str, at: str, target: str | None = None, **more: Any) -> dict[str, Any]:
+    place = {"collector": collector, "target": target, "taken_at": f"2026-11-22T21:{at}Z"}
+    return {**place, "when": "after", "moment": "trigger", **more}
+
+
+PATRONI = {"members": [{"name": "pg-1", "role": "leader", "state": "running", "timeline": 1}]}
+EVIDENCE = [
+    item("patroni_cluster", "27:33", "orders/patroni", when="before", data=PATRONI),
+    item("patroni_cluster", "27:49", "orders/patroni", data=PATRONI),
+    item("postgres_activity", "27:49", "orders/node-a/postgres", error="10.0.0.1:5432: connection refused"),
+    item("postgres_replication", "27:49", "orders/node-a/postgres", error="10.0.0.1:5432: connection refused"),
+    item("pressure", "27:49", error="probed does not run on node-a (nodes[].local: true)"),
+    item("a_later_one", "27:50", "orders/x", data={"word\x1b[31m": "text\u202e", "rows": [{"a": 1, "b": None}]}),
+    item("haproxy_rows", "27:50", "orders/haproxy", data={"rows": "of another version"}),
+]
+"""As the API delivers it."""
 CONSEQUENCE = event(ID_B, event="patroni_node_abnormal", severity="critical", suppressed=True, caused_by=ID_A)
 DETAIL = {"samples": {"before": [SAMPLE], "after": []}, "evidence": [], "deliveries": [], "consequences": []}
 TARGET = {
@@ -492,6 +510,37 @@ def test_one_event_is_shown_with_its_samples_and_what_to_do(daemon: Daemon) -> N
     assert shown.startswith("FATAL  Database access unavailable  orders/node-a  open\n")
     assert "samples up to the trigger" in shown and "connection refused" in shown
     assert "what to do\n  Look at the node." in shown
+
+
+def test_evidence_is_shown_whole_with_its_age_and_what_could_not_be_had_with_its_reason(daemon: Daemon) -> None:
+    daemon.answers[f"/api/v1/events/{ID_A}"] = {**event(), **DETAIL, "evidence": EVIDENCE}
+    shown = run("events", "show", ID_A, "--url", daemon.url).stdout
+    assert "evidence: patroni_cluster orders/patroni  before, -16 s, 2026-11-22T21:27:33Z\n  members:\n" in shown
+    assert "    name  role    state    timeline\n    pg-1  leader  running  1\n" in shown
+    assert "what could not be had\n  postgres_activity orders/node-a/postgres, postgres_replication" in shown
+    assert "  pressure: probed does not run on node-a (nodes[].local: true)\n" in shown
+    assert "\x1b" not in shown and "\u202e" not in shown
+
+
+def test_explain_reads_like_a_report_with_a_digest_of_the_evidence(daemon: Daemon) -> None:
+    ended = {"state": "resolved", "resolved_at": "2026-11-22T21:29:18.540Z", "resolve_reason": "recovered"}
+    again = item("patroni_cluster", "29:19", "orders/patroni", moment="recovery", data={"members": []})
+    detail = {**event(**ended, first_failed_at="2026-11-22T21:27:38Z"), **DETAIL, "evidence": [*EVIDENCE, again]}
+    daemon.answers[f"/api/v1/events/{ID_A}"] = detail
+    told = run("explain", ID_A, "--url", daemon.url).stdout
+    parts = ["what happened", "rule", "samples up to the trigger", "evidence", "what could not be had", "what to do"]
+    places = [told.index(f"\n{part}") for part in parts]
+    assert places == sorted(places)
+    assert "resolved          2026-11-22T21:29:18Z (recovered), 1 min 41 s after it began" in told
+    digest = (
+        "  patroni_cluster orders/patroni\n"
+        "    -16 s:      pg-1: leader running, timeline 1\n"
+        "    +0 s:       as before\n"
+        "    end +0 s:   nothing\n"
+    )
+    assert digest in told
+    assert "rows=of another version" in told  # what no digest can read is outlined
+    assert "\x1b" not in told and "\u202e" not in told
 
 
 def test_explain_tells_rule_cause_and_consequences(daemon: Daemon) -> None:

@@ -112,7 +112,7 @@ def test_servers_are_told_apart_by_address_name_or_host_and_never_guessed(
     names: tuple[str, str], addresses: tuple[str, str], agrees: float | None
 ) -> None:
     one, two = (
-        Row("primary", name, SERVER, status, "", 0, 0, address)
+        Row("primary", name, SERVER, status, "", 0, 0, address=address)
         for name, status, address in zip(names, ("UP", "DOWN"), addresses, strict=True)
     )
     members = (member("node1", "leader", host="10.0.0.1"), member("node2", "replica", host="10.0.0.2"))

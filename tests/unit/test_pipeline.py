@@ -931,3 +931,27 @@ def _lagging(count: int) -> Any:
 
 def _deadlocks(resolve_count: int) -> Any:
     return replace(POLICIES["deadlocks_frequent"], detect=Increase("deadlocks", 60.0, 5.0, resolve_count))
+
+
+@settings(max_examples=40)
+@given(HISTORY)
+async def test_the_recovery_of_every_announced_event_is_announced_and_of_no_other(
+    history: list[tuple[Any, str | None]],
+) -> None:
+    bench = Bench(frontend=True)
+    for said, disturbance in history:
+        disturb(bench, disturbance)
+        bench.round(**said)
+    for _ in range(40):
+        bench.round()
+    told: dict[str, list[str]] = {}
+    for commit in bench.ledger.commits:
+        for change in commit.changes:
+            if change.announced:
+                told.setdefault(change.event.id, []).append(change.kind)
+    for event in bench.ledger.events.values():
+        kinds = [kind for kind in told.get(event.id, []) if kind not in ("linked", "amended")]
+        if event.state is EventState.OCCURRED:
+            assert kinds == ["occurred"]
+        else:
+            assert kinds in ([], ["opened", "resolved"], ["lifted", "resolved"], ["told", "resolved"]), kinds

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from probed import evidence
 from probed.config.settings import Defaults
 from probed.errors import ConfigError
 from probed.model import Change, Comparison, Condition, Increase, Occurrence, Policy, Severity, Threshold
@@ -265,6 +266,9 @@ def test_files_that_are_no_yaml_are_left_alone(tmp_path: Path) -> None:
         ("{id: no_leader, interval: 5s, confirm_interval: 6s}",
          "mine.yaml:1:49: confirm_interval: expected at most the interval (5 s)"),
         ("{id: no_leader, probe: leader_}", 'mine.yaml:1:24: probe: no such probe "leader_"; did you mean "leader"?'),
+        ("{id: no_leader, evidence: [patroni_cluster, patroni_histroy]}",
+         'mine.yaml:1:45: evidence[1]: no such collector "patroni_histroy"; did you mean "patroni_history"?'),
+        ("{id: no_leader, evidence: [disk, disk]}", 'mine.yaml:1:34: evidence[1]: "disk" stands here twice'),
         ("{id: no_leader, detect: {when: has_leadr == 0}}",
          'mine.yaml:1:32: detect.when: the probe has no reading "has_leadr"; did you mean "has_leader"?'),
         ("{id: no_leader, detect: {count: no_leader}}",
@@ -387,3 +391,9 @@ def test_a_forbidden_change_is_told_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, CATALOGUE, Defaults())
     assert len(caught.value.problems) == 1
+
+
+def test_every_shipped_policy_names_evidence_and_every_collector_is_named_by_one() -> None:
+    policies = load(None, CATALOGUE, Defaults())
+    assert all(policy.evidence for policy in policies.values() if policy.group != "Observer" and policy.enabled)
+    assert {name for policy in policies.values() for name in policy.evidence} == evidence.names()

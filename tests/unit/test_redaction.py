@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probed.redaction import MAX_BYTES, clean, is_secret, redact, visible
+from probed import redaction
+from probed.redaction import MAX_BYTES, clean, clean_tree, is_secret, redact, visible, without_literals
 
 SECRET = "Zq7hunter2x"
 
@@ -104,3 +105,149 @@ def test_cutting_keeps_the_limit_and_valid_text(text: str, limit: int) -> None:
 def test_fields_are_secret_by_their_name() -> None:
     assert all(map(is_secret, ("password", "PGPASSWORD", "api_key", "Authorization", "cookie", "client_secret", "dsn")))
     assert not any(map(is_secret, ("password_file", "target", "reason", "event_id")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"SECRET_KEY_BASE={SECRET}",
+        f"AWS_SECRET_ACCESS_KEY={SECRET} AWS_REGION=eu",
+        f"export JWT_SIGNING_KEY='{SECRET}'",
+        f"PG_DSN={SECRET}",
+        f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
+        f"-----BEGIN PRIVATE KEY-----\n{SECRET}",
+    ],
+)
+def test_a_secret_of_an_environment_or_a_key_file_does_not_get_out(text: str) -> None:
+    assert SECRET not in clean(text)
+
+
+_PIECES = st.sampled_from(
+    ["password", "=", ":", " ", "authorization", "cookie", ",", "'", '"', "bearer", "BEARER", "eyJaaaa", ".", "a", "://",
+     "@", "-----BEGIN PRIVATE KEY-----", "_KEY", "SECRET", "\n"]
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=12))
+def test_what_is_not_suspicious_would_not_be_changed_by_any_pattern(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    shown = text
+    for pattern, replacement in redaction._PATTERNS:
+        shown = pattern.sub(replacement, shown)
+    assert redact(text) == shown
+
+
+# --- trees ------------------------------------------------------------------------------------------------------
+
+
+def test_a_tree_loses_its_secrets_by_name_and_by_look() -> None:
+    given = {"dsn": SECRET, "user": "u", "nested": [{"api_key": SECRET, "url": f"http://u:{SECRET}@h/"}], "token": ""}
+    assert clean_tree(given) == {
+        "dsn": "***",
+        "user": "u",
+        "nested": [{"api_key": "***", "url": "http://u:***@h/"}],
+        "token": "",
+    }
+
+
+def test_a_tree_is_bounded_in_every_direction() -> None:
+    deep: object = "leaf"
+    for _ in range(100):
+        deep = [deep]
+    shown = clean_tree({"rows": list(range(1000)), "text": "x" * 10_000, "deep": deep, "huge": 10**400})
+    assert isinstance(shown, dict)
+    assert shown["rows"][-2:] == [49, "… and 950 more"]
+    assert len(shown["text"]) <= 1024
+    assert len(json.dumps(shown)) < 2000
+    assert shown["huge"] is None
+
+
+_TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(_TREES)
+def test_any_tree_becomes_json_without_control_characters(value: object) -> None:
+    text = json.dumps(clean_tree(value), allow_nan=False, ensure_ascii=False)
+    assert text.isprintable()
+
+
+@given(st.text(max_size=200), st.lists(st.sampled_from(["list", "map", "key"]), max_size=5))
+def test_a_secret_does_not_survive_at_any_depth(before: str, path: list[str]) -> None:
+    value: object = f"{before} password={SECRET}"
+    for step in path:
+        value = [value] if step == "list" else {"a": value} if step == "map" else {"client_secret": value}
+    assert SECRET not in json.dumps(clean_tree(value))
+
+
+# --- SQL --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql, shown",
+    [
+        ("SELECT * FROM t WHERE id = 42 AND name = 'it''s me'", "SELECT * FROM t WHERE id = ? AND name = ?"),
+        ("UPDATE a SET b = b - 1.5e3 WHERE c IN (1, 2)", "UPDATE a SET b = b - ? WHERE c IN (?, ?)"),
+        ("SELECT E'it\\'s', B'01', x'ff', N'n' FROM t1", "SELECT ?, ?, ?, ? FROM t1"),
+        ("SELECT $$a 'b' $$, $tag$ $$ $tag$, $1", "SELECT ?, ?, $1"),
+        ('SELECT "Weird""Name", a$b$ FROM "s"."t"', 'SELECT "Weird""Name", a$b$ FROM "s"."t"'),
+        ("SELECT 1 -- who\n + 2 /* a /* b */ c */ FROM t", "SELECT ? + ? FROM t"),
+        ("ALTER ROLE x PASSWORD 'geheim'; COMMIT", "ALTER ROLE x PASSWORD ?; COMMIT"),
+        ("SELECT 'cut off", "SELECT ? …"),
+        ("SELECT 'a\\' , 'b'", "SELECT ? …"),
+        ("SELECT $x$ cut", "SELECT ? …"),
+        ('SELECT "cut', "SELECT …"),
+        ("SELECT /* cut", "SELECT …"),
+    ],
+)
+def test_a_statement_is_shown_without_its_literals(sql: str, shown: str) -> None:
+    assert without_literals(sql) == shown
+
+
+_WORDS = st.sampled_from(
+    ["SELECT ", "a", "$b$", " ", "\n", ",", "1", "$1", '"n"', '"', "'x'", "''", "E'\\''", "e", "--\n", "/* c */", "$$ $$",
+     "\\", "é", "-", "/", "*", "=", ";"]
+)  # fmt: skip
+_LITERALS = st.sampled_from(
+    [f"'{SECRET}'", f"'a''{SECRET}'", f"E'\\'{SECRET}'", f"$${SECRET}$$", f"$q$ ' {SECRET}$q$", f"/* {SECRET} */",
+     f"U&'{SECRET}'", f"-- {SECRET}\n", f"E'a'\n'\\'{SECRET}'"]
+)  # fmt: skip
+
+
+@given(st.lists(_WORDS, max_size=12), _LITERALS, st.lists(_WORDS, max_size=6), st.integers(0, 80))
+def test_a_literal_never_survives_where_postgresql_reads_one(
+    before: list[str], literal: str, after: list[str], cut: int
+) -> None:
+    """Wherever the text is cut: PostgreSQL's own scanner is the judge of whether the secret stands in a literal."""
+    head = " ".join(before)
+    if not _balanced(head):
+        return  # what follows an open quote is another thing than it looks
+    text = f"{head} {literal} {' '.join(after)}"
+    shown = without_literals(text[: len(text) - cut])
+    assert SECRET[:4] not in shown
+
+
+def _balanced(head: str) -> bool:
+    """By a scanner of the plainest kind, character by character."""
+    at = 0
+    while at < len(head):
+        rest = head[at:]
+        if rest[0] in "'\"":
+            end = head.find(rest[0], at + 1)
+            if end < 0 or "\\" in head[at:end]:
+                return False
+            at = end + 1
+        elif rest[0] == "$" or rest.startswith(("/*", "--")) or rest[0] == "\\":
+            return False
+        else:
+            at += 1
+    return True
+
+
+@pytest.mark.parametrize("part", ["'", "''", "\\'", "$a$", "/*", "e'\\", '"', "a", "1", "--", "$", "\\", "''\\"])
+def test_a_hostile_statement_costs_no_more_than_it_is_long(part: str) -> None:
+    started = time.perf_counter()
+    without_literals(part * 200_000)
+    assert time.perf_counter() - started < 0.25

@@ -22,9 +22,9 @@ import pytest
 from probed.clock import Clock
 from probed.errors import StoreError
 from probed.incidents import new_id
-from probed.model import Event, EventState, Phase, Severity, Streak, Target
-from probed.store import Change, Commit, DailyCount, EventQuery, Member, Recovered, Store, sqlite
-from probed.store.rows import EVENT_COLUMNS
+from probed.model import Event, EventState, Evidence, Moment, Phase, Severity, Side, Streak, Target
+from probed.store import Change, Commit, DailyCount, EventQuery, Member, Owed, Recovered, Store, sqlite
+from probed.store.rows import EVENT_COLUMNS, event_row
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock, make_sample
 
@@ -363,6 +363,49 @@ class TestContract:
         async with opening(make, tmp_path) as (_, recovered):
             assert recovered.streaks == {}
 
+    async def test_evidence_comes_back_with_its_event_oldest_first(self, store: Store) -> None:
+        event, other = an_event(), an_event()
+        before = Evidence("patroni_cluster", "orders/patroni", NOON - 5, Side.BEFORE, Moment.TRIGGER, '{"a": "ü"}')
+        after = Evidence("pressure", "", NOON + 1, Side.AFTER, Moment.TRIGGER, error="not local")
+        await store.append(opened(event))
+        await store.append(Commit(evidence={event.id: [after, before]}))
+        await store.append(opened(other))
+        found, foreign = await store.event(event.id), await store.event(other.id)
+        assert found is not None and foreign is not None
+        assert found.evidence == [before, after]
+        assert foreign.evidence == []
+
+    async def test_the_same_evidence_again_replaces_what_was_there(self, store: Store) -> None:
+        event = an_event()
+        first = Evidence("pressure", "orders/node-a/host", NOON, Side.AFTER, Moment.TRIGGER, "{}")
+        await store.append(opened(event))
+        await store.append(Commit(evidence={event.id: [first]}))
+        await store.append(Commit(evidence={event.id: [replace(first, data="[1]")]}))
+        found = await store.event(event.id)
+        assert found is not None and found.evidence == [replace(first, data="[1]")]
+
+    async def test_evidence_is_owed_until_it_is_settled(self, make: Make, tmp_path: Path) -> None:
+        event, done = an_event(), an_event()
+        async with opening(make, tmp_path) as (store, _):
+            await store.append(opened(event))
+            await store.append(opened(done))
+            await store.append(Commit(settled=((done.id, Moment.TRIGGER),)))
+            await store.append(resolved(event, NOON + 60))
+        async with opening(make, tmp_path) as (_, recovered):
+            assert [(owed.event.id, owed.moment, owed.at) for owed in recovered.owed] == [
+                (event.id, Moment.TRIGGER, NOON),
+                (event.id, Moment.RECOVERY, NOON + 60),
+            ]
+            assert isinstance(recovered.owed[0], Owed)
+            assert recovered.owed[0].event.state is EventState.RESOLVED
+
+    async def test_an_occurrence_owes_the_evidence_of_its_aftermath_too(self, make: Make, tmp_path: Path) -> None:
+        event = an_event(state=EventState.OCCURRED)
+        async with opening(make, tmp_path) as (store, _):
+            await store.append(Commit(changes=(Change(event, "occurred", NOON),)))
+        async with opening(make, tmp_path) as (_, recovered):
+            assert {owed.moment for owed in recovered.owed} == {Moment.TRIGGER, Moment.RECOVERY}
+
     async def test_members_are_remembered_moved_and_forgotten(self, make: Make, tmp_path: Path) -> None:
         a, b = (Member("orders", name, f"10.0.0.{n}", 5432, f"http://10.0.0.{n}:8008") for n, name in enumerate("ab"))
         async with opening(make, tmp_path) as (store, _):
@@ -670,3 +713,21 @@ def test_the_schema_refuses_states_that_are_none() -> None:
         values = [json.dumps(None) if name == "value" else 0 for name in EVENT_COLUMNS]
         with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
             connection.execute(f"INSERT INTO event ({columns}) VALUES ({', '.join('?' * len(values))})", values)
+
+
+async def test_a_store_from_before_there_was_evidence_is_taken_over_with_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = an_event()
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "SCHEMA", sqlite.SCHEMA[:3])
+        connection = sqlite3.connect(tmp_path / "probed.db", isolation_level=None)
+        sqlite.migrate(connection, "here")
+        connection.execute(sqlite._UPSERT, event_row(event))
+        connection.close()
+    async with opening(lambda directory, clock: SqliteStore(directory, clock=clock), tmp_path) as (store, recovered):
+        assert recovered.open_events == (event,)
+        assert recovered.owed == ()
+        found = await store.event(event.id)
+        assert found is not None and found.evidence == []
+        assert (await store.status()).schema == len(sqlite.SCHEMA)

@@ -53,6 +53,15 @@ def cut_off_bench() -> Bench:
     return bench
 
 
+async def test_what_waits_for_a_cause_that_waits_itself_is_not_announced_before_either() -> None:
+    bench = Bench()
+    rounds(bench, 1)
+    gone: dict[str, object] = {"etcd": F, "leader": "", "receiver": {Z: 0.0}}
+    told = rounds(bench, 6, **gone)
+    assert told[0] == "opened etcd_unavailable etcd fatal"
+    assert sorted(told[1:]) == ["opened no_leader postgres fatal (suppressed)", f"opened {RECEIVER} (suppressed)"]
+
+
 # --- isolation
 
 
