@@ -25,16 +25,18 @@ from probed.model import Policy
 from probed.pipeline import Pipeline
 from probed.policy.load import Catalogue
 from probed.policy.load import load as load_policies
+from probed.policy.site import Site
 from probed.probes import AnyProbe, Context, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
+from probed.reaching import Reach, context_for, machines, own_machine
 from probed.rounds import Contexts, Pulse, Rounds
 from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.topology import OBSERVER
 from probed.vitals import Gap, Vitals
-from probed.watching import Cycle, InstancePlan, Reach, context_for, machines, own_machine, own_plan, plan
+from probed.watching import Cycle, InstancePlan, own_plan, plan
 
 _log = structlog.get_logger(__name__)
 
@@ -192,7 +194,9 @@ class Daemon:
             _log.info("config.reloaded", instances=[instance.name for instance in settings.instances])
 
     def _policies(self, settings: Settings) -> Mapping[str, Policy]:
-        return load_policies(settings.policies.directory, readings_of(self.catalogue), settings.defaults)
+        return load_policies(
+            settings.policies.directory, readings_of(self.catalogue), settings.defaults, site=Site.of(settings)
+        )
 
     def _unchangeable(self, settings: Settings) -> None:
         problems = [
@@ -279,7 +283,13 @@ class Daemon:
         login = cycle.reach.login
         session = None
         if login is not None:
-            session = self._session(cycle.session, login, cycle.timeout)
+            # One connection has one statement timeout; who asks first must not set it for the others.
+            sharing = (
+                other.timeout
+                for other in self._plans[cycle.reach.target.instance].cycles
+                if other.session == cycle.session
+            )
+            session = self._session(cycle.session, login, max(sharing, default=cycle.timeout))
         vitals = self.vitals if cycle.reach.target.instance == OBSERVER else None
         return context_for(cycle.reach, cycle.timeout, self._http, session, vitals)
 

@@ -9,6 +9,7 @@ from typing import cast
 from probed.errors import ProbeError
 from probed.model import Outcome, Sample, Target
 from probed.probes import Context
+from probed.probes._access import Access
 from probed.probes._http import HttpClient
 from probed.probes._patroni import ClusterMember, name_of
 from probed.probes.patroni_cluster import patroni_cluster
@@ -16,10 +17,11 @@ from probed.store import Member
 
 
 async def discover(
-    urls: Sequence[str], http: HttpClient, timeout: float, instance: str
+    urls: Sequence[str], http: HttpClient, timeout: float, instance: str, access: Access | None = None
 ) -> tuple[str, tuple[Member, ...]]:
     """(scope, members) by one question to Patroni; ("", ()) when nobody answers within ``timeout`` seconds."""
-    context = Context(Target(instance, "", "patroni", kind="patroni_cluster"), timeout, tuple(urls), None, http)
+    target = Target(instance, "", "patroni", kind="patroni_cluster")
+    context = Context(target, timeout, tuple(urls), None, http, access=access)
     try:
         async with asyncio.timeout(timeout):
             measured = await patroni_cluster(context)

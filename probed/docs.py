@@ -25,7 +25,7 @@ from probed import evidence as evidences
 from probed.cli import cli
 from probed.cli.check import load_policies
 from probed.cli.schema import duration
-from probed.config import settings
+from probed.config import settings, values
 from probed.metrics import CATALOGUE
 from probed.model import Policy
 from probed.policy import words
@@ -216,7 +216,9 @@ _PER_MACHINE = {"observer": "the host's name"}
 
 
 def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    for name, info in model.model_fields.items():
+    own = model.__annotations__
+    # What it shares with others comes last.
+    for name, info in sorted(model.model_fields.items(), key=lambda item: item[0] not in own):
         path = f"{prefix}{info.alias or name}"
         inner, several = _model_in(info.annotation)
         kind = "list of maps" if several == "[]" else "map of maps" if several else "map" if inner else _kind(info)
@@ -251,7 +253,7 @@ def _kind(info: FieldInfo) -> str:
 
 def _kind_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     for name, shown in _KINDS.items():
-        declared = getattr(settings, name)
+        declared = getattr(values, name)
         own = typing.get_args(declared)
         if annotation == declared or (metadata and own and annotation == own[0] and list(own[1:]) == list(metadata)):
             return shown

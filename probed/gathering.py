@@ -20,9 +20,9 @@ from probed.evidence._memory import Memory
 from probed.evidence._taking import Taken
 from probed.model import Event, EventState, Evidence, Moment, Policy, Side, Target
 from probed.quantity import human_seconds
+from probed.reaching import Reach
 from probed.snapshots import Doors, Snapshots
 from probed.store import Change, Commit, Owed
-from probed.watching import Reach
 
 _log = structlog.get_logger(__name__)
 

@@ -14,6 +14,7 @@ from probed.config import load
 from probed.config.settings import Instance
 from probed.model import Sample
 from probed.probes._http import HttpClient
+from probed.reaching import patroni_access
 from probed.store import Commit, Member
 
 _log = structlog.get_logger(__name__)
@@ -46,7 +47,9 @@ class Membership:
         await asyncio.gather(*(self._ask(instance) for instance in instances if instance.patroni))
 
     async def _ask(self, instance: Instance) -> None:
-        scope, members = await discovery.discover(instance.patroni, self._http, BOOTSTRAP_SECONDS, instance.name)
+        scope, members = await discovery.discover(
+            instance.patroni, self._http, BOOTSTRAP_SECONDS, instance.name, patroni_access(instance, instance.patroni)
+        )
         if instance.name == load.UNNAMED:
             known = scope or next((name for name in self._members), "")
             self._names[load.UNNAMED] = known or load.UNNAMED

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 
 Reading = float | str
@@ -90,6 +91,71 @@ class Sample:
     """What the probe saw beyond numbers, for combined probes, discovery and evidence; never a metric."""
     keep: Mapping[str, object] | None = None
     """What the probe must find again in its next cycle, after a restart too: JSON-able; ``None`` leaves it as it is."""
+
+
+# --- questions: what a policy on a generic probe asks ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What the operator says of an HTTP answer, and of which product gives it."""
+
+    type: str = ""
+    """Which product it is: ``kong``, ``meta`` …; empty when nobody said."""
+    status: tuple[int, ...] = ()
+    """Any of these; when empty, any 2xx."""
+    json: Mapping[str, object] = field(default_factory=dict)
+    """To be found in the answer's JSON object, with these values; the answer may hold more."""
+    body: str = ""
+    """Text that the body must contain."""
+
+    @property
+    def given(self) -> bool:
+        """Whether the operator has said what counts as healthy."""
+        return bool(self.status or self.json or self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Files that say whom we trust and who we are; read when they are needed, never kept."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    bearer_token_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpQuestion:
+    url: str
+    method: str = "GET"
+    """``GET`` or ``HEAD``."""
+    expect: Expect = field(default_factory=Expect)
+    keys: Keys = field(default_factory=Keys)
+
+
+@dataclass(frozen=True, slots=True)
+class TcpQuestion:
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SqlQuestion:
+    statement: str
+    on: str = "primary"
+    """``primary``, ``replicas``, ``every`` or a node's name."""
+    database: str = ""
+    """Empty: the one that the node's own probes use."""
+    expect: float | str | bool | None = None
+    """The value that is right; ``None``: any."""
+    alone: bool = False
+    """It gets a connection of its own, and the policy's whole timeout on it."""
+
+
+Question = HttpQuestion | TcpQuestion | SqlQuestion
 
 
 # --- policies -------------------------------------------------------------------------------------------------
@@ -215,6 +281,17 @@ class Policy:
     version: int = 1
     source: str = ""
     """The file the policy came from, for messages."""
+    question: Question | None = None
+    """What it asks, on a generic probe; its targets are its own then, with its id as their component."""
+    instances: tuple[str, ...] = ()
+    """Where it applies; empty: everywhere."""
+
+    def applies_to(self, instance: str) -> bool:
+        return not self.instances or instance in self.instances
+
+    def judges(self, target: Target) -> bool:
+        """Whether a target of its probe is its business: with a question of its own, only what that asks."""
+        return self.applies_to(target.instance) and (self.question is None or target.component == self.id)
 
 
 # --- what evaluators keep and return --------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from probed.evidence import Collector
 from probed.evidence._taking import Taken, take
 from probed.probes._http import HttpClient
 from probed.probes._sql import Session
-from probed.watching import Reach, context_for
+from probed.reaching import Reach, context_for
 
 DEADLINE = 5.0
 """Seconds that one collector may take on one target."""

@@ -120,6 +120,7 @@ def _service(shape: Shape, target: Target) -> list[Place]:
 _CAUSES: Mapping[str, Callable[[Shape, Target], list[Place]]] = {
     "postgres_liveness": _liveness,
     "postgres_stats": _on_its_server,
+    "sql": _on_its_server,
     "connections": _on_its_server,
     "cache_hit_ratio": _on_its_server,
     "database_size": _on_its_server,
@@ -134,6 +135,8 @@ _CAUSES: Mapping[str, Callable[[Shape, Target], list[Place]]] = {
     "storage": _service,
     "studio": _component,
     "component": _component,
+    "http": _component,
+    "tcp": _component,
 }
 
 RANK = {ISOLATED: 0, ETCD: 1, DATABASE: 2, NO_LEADER: 3, HAPROXY: 4, PATRONI: 5, RECEIVER: 7, GATEWAY: 8}

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from probed.api.problems import Refused, plain, shown
-from probed.config.settings import is_loopback, split_address
+from probed.config.values import is_loopback, split_address
 from probed.errors import StoreError
 from probed.strict_yaml import did_you_mean
 

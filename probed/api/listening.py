@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from probed.config.settings import split_address
+from probed.config.values import split_address
 from probed.errors import ConfigError, Problem
 
 MAX_CONNECTIONS = 128

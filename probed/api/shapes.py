@@ -9,7 +9,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from probed.board import Entry
-from probed.model import Change, Condition, Detect, Event, Evidence, Increase, Occurrence, Policy, Reading, Threshold
+from probed.model import (
+    Change,
+    Condition,
+    Detect,
+    Event,
+    Evidence,
+    HttpQuestion,
+    Increase,
+    Occurrence,
+    Policy,
+    Reading,
+    SqlQuestion,
+    TcpQuestion,
+    Threshold,
+)
 from probed.policy import words
 from probed.store import DailyCount, EventDetail, GapRecord, LeadershipRecord
 
@@ -146,6 +160,8 @@ def policy(policy: Policy) -> Json:
         "suggestion": policy.suggestion,
         "rule": words.rule(policy),
         "probe": policy.probe,
+        **_question(policy),
+        "instances": list(policy.instances),
         "params": dict(policy.params),
         "detect": _detect(policy.detect),
         "interval": policy.interval,
@@ -159,6 +175,26 @@ def policy(policy: Policy) -> Json:
         ],
         "version": policy.version,
     }
+
+
+def _question(policy: Policy) -> Json:
+    """What it asks by itself, under the probe's name as in its file; without what may be secret."""
+    given: Json = {}
+    match policy.question:
+        case None:
+            return {}
+        case TcpQuestion() as question:
+            host = f"[{question.host}]" if ":" in question.host else question.host
+            given = {"address": f"{host}:{question.port}"}
+        case SqlQuestion() as question:
+            given = {"statement": question.statement, "on": question.on, "database": question.database}
+            given["expect"] = question.expect
+        case HttpQuestion() as question:
+            expect = question.expect
+            given = {"url": question.url.partition("?")[0], "method": question.method}
+            given["expect_status"] = list(expect.status)
+            given["expect_json"], given["expect_body"] = dict(expect.json), expect.body
+    return {policy.probe: {key: value for key, value in given.items() if value not in (None, "", [], {})}}
 
 
 def _detect(rule: Detect) -> Json:

@@ -13,6 +13,7 @@ from probed.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from probed.config.settings import Defaults, Settings
     from probed.model import Policy
+    from probed.policy.site import Site
 
 KINDS = ("config", "policy", "web-config")
 _WEB_KEYS = {"tls_server_config", "basic_auth_users", "http_server_config"}
@@ -54,9 +55,10 @@ def _check(path: Path, kind: str | None) -> None:
     match kind or _kind(path):
         case "config":
             from probed.config import load
+            from probed.policy.site import Site
 
             settings = load.load_file(path)
-            _ = checked_policies(settings.policies.directory, settings.defaults)
+            _ = checked_policies(settings.policies.directory, settings.defaults, site=Site.of(settings))
             _warn(path, settings)
         case "policy":
             from probed.config.settings import Defaults
@@ -92,9 +94,11 @@ def _warn(path: Path, settings: Settings) -> None:
         click.echo(f"{path}: {part}: accepted, but without effect in this version", err=True)
 
 
-def checked_policies(directory: Path | None, defaults: Defaults, files: Sequence[Path] = ()) -> dict[str, Policy]:
+def checked_policies(
+    directory: Path | None, defaults: Defaults, files: Sequence[Path] = (), site: Site | None = None
+) -> dict[str, Policy]:
     """All effective policies, after their examples were run. ConfigError carries every problem, failed examples too."""
-    policies = load_policies(directory, defaults, files)
+    policies = load_policies(directory, defaults, files, site)
     stale = outdated(policies, defaults)
     problems = [
         problem for policy in policies.values() if policy.id not in stale for problem in _example_problems(policy)
@@ -116,13 +120,15 @@ def outdated(policies: Mapping[str, Policy], defaults: Defaults) -> frozenset[st
     )
 
 
-def load_policies(directory: Path | None, defaults: Defaults, files: Sequence[Path] = ()) -> dict[str, Policy]:
-    """All effective policies by id: built-in, ``directory`` and ``files``."""
+def load_policies(
+    directory: Path | None, defaults: Defaults, files: Sequence[Path] = (), site: Site | None = None
+) -> dict[str, Policy]:
+    """All effective policies by id: built-in, ``directory`` and ``files``; as fit for ``site``, when it is given."""
     from probed.policy import load
     from probed.probes import catalogue
 
     readings = {name: frozenset(probe.readings) for name, probe in catalogue().items()}
-    return load.load(directory, readings, defaults, files=files)
+    return load.load(directory, readings, defaults, files=files, site=site)
 
 
 def _example_problems(policy: Policy) -> list[Problem]:

@@ -44,7 +44,10 @@ def _bound(sample: Sample, policies: Mapping[str, Policy]) -> list[Policy]:
     return [
         policy
         for policy in policies.values()
-        if policy.enabled and policy.probe == sample.probe and isinstance(policy.detect, Threshold)
+        if policy.enabled
+        and policy.probe == sample.probe
+        and policy.judges(sample.target)
+        and isinstance(policy.detect, Threshold)
     ]
 
 

@@ -13,11 +13,14 @@ from probed.clock import SystemClock
 from probed.config.load import UNNAMED
 from probed.config.settings import Instance, Settings
 from probed.model import Policy, Sample, Target
+from probed.policy.site import Site
 from probed.probes import AnyProbe, Combined, View, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Session
+from probed.reaching import context_for, patroni_access
 from probed.sampling import combine, take_sample
-from probed.watching import Cycle, InstancePlan, context_for, plan
+from probed.steps import Step, kept
+from probed.watching import Cycle, InstancePlan, plan
 
 Wanted = Callable[[str, Target], bool]
 """(probe, target) -> whether it is to be sampled for the asker."""
@@ -33,6 +36,8 @@ class Round:
     """What was asked for."""
     inputs: list[Sample] = field(default_factory=list)
     """What only fed combined probes."""
+    steps: dict[tuple[str, str], Sequence[Step]] = field(default_factory=dict)
+    """(probe, target's key) -> what its cycle did, and how long each step took."""
     known: list[tuple[str, Target]] = field(default_factory=list)
     """Every (probe, target) that these settings yield."""
 
@@ -44,8 +49,8 @@ def everything(probe: str, target: Target) -> bool:
 async def sample_once(settings: Settings, wanted: Wanted = everything) -> Round:
     """Reach every wanted target once. ConfigError for bad policies; never raises for a target's sake."""
     probes = catalogue()
-    found = Round(load_policies(settings.policies.directory, settings.defaults), probes)
-    http = HttpClient()
+    found = Round(load_policies(settings.policies.directory, settings.defaults, site=Site.of(settings)), probes)
+    http = HttpClient(by_hand=True)
     try:
         plans = [await _planned(instance, settings, found, http) for instance in settings.instances]
         for planned in plans:
@@ -58,7 +63,9 @@ async def sample_once(settings: Settings, wanted: Wanted = everything) -> Round:
 async def _planned(instance: Instance, settings: Settings, found: Round, http: HttpClient) -> InstancePlan:
     if not instance.patroni:
         return plan(instance, (), found.policies, found.catalogue, settings.defaults)
-    scope, members = await discovery.discover(instance.patroni, http, settings.defaults.timeout, instance.name)
+    scope, members = await discovery.discover(
+        instance.patroni, http, settings.defaults.timeout, instance.name, patroni_access(instance, instance.patroni)
+    )
     if instance.name == UNNAMED and scope:
         instance = instance.model_copy(update={"name": scope})
     return plan(instance, members, found.policies, found.catalogue, settings.defaults)
@@ -75,7 +82,7 @@ async def _sample_instance(planned: InstancePlan, wanted: Wanted, found: Round, 
     by_target: dict[str, list[Cycle]] = {}
     for cycle in cycles:
         by_target.setdefault(cycle.session, []).append(cycle)
-    rounds = await asyncio.gather(*(_sample_target(own, http) for own in by_target.values()))
+    rounds = await asyncio.gather(*(_sample_target(own, http, found) for own in by_target.values()))
     for sample in (sample for samples in rounds for sample in samples):
         (found.samples if wanted(sample.probe, sample.target) else found.inputs).append(sample)
     taken = [sample for samples in rounds for sample in samples]
@@ -89,17 +96,18 @@ async def _sample_instance(planned: InstancePlan, wanted: Wanted, found: Round, 
         found.samples.append(_combine(wanted_cycle.probe, wanted_cycle.target, planned.nodes, newest, several))
 
 
-async def _sample_target(cycles: Sequence[Cycle], http: HttpClient) -> list[Sample]:
+async def _sample_target(cycles: Sequence[Cycle], http: HttpClient, found: Round) -> list[Sample]:
     """The probes of one target, one after the other, so that none waits for another within its own deadline."""
     first = cycles[0].reach
     session = Session(first.login, max(cycle.timeout for cycle in cycles)) if first.login else None
     try:
-        return [
-            await take_sample(
-                cycle.probe, context_for(cycle.reach, cycle.timeout, http, session), cycle.timeout, SystemClock()
-            )
-            for cycle in cycles
-        ]
+        samples = []
+        for cycle in cycles:
+            context = context_for(cycle.reach, cycle.timeout, http, session)
+            with kept() as steps:
+                samples.append(await take_sample(cycle.probe, context, cycle.timeout, SystemClock()))
+            found.steps[cycle.probe.name, cycle.reach.target.key] = steps.taken
+        return samples
     finally:
         if session is not None:
             with contextlib.suppress(TimeoutError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from probed.cli.once import Round
     from probed.model import Reading, Sample, Target
     from probed.probes import AnyProbe
+    from probed.steps import Step
 
 
 @click.group("probe")
@@ -52,7 +53,9 @@ def show(name: str) -> None:
 @command.command("run")
 @click.argument("name")
 @flags.flag("--target", metavar="T", help="Only targets of this name, node or address; * matches anything.")
-@flags.flag("-v", "--verbose", is_flag=True, help="Also the inputs of a combined probe, and facts.")
+@flags.flag(
+    "-v", "--verbose", is_flag=True, help="Also each step with its time, the inputs of a combined probe, and facts."
+)
 @flags.flag(
     "--format",
     "form",
@@ -101,10 +104,12 @@ def run(
     if form == "json":
         from probed.cli.output import emit
 
-        emit("json", {"items": [_as_json(sample, verbose) for sample in found.samples]}, [], [])
+        emit(
+            "json", {"items": [_as_json(sample, verbose, _steps_of(found, sample)) for sample in found.samples]}, [], []
+        )
     else:
         for sample in [*(found.inputs if verbose else ()), *found.samples]:
-            _tell(sample, _readings_of(found, sample), verbose)
+            _tell(sample, _readings_of(found, sample), verbose, _steps_of(found, sample))
     fine = all(sample.outcome.value in ("observed", "not_applicable") for sample in found.samples)
     context.exit(0 if fine else 1)
 
@@ -164,7 +169,11 @@ def _readings_of(found: Round, sample: Sample) -> Mapping[str, str]:
     return found.catalogue[sample.probe].readings
 
 
-def _tell(sample: Sample, described: Mapping[str, str], verbose: bool) -> None:
+def _steps_of(found: Round, sample: Sample) -> Sequence[Step]:
+    return found.steps.get((sample.probe, sample.target.key), ())
+
+
+def _tell(sample: Sample, described: Mapping[str, str], verbose: bool, steps: Sequence[Step]) -> None:
     from probed.cli.output import Column, pairs, table
 
     address = f" ({sample.target.address})" if sample.target.address else ""
@@ -180,6 +189,21 @@ def _tell(sample: Sample, described: Mapping[str, str], verbose: bool) -> None:
         ],
         indent=2,
     )
+    if verbose and steps:
+        taken = [
+            {
+                "step": step.name,
+                "at ms": f"{step.at * 1000:.1f}",
+                "ms": f"{step.seconds * 1000:.1f}",
+                "": step.detail if step.finished else f"{step.detail} (not finished)".strip(),
+            }
+            for step in steps
+        ]
+        table(
+            [Column("step"), Column("at ms", right=True), Column("ms", right=True), Column("", "", prose=True)],
+            taken,
+            indent=2,
+        )
     rows = [
         {"reading": key, "value": _with_unit(key, value), "": described.get(key)}
         for key, value in sample.readings.items()
@@ -204,7 +228,7 @@ def _with_unit(reading: str, value: Reading) -> str:
     return human_seconds(value) if reading.endswith("_seconds") else f"{value:.1f} %"
 
 
-def _as_json(sample: Sample, verbose: bool) -> dict[str, Any]:
+def _as_json(sample: Sample, verbose: bool, steps: Sequence[Step]) -> dict[str, Any]:
     from probed.cli.output import rfc3339, text
 
     shown: dict[str, Any] = {
@@ -219,6 +243,16 @@ def _as_json(sample: Sample, verbose: bool) -> dict[str, Any]:
         "duration_ms": round(sample.duration * 1000, 3),
     }
     if verbose:
+        shown["steps"] = [
+            {
+                "step": step.name,
+                "detail": step.detail,
+                "at_ms": round(step.at * 1000, 3),
+                "duration_ms": round(step.seconds * 1000, 3),
+                "finished": step.finished,
+            }
+            for step in steps
+        ]
         shown["facts"] = {key: text(value) for key, value in sample.facts.items()}
     return shown
 

@@ -18,7 +18,7 @@ def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settin
         raise ConfigError([Problem(str(path), "is empty; declare at least one instance")])
     if not isinstance(document.data, dict):
         raise ConfigError([Problem(str(path), "expected a map of settings", 1, 1)])
-    problems = _missing_files(document) + _unsupported(document)
+    problems = missing_files(document) + _unsupported(document)
     settings: Settings | None = None
     try:
         settings = strict_yaml.validate(document, Settings)
@@ -78,7 +78,7 @@ def _validated(data: dict[str, object], where: str) -> Settings:
 FILE_KEYS = ("password_file", "sslrootcert", "ca_file", "cert_file", "key_file", "bearer_token_file")
 
 
-def _missing_files(document: strict_yaml.Document) -> list[Problem]:
+def missing_files(document: strict_yaml.Document) -> list[Problem]:
     """Secret and CA files are needed at once; a missing one is told now, with its place, not at the first login."""
     problems = []
     for path in document.places:

@@ -2,103 +2,30 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from probed import quantity
+from probed.config.access import Secured, TlsFiles
+from probed.config.components import Component
+from probed.config.values import (
+    Duration,
+    HostPort,
+    HttpUrl,
+    Name,
+    PathText,
+    Port,
+    StatsAddress,
+    is_loopback,
+    split_address,
+)
 from probed.strict_yaml import Misplaced, Strict
 
 DEFAULT_FILE = Path("/etc/probed/probed.yml")
 DEFAULT_STORAGE = Path("/var/lib/probed")
 DEFAULT_LISTEN = "127.0.0.1:7432"
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        return quantity.seconds(value)
-    raise ValueError(f'expected a duration with its unit such as 500ms, 10s or 5m, got "{value}"')
-
-
-def _positive(value: float) -> float:
-    if value <= 0:
-        raise ValueError("expected a duration above 0")
-    return value
-
-
-def _address(value: str) -> str:
-    split_address(value)
-    return value
-
-
-def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f'expected an address such as http://10.0.0.1:8008, got "{value}"')
-    if parts.username or parts.password:
-        raise ValueError("credentials do not belong into an address; use a *_file key")
-    _port_of(parts, value)
-    return value.rstrip("/")
-
-
-def _stats_address(value: str) -> str:
-    return value if value.startswith("unix:/") else _http_url(value)
-
-
-def _component_url(value: str) -> str:
-    if not value.startswith("tcp://"):
-        return _http_url(value)
-    try:
-        split_address(value.removeprefix("tcp://"))
-    except ValueError:
-        raise ValueError(f'expected an address such as tcp://10.0.0.1:6432, got "{value}"') from None
-    return value
-
-
-def _port_of(parts: Any, value: str) -> None:
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError(f'expected a port from 1 to 65535, got "{value}"') from None
-
-
-def _name(value: str) -> str:
-    if not value or len(value) > 63 or not all(char.isalnum() or char in "-_." for char in value):
-        raise ValueError(f'expected a name of letters, digits, "-", "_" and "." (at most 63), got "{value}"')
-    return value
-
-
-_DurationText = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$", examples=["5s"])]
-Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=_DurationText), AfterValidator(_positive)]
-HostPort = Annotated[str, AfterValidator(_address)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-ComponentUrl = Annotated[str, AfterValidator(_component_url)]
-StatsAddress = Annotated[str, AfterValidator(_stats_address)]
-Name = Annotated[str, AfterValidator(_name)]
-PathText = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-def split_address(value: str) -> tuple[str, int]:
-    """``host:port`` or ``[v6]:port`` -> (host, port). ValueError names the form."""
-    host, colon, port = value.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    number = int(port) if port.isascii() and port.isdigit() else 0
-    if not colon or not host or not 0 < number < 65536 or (":" in host and not value.startswith("[")):
-        raise ValueError(f'expected host:port, got "{value}"')
-    return host, number
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name counts when it is ``localhost``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _host_name() -> str:
@@ -135,6 +62,7 @@ class PolicySettings(Strict):
     directory: PathText | None = Field(
         default=None, description="Overrides and additions on top of the built-in policies."
     )
+    allow_sql: bool = Field(default=False, description="Policies may bring SQL statements of their own (probe: sql).")
 
 
 class Defaults(Strict):
@@ -217,99 +145,25 @@ class Node(Strict):
     oom: Oom | None = None
 
 
-class HAProxy(Strict):
+class HAProxy(Secured):
     stats: StatsAddress | None = Field(
         default=None, description="Statistics over HTTP (CSV) or unix:/path of the socket."
     )
     frontends: list[HostPort] = Field(default_factory=list, description="Write ports; probed like a primary.")
 
-
-OWN_INSTANCE = "observer"
-"""The instance that a daemon is to itself."""
-GATEWAYS = ("kong", "envoy", "generic")
-SERVICES = ("auth", "rest", "realtime", "storage", "studio")
-PRESETS = ("meta", "functions", "imgproxy", "analytics", "logflare", "vector", "supavisor")
-NAMED = ("kong", *SERVICES, *PRESETS)
-"""Names under which a component is taken for that product without a ``type``."""
-RESERVED = ("postgres", "patroni", "etcd", "haproxy", "host")
-
-
-class BasicAuth(Strict):
-    username: str = Field(min_length=1)
-    password_file: PathText = Field(description="File with the password.")
-
-
-class Component(Strict):
-    url: ComponentUrl = Field(
-        description="Base address; the probe knows the path. With expect_*, or an unknown name: asked as it stands."
-    )
-    type: str | None = Field(
-        default=None,
-        description="Which product it is, when the name does not say: kong, envoy or generic (a gateway), auth …",
-    )
-    admin_url: HttpUrl | None = Field(
-        default=None, description="PostgREST's admin server (then decides); Kong's status or Envoy's admin (annotates)."
-    )
-    expect_status: list[Annotated[int, Field(ge=100, le=599)]] | None = Field(
-        default=None, min_length=1, description="Any of these is healthy."
-    )
-    expect_json: dict[str, Any] | None = Field(
-        default=None, min_length=1, description="Values that the JSON answer must hold, among others."
-    )
-    expect_body: str | None = Field(default=None, min_length=1, description="Text that the answer must contain.")
-    ca_file: PathText | None = Field(default=None, description="CA to verify the server by, instead of the system's.")
-    cert_file: PathText | None = Field(default=None, description="Client certificate, sent to url only.")
-    key_file: PathText | None = Field(default=None, description="Its key, unencrypted; default: in cert_file.")
-    bearer_token_file: PathText | None = Field(default=None, description="File with a token, sent to url only.")
-    basic_auth: BasicAuth | None = Field(default=None, description="User and password, sent to url only.")
-
     @model_validator(mode="after")
-    def _consistent(self) -> Component:
-        wrong: list[tuple[tuple[str | int, ...], str]] = []
-        known = tuple(dict.fromkeys((*GATEWAYS, *NAMED)))
-        if self.type is not None and self.type not in known:
-            wrong.append((("type",), f'expected one of {", ".join(known)}, got "{self.type}"'))
-        over_http = [key for key in _HTTP_ONLY if getattr(self, key) is not None]
-        if self.url.startswith("tcp:") and over_http:
-            wrong.append(((over_http[0],), "means nothing for a tcp:// address, which is only connected to"))
-        tls = [key for key in ("ca_file", "cert_file", "key_file") if getattr(self, key) is not None]
-        if tls and not any(url and url.startswith("https:") for url in (self.url, self.admin_url)):
-            wrong.append(((tls[0],), "means nothing without an https:// address"))
-        if self.key_file is not None and self.cert_file is None:
-            wrong.append((("key_file",), "needs the certificate that it belongs to: cert_file"))
-        if self.bearer_token_file is not None and self.basic_auth is not None:
-            wrong.append((("basic_auth",), "cannot stand beside bearer_token_file: a request carries one of them"))
+    def _keys_for_something(self) -> HAProxy:
+        over_http = self.stats is not None and self.stats.startswith("http")
+        wrong = self.misused([self.stats] if self.stats and over_http else [])
+        if self.given and not over_http:
+            wrong = [((self.given[0],), "means nothing without statistics over HTTP (stats: http://…)")]
         if wrong:
             raise Misplaced(*wrong)
         return self
 
-    def type_as(self, name: str) -> str:
-        """Which product a component of that name is; empty when nobody said."""
-        return self.type or (name if name in NAMED else "")
 
-    def misfits(self, name: str) -> list[tuple[str, str]]:
-        """(key, message) of what does not go with what the component is."""
-        wrong = []
-        product = self.type_as(name)
-        expects = self.expect_status or self.expect_json or self.expect_body
-        if name in RESERVED:
-            wrong.append(("", f'"{name}" has a place of its own in an instance; choose another name'))
-        if self.url.startswith("tcp:") and product in (*GATEWAYS, *SERVICES):
-            wrong.append(("url", f"{name} is probed over HTTP: expected an http:// or https:// address"))
-        if self.admin_url is not None and (expects or product not in ("kong", "envoy", "rest")):
-            wrong.append(("admin_url", "is used for kong, envoy and rest only, and not together with expect_*"))
-        if product in GATEWAYS and not expects and (self.bearer_token_file or self.basic_auth):
-            key = "bearer_token_file" if self.bearer_token_file else "basic_auth"
-            wrong.append((key, "a gateway is asked without credentials: that it refuses shows that it works"))
-        if product in (*GATEWAYS, *SERVICES) and not expects and urlsplit(self.url).query:
-            wrong.append(("url", "expected a base address without a query; with expect_* it is asked as it stands"))
-        return wrong
-
-
-_HTTP_ONLY = (
-    "admin_url", "expect_status", "expect_json", "expect_body", "ca_file", "cert_file", "key_file",
-    "bearer_token_file", "basic_auth",
-)  # fmt: skip
+OWN_INSTANCE = "observer"
+"""The instance that a daemon is to itself."""
 
 
 class Instance(Strict):
@@ -317,14 +171,21 @@ class Instance(Strict):
     labels: dict[str, str] = Field(default_factory=dict)
     postgres: Postgres | None = Field(default=None, description="Inherited by the nodes.")
     patroni: list[HttpUrl] = Field(default_factory=list, description="Discover nodes from Patroni's /cluster.")
+    patroni_access: TlsFiles | None = Field(
+        default=None, description="TLS files for Patroni's REST API, declared or discovered (restapi.verify_client)."
+    )
     nodes: list[Node] = Field(default_factory=list)
-    etcd: list[HttpUrl] = Field(default_factory=list)
+    etcd: list[HttpUrl] = Field(default_factory=list, description="Every member's address.")
+    etcd_access: Secured | None = Field(
+        default=None, description="TLS files and credentials for the members (--client-cert-auth)."
+    )
     haproxy: HAProxy | None = None
     components: dict[Name, Component] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Instance:
         wrong = _used_twice("nodes", [node.name for node in self.nodes])
+        wrong += self._misused_access()
         for name, component in self.components.items():
             for key, message in component.misfits(name):
                 wrong.append((("components", name, key) if key else ("components", name), message))
@@ -333,6 +194,17 @@ class Instance(Strict):
         if not (self.nodes or self.patroni or self.etcd or self.haproxy or self.components):
             raise ValueError("nothing to probe: declare nodes, patroni, etcd, haproxy or components")
         return self
+
+    def _misused_access(self) -> list[tuple[tuple[str | int, ...], str]]:
+        patroni = [*self.patroni, *(node.patroni for node in self.nodes if node.patroni)]
+        wrong: list[tuple[tuple[str | int, ...], str]] = []
+        for key, access, urls in (
+            ("patroni_access", self.patroni_access, patroni),
+            ("etcd_access", self.etcd_access, self.etcd),
+        ):
+            if access is not None:
+                wrong += [((key, *path), message) for path, message in access.misused(urls)]
+        return wrong
 
 
 class Notifications(Strict):

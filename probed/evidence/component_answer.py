@@ -24,7 +24,9 @@ REQUEST_SHARE = 0.6
 """Of the deadline: the rest is for a look at the port behind which nobody answers."""
 
 
-@collector(kinds=("kong", "auth", "rest", "realtime", "storage", "studio", "component"), scope="target", recovery=True)
+@collector(
+    kinds=("kong", "auth", "rest", "realtime", "storage", "studio", "component", "http"), scope="target", recovery=True
+)
 async def component_answer(context: Context) -> Data:
     """What the component answers to its probe's request: status, the headers that tell who spoke, 1 kB of the body.
 
@@ -51,7 +53,7 @@ def _path(context: Context) -> str:
     if context.expect.given or parts.query:
         return ""
     preset = PRESETS.get(context.expect.type)
-    if context.target.kind == "component":
+    if context.target.kind in ("component", "http"):
         return preset.path if preset is not None and not parts.path else ""
     return PATHS[context.target.kind]
 

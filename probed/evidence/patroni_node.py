@@ -20,4 +20,4 @@ async def patroni_node(context: Context) -> Data:
 
     ``GET /patroni``. Before: every answer that differed in state, role or timeline, from the samples.
     """
-    return (await context.http.get(f"{context.urls[0]}/patroni")).object()
+    return (await context.http.get(f"{context.urls[0]}/patroni", access=context.access)).object()

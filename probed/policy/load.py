@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from probed import evidence, strict_yaml
-from probed.config.settings import Defaults, Duration
+from probed.config.load import missing_files
+from probed.config.settings import Defaults
+from probed.config.values import Duration, Name
 from probed.errors import ConfigError, Problem
 from probed.model import (
     Change,
@@ -23,10 +25,12 @@ from probed.model import (
     Increase,
     Occurrence,
     Policy,
+    Question,
     Severity,
     Threshold,
 )
-from probed.policy import conditions, parameters
+from probed.policy import conditions, parameters, questions
+from probed.policy.site import Site
 from probed.strict_yaml import Document, Strict, did_you_mean
 
 Catalogue = Mapping[str, Set[str]]
@@ -113,18 +117,28 @@ class PolicyFile(Strict):
         default=False, description="Inconclusive for defaults.switchover_grace after a switchover."
     )
     evidence: list[str] = Field(default_factory=list, description="Collectors whose snapshots an event is to have.")
+    instances: list[Name] = Field(default_factory=list, description="Where it applies; default: everywhere.")
+    http: questions.Http | None = Field(default=None, description="What is asked, with probe: http.")
+    tcp: questions.Tcp | None = Field(default=None, description="What is asked, with probe: tcp.")
+    sql: questions.Sql | None = Field(default=None, description="What is asked, with probe: sql.")
     examples: list[ExampleText] = Field(default_factory=list)
 
 
-RULE_KEYS = ("detect", "params", "probe")
+RULE_KEYS = ("detect", "params", "probe", *questions.GENERIC)
 
 
 def load(
-    directory: Path | None, catalogue: Catalogue, defaults: Defaults, *, files: Sequence[Path] = ()
+    directory: Path | None,
+    catalogue: Catalogue,
+    defaults: Defaults,
+    *,
+    files: Sequence[Path] = (),
+    site: Site | None = None,
 ) -> dict[str, Policy]:
     """All effective policies by id, in the order of their names. ConfigError carries every problem found.
 
-    ``files`` are laid over the built-in policies like those of ``directory``, without being installed there.
+    ``files`` are laid over the built-in policies like those of ``directory``, without being installed there. What
+    depends on where they are used is checked when ``site`` is given.
     """
     problems: list[Problem] = []
     documents = _read(shipped_files(), problems)
@@ -153,7 +167,7 @@ def load(
     policies: dict[str, Policy] = {}
     for identity, document in documents.items():
         try:
-            policies[identity] = resolve(document, catalogue, defaults)
+            policies[identity] = resolve(document, catalogue, defaults, site)
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -161,7 +175,7 @@ def load(
     return policies
 
 
-def resolve(document: Document, catalogue: Catalogue, defaults: Defaults) -> Policy:
+def resolve(document: Document, catalogue: Catalogue, defaults: Defaults, site: Site | None = None) -> Policy:
     """One complete document as a policy with every parameter in base units. ConfigError carries every problem."""
     try:
         file = strict_yaml.validate(document, PolicyFile)
@@ -173,6 +187,11 @@ def resolve(document: Document, catalogue: Catalogue, defaults: Defaults) -> Pol
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column))) from None
     resolver = _Resolver(document, file, catalogue, defaults)
     policy = resolver.policy()
+    if site is not None:
+        for path, message in site.complaints(policy.id, policy.question, policy.instances, policy.enabled):
+            resolver.complain(path, message)
+        if policy.question is not None:
+            resolver.problems += missing_files(document)
     if resolver.problems:
         raise ConfigError(resolver.problems)
     return policy
@@ -236,7 +255,20 @@ class _Resolver:
             evidence=tuple(file.evidence),
             examples=self.examples(),
             source=self.document.where,
+            question=self.question(),
+            instances=tuple(file.instances),
         )
+
+    def question(self) -> Question | None:
+        file = self.file
+        for key in questions.GENERIC:
+            given = getattr(file, key) is not None
+            if given and file.probe != key:
+                message = f"means nothing with probe: {file.probe}; write probe: {key}"
+                self.problems.append(self.document.problem((key,), message, at_key=True))
+            if file.probe == key and not given:
+                self.complain(("probe",), f'probe "{key}" asks what the policy says: the key "{key}" is missing')
+        return questions.question(file.probe, file.http, file.tcp, file.sql, alone=file.timeout is not None)
 
     def parameters(self) -> dict[str, float | str]:
         parsed: dict[str, float | str] = {}

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from probed.model import NO_FACTS, Reading, Sample, Target
+from probed.model import NO_FACTS, Expect, Question, Reading, Sample, Target
 
 if TYPE_CHECKING:
     from probed.probes._access import Access
@@ -45,25 +45,6 @@ class Measured:
     """Becomes ``Context.kept`` and is durable together with the event that the readings lead to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
-    """What the configuration says of a component beyond its address."""
-
-    type: str = ""
-    """Which product it is: ``kong``, ``meta`` …; empty when nobody said."""
-    status: tuple[int, ...] = ()
-    """Any of these; when empty, any 2xx."""
-    json: Mapping[str, object] = field(default_factory=dict)
-    """To be found in the answer's JSON object, with these values; the answer may hold more."""
-    body: str = ""
-    """Text that the body must contain."""
-
-    @property
-    def given(self) -> bool:
-        """Whether the operator has said what counts as healthy."""
-        return bool(self.status or self.json or self.body)
-
-
 @dataclass(slots=True)
 class Context:
     """What one probe may touch while it measures one target. Made by the daemon, kept over the target's life."""
@@ -85,6 +66,10 @@ class Context:
     """TLS files and credentials, for the HTTP client."""
     doors: Sequence[tuple[str, int]] = ()
     """(host, port) of the TCP ports that the target must hold open."""
+    deep: str = ""
+    """Who is asked about the database beside, once a minute (Realtime's tenant); empty: nobody."""
+    question: Question | None = None
+    """What the policy asks that this target belongs to; only for the generic probes."""
     _vitals: Vitals | None = None
     paths: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     """Further places on this machine, by what the probe calls them."""
@@ -155,6 +140,8 @@ class Combined:
     inputs: tuple[str, ...]
     readings: Mapping[str, str]
     manual: str
+    needs: tuple[str, ...] = ()
+    """Inputs without which there is nothing to combine; of the others, one is enough."""
 
 
 AnyProbe = Probe | Combined
@@ -173,14 +160,19 @@ def probe(*, kinds: Sequence[str], readings: Mapping[str, str], costly: bool = F
 
 
 def combined(
-    *, scope: Literal["node", "instance"], component: str, inputs: Sequence[str], readings: Mapping[str, str]
+    *,
+    scope: Literal["node", "instance"],
+    component: str,
+    inputs: Sequence[str],
+    readings: Mapping[str, str],
+    needs: Sequence[str] = (),
 ) -> Callable[[Combine], Combine]:
     """Declare a combined probe; its name is the function's, its manual the docstring."""
 
     def declare(function: Combine) -> Combine:
         name = function.__name__
         manual = inspect.getdoc(function) or ""
-        _declare(Combined(name, function, scope, component, tuple(inputs), dict(readings), manual))
+        _declare(Combined(name, function, scope, component, tuple(inputs), dict(readings), manual, tuple(needs)))
         return function
 
     return declare

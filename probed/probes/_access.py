@@ -29,10 +29,16 @@ class Access:
     bearer_token_file: Path | None = None
     user: str | None = None
     password_file: Path | None = None
+    also: tuple[str, ...] = ()
+    """Further addresses of the same service (the members of one cluster), which may see the same."""
+
+    def is_for(self, url: str) -> bool:
+        """Whether ``url`` may see what is secret, or who we are."""
+        return any(_origin(url) == _origin(known) for known in (self.url, *self.also))
 
     def credential_for(self, url: str) -> str:
         """What is shown to ``url``, in the configuration's own words; empty when nothing is."""
-        if _origin(url) != _origin(self.url):
+        if not self.is_for(url):
             return ""
         if self.bearer_token_file is not None:
             return "bearer_token_file"
@@ -42,7 +48,7 @@ class Access:
 
     def headers(self, url: str) -> Mapping[str, str]:
         """Authorization, where it is due. Blind when its file cannot be read or used."""
-        if _origin(url) != _origin(self.url):
+        if not self.is_for(url):
             return {}
         if self.bearer_token_file is not None:
             return {"Authorization": f"Bearer {_secret(self.bearer_token_file)}"}
@@ -54,7 +60,7 @@ class Access:
 
     def tls(self, url: str) -> ssl.SSLContext | bool:
         """aiohttp's ``ssl`` argument: a context, or True for the system's authorities. Blind as above."""
-        cert, key = (self.cert_file, self.key_file) if _origin(url) == _origin(self.url) else (None, None)
+        cert, key = (self.cert_file, self.key_file) if self.is_for(url) else (None, None)
         files = tuple(None if path is None else (str(path), _stamp(path)) for path in (self.ca_file, cert, key))
         return True if files == (None, None, None) else _context(*files)
 

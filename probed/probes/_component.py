@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 from probed.errors import Blind, TargetFailed
-from probed.probes import Context, Expect, Readings
+from probed.model import Expect
+from probed.probes import Context, Readings
 from probed.probes._http import Answer
 
 READINGS = {"http_status": "status of the deciding answer"}
@@ -50,11 +51,13 @@ def unexpected(answer: Answer, expected: str) -> TargetFailed:
     return TargetFailed("status", f"{answer.url}: HTTP {answer.status}, expected {expected}{hint}")
 
 
-async def as_configured(context: Context) -> Readings:
+async def as_configured(context: Context, method: str = "GET") -> Readings:
     """The address asked as it stands, judged by expect_status, expect_json and expect_body."""
     expect = context.expect
     # Who expects a 401 has said so; then it refuses nothing.
-    answer = await ask(context, refusal=not set(expect.status) & {401, 403})
+    answer = await ask(
+        context, method="HEAD" if method == "HEAD" else "GET", refusal=not set(expect.status) & {401, 403}
+    )
     check(answer, expect)
     return readings(answer)
 

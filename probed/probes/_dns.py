@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from probed import steps
 from probed.errors import Blind
 from probed.probes._proc import OwnThread
 
@@ -64,6 +65,10 @@ class Resolver:
         """
         if _is_literal(host):
             return (host,)
+        with steps.step("resolve", host):
+            return await self._looked_up(host)
+
+    async def _looked_up(self, host: str) -> Sequence[str]:
         known, now = self._known.get(host), self._now()
         if known is not None and now - known.at < FRESH:
             return known.addresses

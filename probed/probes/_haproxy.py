@@ -35,6 +35,8 @@ class Row:
     seconds_since_change: float = 0.0
     said: str = ""
     """What the last health check was told."""
+    address: str = ""
+    """``host:port`` where HAProxy says it: a socket of level operator, or the page with ``stats show-legends``."""
 
     @property
     def up(self) -> bool:
@@ -74,6 +76,7 @@ def _row(fields: Mapping[str, str]) -> Row:
         connection_errors=_number(fields.get("econ")),
         seconds_since_change=_number(fields.get("lastchg")),
         said=text_of(fields.get("last_chk")),
+        address=text_of(fields.get("addr")),
     )
 
 

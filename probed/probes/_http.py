@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from probed import contact
+from probed import contact, steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._access import Access
 from probed.probes._dns import Resolver
@@ -104,9 +104,13 @@ def _finite(text: str) -> float:
 
 
 class HttpClient:
-    """One session for all probes of a daemon; connections are kept alive per address."""
+    """One session for all probes of a daemon; connections are kept alive per address.
 
-    def __init__(self) -> None:
+    ``by_hand``: also the steps of a request are told to who keeps them.
+    """
+
+    def __init__(self, *, by_hand: bool = False) -> None:
+        self._by_hand = by_hand
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None, access: Access | None = None) -> Answer:
@@ -125,7 +129,9 @@ class HttpClient:
             headers, tls = {**headers, **access.headers(url)}, access.tls(url)
         try:
             async with session.request(method, url, headers=headers, ssl=tls, allow_redirects=False) as response:
-                body, truncated = await self._body(response)
+                steps.end("first byte")
+                with steps.step("body"):
+                    body, truncated = await self._body(response)
                 return Answer(shown, response.status, response.headers, body, truncated)
         except ProbeError:
             raise
@@ -150,6 +156,7 @@ class HttpClient:
                 max_field_size=MAX_HEADER,
                 max_headers=MAX_HEADERS,
                 read_bufsize=MAX_BODY,
+                trace_configs=[_steps()] if self._by_hand else None,
             )
         return self._session
 
@@ -168,6 +175,23 @@ class HttpClient:
             pass
         response.close()
         return bytes(body[:MAX_BODY]), True
+
+
+def _steps() -> aiohttp.TraceConfig:
+    """What only aiohttp knows: when the connection was ready, and when the request was sent."""
+
+    async def ready(*_: object) -> None:
+        steps.begin("request")
+
+    async def sent(*_: object) -> None:
+        steps.end("request")
+        steps.begin("first byte")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(ready)
+    trace.on_connection_reuseconn.append(ready)
+    trace.on_request_headers_sent.append(sent)
+    return trace
 
 
 class _TooLarge(aiohttp.ClientError):
@@ -240,8 +264,15 @@ class _NotingLoop:
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         contact.trying()
-        await self._loop.sock_connect(sock, address)
+        with steps.step("connect", f"{address[0]}:{address[1]}"):
+            await self._loop.sock_connect(sock, address)
         contact.made()
+
+    async def create_connection(self, *args: Any, **options: Any) -> Any:
+        if not options.get("ssl"):
+            return await self._loop.create_connection(*args, **options)
+        with steps.step("TLS"):
+            return await self._loop.create_connection(*args, **options)
 
 
 class _Names(AbstractResolver):

@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncpg
 
+from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._dns import Resolver
 from probed.probes._driver import Entrance, Server
@@ -89,6 +90,7 @@ class Session:
         self._entrance = Entrance(_settings(timeout), now)
         self._warm: asyncpg.Connection[asyncpg.Record] | None = None
         self._turn = asyncio.Lock()
+        self._guests = asyncio.Lock()
         self._door = asyncio.Lock()
         self._last_login = -1e9
         self._login_failing = False
@@ -106,6 +108,17 @@ class Session:
         """One probe at a time on the warm connection. A fresh login needs no turn."""
         async with self._turn:
             yield
+
+    @contextlib.asynccontextmanager
+    async def guest(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """The warm connection for somebody else's statement. Of all guests, one at most stands before our own probes.
+
+        What is raised within is translated; an interruption or a broken line costs the connection.
+        """
+        async with self._guests, self._turn:
+            connection = await self._connection()
+            async with self._statement(connection, "transaction"):
+                yield connection
 
     @property
     def warm(self) -> bool:
@@ -225,6 +238,7 @@ class Session:
             ours = self._translated(error)
             self._refused = (self._now(), ours)
             raise ours from None
+        steps.end("login")
         self._refused = None
         return connection
 
@@ -239,10 +253,13 @@ class Session:
         return self._tls[1]
 
     @contextlib.asynccontextmanager
-    async def _statement(self, connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[None]:
+    async def _statement(
+        self, connection: asyncpg.Connection[asyncpg.Record], step: str = "statement"
+    ) -> AsyncIterator[None]:
         """Translate what a statement raises; a connection that broke or was interrupted is terminated."""
         try:
-            yield
+            with steps.step(step):
+                yield
         except asyncio.CancelledError:
             self._terminate(connection)
             raise

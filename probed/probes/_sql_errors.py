@@ -95,8 +95,8 @@ def translate(error: BaseException, address: str, role: str, database: str) -> P
         case asyncpg.InvalidPasswordError():
             return Blind(
                 "auth",
-                f"{address} refuses the password of role {_name(role)}: correct password_file or PGPASSWORD, or run: "
-                f"ALTER ROLE {_name(role)} PASSWORD '…'; (a missing role is refused alike: {_creation(role)})",
+                f"{address} refuses the password of role {quoted(role)}: correct password_file or PGPASSWORD, or run: "
+                f"ALTER ROLE {quoted(role)} PASSWORD '…'; (a missing role is refused alike: {_creation(role)})",
             )
         case asyncpg.InvalidAuthorizationSpecificationError():
             return Blind("auth", f"{address} refuses the login: {text}; {_login_remedy(text, role, database)}")
@@ -129,7 +129,7 @@ def translate(error: BaseException, address: str, role: str, database: str) -> P
         case asyncpg.ClientConfigurationError():
             return Blind("config", f"{address}: {text}")
         case asyncpg.InterfaceError() if "uthentication" in text:
-            return Blind("auth", f"{address}: {text}; allow scram-sha-256 for role {_name(role)} in pg_hba.conf")
+            return Blind("auth", f"{address}: {text}; allow scram-sha-256 for role {quoted(role)} in pg_hba.conf")
         case asyncpg.InterfaceError() if "clos" in text:
             return TargetFailed("closed", f"{address}: {text}")
         case _:
@@ -150,34 +150,35 @@ def _refusal(error: BaseException) -> ProbeError | None:
 
 def grants(role: str, database: str = "postgres") -> str:
     """The SQL that gives the monitoring role what it needs."""
-    return f"GRANT pg_monitor TO {_name(role)}; GRANT CONNECT ON DATABASE {_name(database)} TO {_name(role)};"
+    return f"GRANT pg_monitor TO {quoted(role)}; GRANT CONNECT ON DATABASE {quoted(database)} TO {quoted(role)};"
 
 
-def _name(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as SQL has it."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
 
 
 def _creation(role: str) -> str:
-    return f"CREATE ROLE {_name(role)} LOGIN PASSWORD '…'; GRANT pg_monitor TO {_name(role)};"
+    return f"CREATE ROLE {quoted(role)} LOGIN PASSWORD '…'; GRANT pg_monitor TO {quoted(role)};"
 
 
 def _login_remedy(text: str, role: str, database: str) -> str:
     if "does not exist" in text:
         return f"run: {_creation(role)}"
     if "not permitted to log in" in text:
-        return f"run: ALTER ROLE {_name(role)} LOGIN;"
+        return f"run: ALTER ROLE {quoted(role)} LOGIN;"
     if "pg_hba.conf" in text:
         host = re.search(r'host "([^"]+)"', text)
         client = host[1] if host else "this machine's address"
         network = f"{client}/128" if ":" in client else f"{client}/32"
-        line = f"host {_name(database)} {_name(role)} {network} scram-sha-256"
+        line = f"host {quoted(database)} {quoted(role)} {network} scram-sha-256"
         return f"put this line above the others in pg_hba.conf and run SELECT pg_reload_conf(): {line}"
-    return f"check role {_name(role)}, its password and pg_hba.conf"
+    return f"check role {quoted(role)}, its password and pg_hba.conf"
 
 
 def _limit_remedy(text: str) -> str:
     limited = re.search(r'for (role|database) "(.+)"', text)
     if limited is None:
         return ""
-    return f"; run: ALTER {limited[1].upper()} {_name(limited[2])} CONNECTION LIMIT -1;"
+    return f"; run: ALTER {limited[1].upper()} {quoted(limited[2])} CONNECTION LIMIT -1;"

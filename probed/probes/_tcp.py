@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from probed import contact
+from probed import contact, steps
 from probed.errors import TargetFailed
 from probed.probes import Context
 from probed.probes._dns import Resolver
@@ -24,7 +24,8 @@ async def accept(context: Context, host: str, port: int) -> None:
             with socket.socket(family, socket.SOCK_STREAM) as door:
                 door.setblocking(False)
                 contact.trying()
-                await asyncio.get_running_loop().sock_connect(door, (address, port))
+                with steps.step("connect", shown):
+                    await asyncio.get_running_loop().sock_connect(door, (address, port))
                 contact.made()
                 return
         except OSError as raised:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import asyncpg
 
-from probed import contact
+from probed import contact, steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._dns import Resolver
 
@@ -30,6 +30,7 @@ MAX_ITERATIONS = 100_000
 _ITERATIONS = re.compile(rb",i=(\d+)")
 _AUTHENTICATION, _READY = ord("R"), ord("Z")
 _SASL_CONTINUE = 11
+_ASKING = "ask for TLS"
 
 
 class Wire:
@@ -50,7 +51,8 @@ class Wire:
         for address in await self._resolver.addresses(host):
             contact.trying()
             try:
-                opened = await self._loop.create_connection(lambda: self._gate(factory), address, port, **options)
+                with steps.step("connect", f"{address}:{port}"):
+                    opened = await self._loop.create_connection(lambda: self._gate(factory), address, port, **options)
             except OSError as error:
                 failure = error
             else:
@@ -61,11 +63,14 @@ class Wire:
     async def create_unix_connection(
         self, factory: Callable[[], asyncio.Protocol], path: str, **options: Any
     ) -> tuple[_Pipe, asyncio.Protocol]:
-        opened = await self._loop.create_unix_connection(lambda: self._gate(factory), path, **options)
+        with steps.step("connect", path):
+            opened = await self._loop.create_unix_connection(lambda: self._gate(factory), path, **options)
         return self._guarded(*opened)
 
     async def start_tls(self, pipe: _Pipe, protocol: asyncio.Protocol, *args: Any, **options: Any) -> _Pipe:
-        transport = await self._loop.start_tls(pipe.transport, protocol, *args, **options)
+        steps.end(_ASKING)
+        with steps.step("TLS"):
+            transport = await self._loop.start_tls(pipe.transport, protocol, *args, **options)
         assert transport is not None
         self._opened.append(transport)
         return _Pipe(transport, self._address)
@@ -85,6 +90,7 @@ class Wire:
 
     def _guarded(self, transport: asyncio.Transport, gate: _Gate) -> tuple[_Pipe, asyncio.Protocol]:
         self._opened.append(transport)
+        steps.begin("login" if isinstance(gate.inner, asyncpg.protocol.Protocol) else _ASKING)
         assert gate.pipe is not None
         return gate.pipe, gate.inner
 
@@ -109,6 +115,8 @@ class _Pipe:
         self.transport.writelines(buffers)
 
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
+        steps.end(_ASKING)
+        steps.begin("login")
         self._gate = _Gate(protocol, self._address)
         self._gate.pipe = self
         self.transport.set_protocol(self._gate)

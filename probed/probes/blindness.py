@@ -12,7 +12,7 @@ SHOWN = 3
     component="observer",
     inputs=(
         "api_gateway", "auth", "component", "etcd_member", "haproxy_stats", "patroni_cluster", "patroni_rest",
-        "postgres_liveness", "postgres_stats", "realtime", "rest", "storage", "studio",
+        "http", "postgres_liveness", "postgres_stats", "realtime", "rest", "sql", "storage", "studio", "tcp",
     ),
     readings={
         "blind_seconds": "for how long the longest-lasting blindness to a target has gone on, seconds",

@@ -2,8 +2,10 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from probed.errors import TargetFailed
-from probed.probes import Context, Expect, Readings, probe
+from probed.model import Expect
+from probed.probes import Context, Measured, Readings, probe
 from probed.probes._component import READINGS, as_configured, ask, check, readings
+from probed.probes._deep import beside
 from probed.probes._tcp import accept
 
 
@@ -30,14 +32,16 @@ PRESETS = {
 
 
 @probe(kinds=("component",), readings=READINGS)
-async def component(context: Context) -> Readings:
+async def component(context: Context) -> Measured | Readings:
     """Whether any other declared component answers as it should.
 
     Known by their name (or ``type``) when the address has no path: ``meta`` (``/health``, with ``date`` in the JSON),
     ``functions`` (``/``; 200, 400 and 401 are alive), ``imgproxy``, ``analytics``, ``logflare`` and ``vector``
     (``/health``, 200), ``supavisor`` (``/api/health``, 204). Everything else is asked at its address as it stands, and
     must answer with a 2xx, or as ``expect_status``, ``expect_json`` (these values, among others) and ``expect_body``
-    (this text) say. ``tcp://host:port`` only connects. Failed: everything that is not as expected.
+    (this text) say. With ``deep: true`` postgres-meta is asked for ``/config/version``, too, once a minute, which takes
+    a session of the database; what it says is told beside and decides nothing. ``tcp://host:port`` only connects.
+    Failed: everything that is not as expected.
     """
     url = context.urls[0]
     parts = urlsplit(url)
@@ -47,8 +51,11 @@ async def component(context: Context) -> Readings:
     preset = PRESETS.get(context.expect.type)
     if preset is None or parts.query or parts.path not in ("", preset.path):
         return await as_configured(context)
+    return await beside(context, _known(context, preset, preset.path if not parts.path else ""))
+
+
+async def _known(context: Context, preset: Preset, path: str) -> Readings:
     expect = context.expect if context.expect.given else Expect(status=preset.status)
-    path = preset.path if not parts.path else ""
     answer = await ask(context, path, refusal=not set(context.expect.status) & {401, 403})
     check(answer, replace(expect, status=expect.status or preset.status))
     for key in () if context.expect.given else preset.keys:

@@ -31,8 +31,8 @@ async def etcd_member(context: Context) -> Measured:
     ``/version`` for versions without it): an answer means that the member is up and its quorum is not, which is
     ``healthy`` 0. No answer to anything is a failed member.
 
-    Blind: a certificate that does not verify, or one that etcd demands of us; then give the address of
-    ``--listen-metrics-urls``, which answers ``/health`` without.
+    Blind: a certificate that does not verify, or one that etcd demands of us (``--client-cert-auth``): give it in
+    ``etcd_access``, or the address of ``--listen-metrics-urls``, which answers ``/health`` without.
     """
     url = context.urls[0]
     read = asyncio.create_task(context.http.get(f"{url}/health", access=context.access))

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.model import Reading
 from probed.probes import Context, Measured, probe
+from probed.probes._component import require_credential
 from probed.probes._haproxy import FRONTEND, HEADER, SERVER, Row, is_csv, remarks, rows, write_backend
 from probed.probes._patience import overdue
 from probed.probes._patroni import text_of
@@ -38,7 +40,8 @@ async def haproxy_stats(context: Context) -> Measured:
     a connection and never answer are a hung HAProxy. Without ``haproxy.stats`` every port must accept; that shows a
     HAProxy that has ended, not one that hangs.
 
-    Blind: the statistics ask for a login (``stats auth``), or something else answers at their address.
+    Blind: the statistics ask for a login (``stats auth``) that ``haproxy.basic_auth`` does not give, or something else
+    answers at their address.
 
     The write backend is the only one with servers, or the one whose name says so (primary, master, leader, write, rw).
     """
@@ -106,6 +109,7 @@ async def _statistics(context: Context) -> Measured:
         answer = await context.http.get(_csv_address(context.urls[0]), access=context.access)
         where, truncated = answer.url, answer.truncated
         text = answer.body.decode("utf-8", "replace")
+        require_credential(context, answer)
         _must_be_statistics(where, answer.status, text)
     found = rows(text, where, truncated=truncated)
     said = remarks(found) + (["it is stopping"] if info.get("Stopping") == "1" else [])
@@ -133,7 +137,7 @@ def _csv_address(url: str) -> str:
 
 def _must_be_statistics(where: str, status: int, text: str) -> None:
     if status in (401, 403):
-        remedy = 'it asks for a login ("stats auth"); give the UNIX socket, or a stats frontend without one'
+        remedy = 'it asks for a login ("stats auth"): set haproxy.basic_auth, or give the UNIX socket'
         raise Blind("auth", f"{where}: HTTP {status}: {remedy}")
     if 300 <= status < 400:
         raise TargetFailed("redirect", f"{where}: HTTP {status}, a redirect, which probes do not follow")
@@ -151,11 +155,13 @@ async def _show(path: Path) -> tuple[str, bool]:
     """(what the socket says, whether there was more). TargetFailed or Blind."""
     said = bytearray()
     try:
-        reader, writer = await asyncio.open_unix_connection(str(path))
+        with steps.step("connect", str(path)):
+            reader, writer = await asyncio.open_unix_connection(str(path))
         try:
             writer.write(b"show info;show stat\n")
-            while (chunk := await reader.read(65536)) and len(said) <= MAX_STATISTICS:
-                said += chunk
+            with steps.step("answer"):
+                while (chunk := await reader.read(65536)) and len(said) <= MAX_STATISTICS:
+                    said += chunk
         finally:
             writer.transport.abort()
     except OSError as error:

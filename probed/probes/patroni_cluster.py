@@ -89,7 +89,7 @@ async def _first_answer(context: Context) -> Answer:
         while len(answered) < len(asked) or urls:
             if urls:
                 url = urls.pop(0)
-                asked.append(asyncio.create_task(context.http.get(f"{url}/cluster"), name=url))
+                asked.append(asyncio.create_task(context.http.get(f"{url}/cluster", access=context.access), name=url))
             waiting = [task for task in asked if task not in answered]
             done, _ = await asyncio.wait(
                 waiting, timeout=patience if urls else None, return_when=asyncio.FIRST_COMPLETED

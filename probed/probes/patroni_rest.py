@@ -20,7 +20,7 @@ async def patroni_rest(context: Context) -> Measured:
     Answered from memory and one query of Patroni's, with status 200 or 503 whatever the state: the body decides. The
     address needs no credentials. Failed: refused, no answer in time, not Patroni.
     """
-    answer = await context.http.get(f"{context.urls[0]}/patroni")
+    answer = await context.http.get(f"{context.urls[0]}/patroni", access=context.access)
     body = answer.object()
     state = body.get("state")
     if not isinstance(state, str):

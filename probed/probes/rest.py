@@ -1,7 +1,7 @@
 import re
 
 from probed.errors import TargetFailed
-from probed.probes import Context, Readings, probe
+from probed.probes import Context, Measured, Readings, probe
 from probed.probes._component import (
     READINGS,
     as_configured,
@@ -11,25 +11,27 @@ from probed.probes._component import (
     require_status,
     unexpected,
 )
+from probed.probes._deep import beside
 from probed.probes._http import Answer
 
 _CODE = re.compile(r"PGRST\d{3}")
 
 
 @probe(kinds=("rest",), readings=READINGS)
-async def rest(context: Context) -> Readings:
+async def rest(context: Context) -> Measured | Readings:
     """Whether the REST service (PostgREST) serves requests.
 
     With ``admin_url``: ``GET /live`` of the admin server, which never looks at the database; 500 means that the main
-    port is dead. Without: ``HEAD /`` on the main port (the body would be the whole API description); every answer of
-    PostgREST's below 500 is alive, and after a 503 or 504 a GET learns the PGRST code: 000 to 002 without the database,
-    003 when no connection of the pool came free. Both fail the sample; an open event of the primary is their cause.
-    With ``expect_*`` the address is asked as it stands and these decide.
+    port is dead; with ``deep: true`` its ``/ready`` is asked once a minute and told beside. Without: ``HEAD /`` on the
+    main port (the body would be the whole API description); every answer of PostgREST's below 500 is alive, and after a
+    503 or 504 a GET learns the PGRST code: 000 to 002 without the database, 003 when no connection of the pool came
+    free. Both fail the sample; an open event of the primary is their cause. With ``expect_*`` the address is asked as
+    it stands and these decide.
     """
     if context.expect.given:
         return await as_configured(context)
     if len(context.urls) > 1:
-        return await _live(context)
+        return await beside(context, _live(context))
     answer = await ask(context, "/", method="HEAD", refusal=False)
     if answer.status in (503, 504):
         # An answer to HEAD has no body; the error's own is short.

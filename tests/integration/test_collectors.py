@@ -22,8 +22,8 @@ from probed.model import Target
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
 from probed.probes.postgres_stats import STATS
+from probed.reaching import Reach
 from probed.snapshots import Doors, Snapshots
-from probed.watching import Reach
 from tests.integration.postgres import PASSWORD, ROLE, Server, binaries, major, until
 
 FOUND = binaries()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from probed.config import settings
+from probed.config import components
 from probed.model import Outcome
 from probed.probes import component as component_probe
 from probed.probes._http import HttpClient
@@ -241,7 +241,7 @@ async def test_the_presets_know_path_and_status(http: HttpClient, name: str) -> 
 
 
 def test_the_presets_of_the_probe_are_those_of_the_settings() -> None:
-    assert tuple(component_probe.PRESETS) == settings.PRESETS
+    assert tuple(component_probe.PRESETS) == components.PRESETS
 
 
 async def test_an_address_with_a_path_is_asked_as_it_stands(http: HttpClient) -> None:

@@ -14,8 +14,9 @@ from probed.config.settings import Defaults, Instance
 from probed.model import Outcome, Reading, Sample, Target
 from probed.probes import Combined, View, catalogue
 from probed.probes._http import HttpClient
+from probed.reaching import context_for
 from probed.sampling import combine, take_sample
-from probed.watching import Cycle, context_for, plan
+from probed.watching import Cycle, plan
 from tests.hostile import HTTP, OK, Line, answering, listening
 from tests.leaks import nothing_left_behind, peak_growth, unstarved
 from tests.standin import recorded, standing_in

@@ -30,6 +30,7 @@ from probed.probes._http import HttpClient
 from probed.snapshots import Doors, Snapshots
 from probed.watching import plan
 from tests.standin import State, standing_in
+from tests.unit.certificates import Authority
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -244,6 +245,32 @@ async def test_an_etcd_whose_certificate_does_not_verify_is_blind(program: str, 
         await etcd.stop()
 
 
+@each_version
+async def test_an_etcd_that_wants_certificates_is_healthy_by_ours_and_blind_without(
+    program: str, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    server, client = authority.issue("server"), authority.issue("probed")
+    etcd = Etcd(
+        program, tmp_path, 1, "--client-cert-auth", f"--trusted-ca-file={authority.file}",
+        f"--cert-file={server.cert}", f"--key-file={server.key}", scheme="https",
+    )  # fmt: skip
+    trusted = {"ca_file": authority.file}
+    access = {**trusted, "cert_file": client.cert, "key_file": client.key}
+    try:
+        await etcd.start()
+        await until(well, etcd=etcd.urls, etcd_access=access)
+        for less in (None, trusted):
+            (told,) = [
+                sample
+                for name, sample in (await look(etcd=etcd.urls, etcd_access=less)).items()
+                if name.startswith("etcd_member")
+            ]
+            assert (told.outcome, told.kind) == (Outcome.BLIND, "auth" if less else "tls"), told
+    finally:
+        await etcd.stop()
+
+
 # --- HAProxy
 
 needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
@@ -253,6 +280,7 @@ REPLICA = State(True, {"OPTIONS /primary": b"HTTP/1.1 503 Service Unavailable\r\
 
 class HAProxy:
     def __init__(self, directory: Path, checks: Sequence[int]) -> None:
+        self.checks = checks
         self.stats, self.guarded, self.write = free_ports(3)
         self.socket = directory / "h.sock"
         servers = "\n".join(
@@ -273,6 +301,7 @@ listen stats
     bind 127.0.0.1:{self.stats}
     stats enable
     stats uri /
+    stats show-legends
 listen guarded
     mode http
     bind 127.0.0.1:{self.guarded}
@@ -343,10 +372,23 @@ async def test_the_evidence_of_haproxy_tells_every_server_and_what_its_check_was
 
 
 @needs_haproxy
-async def test_statistics_behind_a_login_are_blind(tmp_path: Path) -> None:
+async def test_statistics_behind_a_login_need_it_and_are_blind_without(tmp_path: Path) -> None:
     async with haproxy(tmp_path) as running:
         taken = (await look(haproxy={"stats": f"http://127.0.0.1:{running.guarded}"}))["haproxy_stats"]
-    assert (taken.outcome, taken.kind) == (Outcome.BLIND, "auth")
+        assert (taken.outcome, taken.kind) == (Outcome.BLIND, "auth")
+        assert "set haproxy.basic_auth" in taken.reason
+        password = tmp_path / "password"
+        guarded = {
+            "stats": f"http://127.0.0.1:{running.guarded}",
+            "basic_auth": {"username": "eye", "password_file": password},
+        }
+        password.write_text("secret\n")
+        taken = (await look(haproxy=guarded))["haproxy_stats"]
+        assert taken.outcome is Outcome.OBSERVED
+        password.write_text("wrong\n")
+        taken = (await look(haproxy=guarded))["haproxy_stats"]
+        assert (taken.outcome, taken.kind) == (Outcome.BLIND, "auth")
+        assert taken.reason.endswith("what basic_auth names is refused")
 
 
 @needs_haproxy
@@ -371,3 +413,25 @@ async def test_a_dead_haproxy_has_failed_by_whatever_way_it_is_asked(tmp_path: P
         await running.process.start()
         (csv,) = running.doors("csv")
         await until(lambda found: found["haproxy_stats"].outcome is Outcome.OBSERVED, haproxy=csv)
+
+
+@needs_haproxy
+async def test_routing_is_compared_with_the_leader_that_patroni_names(tmp_path: Path) -> None:
+    def patroni(leader: int, ports: Sequence[int]) -> State:
+        members = [
+            {
+                "name": f"m{number}", "role": "leader" if number == leader else "replica", "state": "running",
+                "host": "127.0.0.1", "port": port, "api_url": f"http://127.0.0.1:{port}/patroni", "timeline": 1,
+            }
+            for number, port in enumerate(ports, 1)
+        ]  # fmt: skip
+        body = json.dumps({"scope": "orders", "members": members}).encode()
+        return State(True, {"GET /cluster": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body})
+
+    async with haproxy(tmp_path) as running:
+        (declared,) = running.doors("csv")
+        for leader, agrees in ((1, 1.0), (2, 0.0)):
+            async with standing_in(patroni(leader, running.checks)) as api:
+                samples = await look(patroni=[api.url], haproxy=declared)
+            assert samples["haproxy_routing"].readings["agrees"] == agrees, samples["haproxy_routing"]
+            assert samples["haproxy_routing"].facts["leads_to"] == ("node1",)

@@ -18,8 +18,9 @@ from probed.model import Outcome, Sample
 from probed.probes import catalogue
 from probed.probes._haproxy import HEADER, Row, remarks, rows, write_backend
 from probed.probes._http import HttpClient
+from probed.reaching import context_for
 from probed.sampling import take_sample
-from probed.watching import context_for, plan
+from probed.watching import plan
 from tests.hostile import HTTP, answering, listening, refusing
 from tests.leaks import nothing_left_behind, peak_growth, unstarved
 from tests.standin import recorded, standing_in

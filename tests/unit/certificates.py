@@ -1,14 +1,19 @@
-"""A certificate authority for one test run, made by the openssl command."""
+"""A certificate authority for one test run, made by the openssl command, and a server with its certificates."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.hostile import Behaviour, Line, Peer, answering
 
 _CONFIG = """
 [ca]
@@ -69,3 +74,29 @@ class Authority:
 
     def _run(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=self._directory, check=True, capture_output=True)
+
+
+@contextlib.asynccontextmanager
+async def over_tls(context: ssl.SSLContext, behaviour: Behaviour | bytes) -> AsyncIterator[str]:
+    """An address that serves ``behaviour``, or this body, over TLS."""
+    behave = answering(behaviour) if isinstance(behaviour, bytes) else behaviour
+    tasks = set[asyncio.Task[None]]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await behave(Line(Peer(), reader, writer))
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    # What a client that breaks off in the handshake leaves behind is no error here.
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,8 +9,9 @@ from probed.config.settings import Defaults, Instance
 from probed.model import Sample
 from probed.probes import catalogue
 from probed.probes._http import HttpClient
+from probed.reaching import context_for
 from probed.sampling import take_sample
-from probed.watching import Cycle, context_for, plan
+from probed.watching import Cycle, plan
 
 PATIENT = 10.0
 """Deadline of cycles that must come to their end by themselves: this machine may be busy."""

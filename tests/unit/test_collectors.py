@@ -15,8 +15,8 @@ from probed import evidence
 from probed.errors import Blind, NotApplicable
 from probed.evidence import _proc, disk, kernel_log, postgres_blocking, pressure, top_memory
 from probed.evidence.haproxy_rows import essence, told
-from probed.model import Target
-from probed.probes import Context, Expect
+from probed.model import Expect, Target
+from probed.probes import Context
 from probed.probes._access import Access
 from probed.probes._haproxy import rows
 from probed.probes._http import HttpClient

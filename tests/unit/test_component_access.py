@@ -14,8 +14,8 @@ import pytest
 
 from probed.model import Outcome, Sample
 from probed.probes._http import HttpClient
-from tests.hostile import HTTP, OK, Behaviour, Line, Peer, answering, listening
-from tests.unit.certificates import Authority
+from tests.hostile import HTTP, OK, Line, answering, listening
+from tests.unit.certificates import Authority, over_tls
 from tests.unit.components import declared, sampled
 
 HEALTHY = b'{"date":"2026-11-22T07:34:04.307Z"}'
@@ -31,34 +31,6 @@ async def http() -> AsyncIterator[HttpClient]:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@contextlib.asynccontextmanager
-async def over_tls(context: ssl.SSLContext, behaviour: Behaviour | None = None) -> AsyncIterator[str]:
-    """An address that serves ``behaviour`` (a healthy postgres-meta) over TLS."""
-    import asyncio
-
-    behave = behaviour or answering(HEALTHY)
-    tasks = set[asyncio.Task[None]]()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await behave(Line(Peer(), reader, writer))
-        writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    # What a client that breaks off in the handshake leaves behind is no error here.
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    try:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextlib.contextmanager
@@ -101,7 +73,7 @@ def verdict(sample: Sample) -> tuple[str, str]:
 async def test_a_component_of_an_authority_of_ones_own_is_reached_by_ca_file(
     http: HttpClient, authority: Authority
 ) -> None:
-    async with over_tls(authority.issue("server").server()) as url:
+    async with over_tls(authority.issue("server").server(), HEALTHY) as url:
         sample = await sampled(http, declared("meta", url, ca_file=str(authority.file)))
         assert sample.outcome is Outcome.OBSERVED, sample.reason
 
@@ -116,11 +88,11 @@ async def test_a_certificate_that_does_not_verify_is_blind_and_says_why(
         "unable to get local issuer": stranger.issue("strange"),
     }
     for told, issued in cases.items():
-        async with over_tls(issued.server()) as url:
+        async with over_tls(issued.server(), HEALTHY) as url:
             sample = await sampled(http, declared("meta", url, ca_file=str(authority.file)))
             assert verdict(sample) == ("blind", "tls")
             assert told in sample.reason
-    async with over_tls(authority.issue("unknown").server()) as url:
+    async with over_tls(authority.issue("unknown").server(), HEALTHY) as url:
         assert verdict(await sampled(http, declared("meta", url))) == ("blind", "tls")
 
 
@@ -161,7 +133,7 @@ async def test_a_renewed_certificate_counts_without_a_reload(
     trusted = tmp_path / "ca.pem"
     (tmp_path / "other").mkdir()
     trusted.write_bytes(Authority(tmp_path / "other").file.read_bytes())
-    async with over_tls(authority.issue("server").server()) as url:
+    async with over_tls(authority.issue("server").server(), HEALTHY) as url:
         cycle = declared("meta", url, ca_file=str(trusted))
         assert verdict(await sampled(http, cycle)) == ("blind", "tls")
         trusted.unlink()

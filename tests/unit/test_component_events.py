@@ -10,9 +10,10 @@ import pytest
 
 from probed.model import EventState, Outcome, Severity
 from probed.probes._http import HttpClient
+from probed.reaching import context_for
 from probed.sampling import take_sample
 from probed.store import EventQuery
-from probed.watching import context_for, plan
+from probed.watching import plan
 from tests.hostile import refusing
 from tests.standin import State, recorded, standing_in
 from tests.unit.serving import Stack, stack

@@ -9,10 +9,11 @@ import pytest
 from probed.config import load
 from probed.config.settings import Defaults, Settings
 from probed.errors import ConfigError
-from probed.model import Target
-from probed.probes import Expect, catalogue
+from probed.model import Expect, Target
+from probed.probes import catalogue
 from probed.probes._access import Access
-from probed.watching import Reach, plan
+from probed.reaching import Reach
+from probed.watching import plan
 
 HEAD = "instances:\n- name: a\n  components:\n"
 

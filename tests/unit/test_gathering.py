@@ -19,10 +19,10 @@ from probed.incidents import new_id
 from probed.model import Event, EventState, Evidence, Moment, Outcome, Policy, Sample, Severity, Side, Target
 from probed.probes import Context
 from probed.probes._http import HttpClient
+from probed.reaching import Reach
 from probed.snapshots import Doors
 from probed.store import Change, Commit, Owed
 from probed.testing import FakeClock, blackhole, make_policy
-from probed.watching import Reach
 from tests.hostile import Behaviour, accept_and_hang, flooding, listening
 from tests.hostile import json as saying_json
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from probed.config.settings import Instance
 from probed.metrics import CATALOGUE, STALE_INTERVALS
-from probed.model import Comparison, Condition, Outcome, Sample, Severity, Threshold
+from probed.model import (
+    Comparison,
+    Condition,
+    HttpQuestion,
+    Outcome,
+    Question,
+    Sample,
+    Severity,
+    SqlQuestion,
+    TcpQuestion,
+    Threshold,
+)
 from probed.probes import Combined
 from probed.store import Member
 from probed.testing import make_policy, make_sample
@@ -35,6 +47,12 @@ WHOLE: dict[str, Any] = {
     },
 }
 """What an instance has beside its nodes, so that every policy that is on has something to watch."""
+OWN: dict[str, Question] = {
+    "http": HttpQuestion("http://10.0.0.9"),
+    "tcp": TcpQuestion("10.0.0.9", 25),
+    "sql": SqlQuestion("SELECT 1"),
+}
+"""What policies of users' own ask."""
 
 
 @pytest_asyncio.fixture
@@ -43,6 +61,9 @@ async def seen(tmp_path: Path) -> AsyncIterator[Stack]:
     large = Threshold(Condition((Comparison("database_size_bytes", ">=", 1e9),)), 1)
     mine = make_policy(large, id="database_large", probe="database_size", severity=Severity.NORMAL, interval=300.0)
     made.policies = {**made.policies, mine.id: mine}
+    for probe, question in OWN.items():
+        policy = replace(make_policy(id=f"my_{probe}", probe=probe), question=question)
+        made.policies = {**made.policies, policy.id: policy}
     made.watch(made.settings.instances[0])
     yield made
     await made.store.close()

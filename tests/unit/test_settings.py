@@ -9,7 +9,8 @@ import pytest
 
 from probed import quantity
 from probed.config import load
-from probed.config.settings import Defaults, Instance, Postgres, Settings, is_loopback, split_address
+from probed.config.settings import Defaults, Instance, Postgres, Settings
+from probed.config.values import is_loopback, split_address
 from probed.errors import ConfigError
 
 SHORT = "instances: [{name: orders, patroni: ['http://10.0.0.1:8008']}]\n"

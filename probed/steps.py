@@ -1,0 +1,93 @@
+"""The steps of one cycle (resolve, connect, TLS, login, statement, first byte …) and how long each took.
+
+For who runs a probe by hand: where time goes, and how far it got. Who takes a step says so here; while nobody looks,
+nothing is kept. A context variable carries it, so that no probe has to pass it on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import perf_counter
+
+
+@dataclass(slots=True)
+class Step:
+    name: str
+    detail: str
+    at: float
+    """Seconds after the start of the cycle."""
+    seconds: float = 0.0
+    finished: bool = False
+    """Not, when it failed, or when the cycle's deadline came first."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """What one cycle did, in the order in which it was begun."""
+
+    began: float = field(default_factory=perf_counter)
+    taken: list[Step] = field(default_factory=list)
+
+    def begin(self, name: str, detail: str) -> Step:
+        step = Step(name, detail, perf_counter() - self.began)
+        self.taken.append(step)
+        return step
+
+    def end(self, step: Step, *, finished: bool) -> None:
+        step.seconds, step.finished = perf_counter() - self.began - step.at, finished
+
+    def close(self) -> None:
+        for step in self.taken:
+            if not step.finished and not step.seconds:
+                self.end(step, finished=False)
+
+
+_of_this_cycle: ContextVar[Steps | None] = ContextVar("steps", default=None)
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[Steps]:
+    """Keep the steps taken within, also in tasks that are started within."""
+    steps = Steps()
+    token = _of_this_cycle.set(steps)
+    try:
+        yield steps
+    finally:
+        steps.close()
+        _of_this_cycle.reset(token)
+
+
+@contextlib.contextmanager
+def step(name: str, detail: str = "") -> Iterator[None]:
+    """One step; what is raised within leaves it unfinished."""
+    steps = _of_this_cycle.get()
+    if steps is None:
+        yield
+        return
+    taken = steps.begin(name, detail)
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        steps.end(taken, finished=finished)
+
+
+def begin(name: str, detail: str = "") -> None:
+    """A step whose end is seen elsewhere: by ``end``, or never."""
+    steps = _of_this_cycle.get()
+    if steps is not None:
+        steps.begin(name, detail)
+
+
+def end(name: str) -> None:
+    """The end of the newest such step."""
+    steps = _of_this_cycle.get()
+    for taken in reversed(steps.taken if steps is not None else ()):
+        if taken.name == name and not taken.seconds:
+            assert steps is not None
+            steps.end(taken, finished=True)
+            return
