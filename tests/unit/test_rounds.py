@@ -12,9 +12,10 @@ from probed.model import Sample
 from probed.pipeline import Pipeline
 from probed.probes import Context, Readings, catalogue
 from probed.probes._http import HttpClient
+from probed.reaching import context_for
 from probed.rounds import Pulse, Rounds
 from probed.testing import FakeClock, settle
-from probed.watching import Cycle, InstancePlan, context_for, plan
+from probed.watching import Cycle, InstancePlan, plan
 from tests.unit.bench import SHIPPED
 
 NODES = 3
