@@ -86,7 +86,7 @@ def test_a_file_carries_its_question_under_the_key_of_its_probe(tmp_path: Path) 
 
 
 def test_the_documented_policies_work(tmp_path: Path) -> None:
-    text = (docs.DIRECTORY.parent / "own-policies.md").read_text(encoding="utf-8")
+    text = (docs.DIRECTORY / "own-policies.md").read_text(encoding="utf-8")
     written = re.findall(r"```yaml\n(.+?)```", text, re.DOTALL)
     assert len(written) == 4
     for number, block in enumerate(written):
