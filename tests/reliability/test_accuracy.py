@@ -17,8 +17,8 @@ from tests.reliability.accuracy.simulation import simulate
 
 SEEDS = range(1, 21) if os.environ.get("CI") else range(1, 5)
 FAULTS = 100
-PROOF = (21, 22)
-"""Seeds on which every seeded bug has to show."""
+PROOF = range(21, 29)
+"""Seeds on which a seeded bug has to show, on one of them at least."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -112,7 +112,7 @@ def test_the_protocol_finds_a_seeded_bug(bug: str, monkeypatch: pytest.MonkeyPat
     seed_it(monkeypatch)
     found: set[str] = set()
     for seed in PROOF:
-        found |= judge(simulate(seed, 60)).kinds.keys()
+        found |= judge(simulate(seed, FAULTS)).kinds.keys()
         if found & expected:
             return
     pytest.fail(f"nothing of {sorted(expected)} was found, only {sorted(found)}")
