@@ -67,6 +67,10 @@ def _measured(view: View) -> tuple[Measured, Sample | None]:
         if any(_open_question(view, member, stats) for member in listed):
             reason = f"{listed[0].name} is listed as leader; nothing else could be asked"
             return Measured(readings, reason=reason), cluster
+        claim = _claim(view, stats) if not listed else ""
+        if claim:
+            reason = f"Patroni lists no leader; {claim} calls itself one, and its database cannot be asked"
+            return Measured(readings, reason=reason), cluster
         reason = f"{listed[0].name} is listed as leader, but does not answer" if listed else "Patroni lists no leader"
         return Measured({**readings, "has_leader": 0.0}, reason=reason), cluster
     if stats and len(standing_by) == len(view.nodes):
@@ -212,6 +216,17 @@ def _open_question(view: View, member: ClusterMember, stats: dict[str, Sample]) 
     full = sample is not None and sample.kind == "too_many_connections"
     door = rest is not None and rest.outcome is Outcome.OBSERVED
     return not ((database and not full) or door)
+
+
+def _claim(view: View, stats: Mapping[str, Sample]) -> str:
+    """A node whose own Patroni says that it leads, and whose database we are blind to: it may be right."""
+    for node in view.nodes:
+        rest, sample = view.of("patroni_rest", node), stats.get(node)
+        leads = rest is not None and rest.outcome is Outcome.OBSERVED and rest.readings.get("role") == "primary"
+        if leads and rest is not None and rest.readings.get("state") == "running":
+            if sample is None or sample.outcome is Outcome.BLIND:
+                return node
+    return ""
 
 
 def _identity(

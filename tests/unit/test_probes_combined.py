@@ -197,6 +197,19 @@ def test_patroni_listing_no_leader_and_no_server_writable_is_no_leader() -> None
     )
 
 
+def test_a_node_that_calls_itself_leader_and_that_we_cannot_log_in_to_leaves_the_question_open() -> None:
+    seen = leader()
+    seen.stats("a", B, "auth", "wrong password")
+    seen.rest("a", "primary")
+    seen.standby("b")
+    seen.cluster(a="replica", b="replica")
+    sample = seen.ask()
+    assert "has_leader" not in sample.readings
+    assert sample.reason == "Patroni lists no leader; a calls itself one, and its database cannot be asked"
+    seen.standby("a")
+    assert seen.reading("has_leader") == 0.0, "its database refutes it"
+
+
 def test_with_patroni_silent_every_server_in_recovery_is_no_leader() -> None:
     seen = leader()
     seen.standby("a")
