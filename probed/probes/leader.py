@@ -222,10 +222,10 @@ def _claim(view: View, stats: Mapping[str, Sample]) -> str:
     """A node whose own Patroni says that it leads, and whose database we are blind to: it may be right."""
     for node in view.nodes:
         rest, sample = view.of("patroni_rest", node), stats.get(node)
-        leads = rest is not None and rest.outcome is Outcome.OBSERVED and rest.readings.get("role") == "primary"
-        if leads and rest is not None and rest.readings.get("state") == "running":
-            if sample is None or sample.outcome is Outcome.BLIND:
-                return node
+        said = rest.readings if rest is not None and rest.outcome is Outcome.OBSERVED else {}
+        blind = sample is None or sample.outcome is Outcome.BLIND
+        if blind and (said.get("role"), said.get("state")) == ("primary", "running"):
+            return node
     return ""
 
 
