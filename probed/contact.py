@@ -7,6 +7,7 @@ tells the cycle that it works for, through a context variable, so that no probe 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,15 +17,14 @@ from dataclasses import dataclass
 class Contact:
     """What one cycle came to know of the way to its target."""
 
-    tried: bool = False
-    """A new connection was begun; otherwise an open one was used."""
+    tried_at: float | None = None
+    """Monotonic time at which a new connection was first begun; ``None`` while an open one is used."""
     made: bool = False
     """The far side accepted one."""
 
-    @property
-    def none(self) -> bool:
-        """Nobody accepted, although it was tried."""
-        return self.tried and not self.made
+    def waited(self) -> float:
+        """For how many seconds nobody has accepted, although it was tried."""
+        return 0.0 if self.made or self.tried_at is None else time.monotonic() - self.tried_at
 
 
 _of_this_cycle: ContextVar[Contact | None] = ContextVar("contact", default=None)
@@ -44,12 +44,12 @@ def noted() -> Iterator[Contact]:
 def trying() -> None:
     """A connection is being opened."""
     contact = _of_this_cycle.get()
-    if contact is not None:
-        contact.tried = True
+    if contact is not None and contact.tried_at is None:
+        contact.tried_at = time.monotonic()
 
 
 def made() -> None:
     """The far side has accepted it."""
     contact = _of_this_cycle.get()
     if contact is not None:
-        contact.tried = contact.made = True
+        contact.made = True

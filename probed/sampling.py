@@ -19,6 +19,9 @@ _log = structlog.get_logger(__name__)
 LAG_SHARE = 0.5
 """A cycle that overran its deadline, or stood still in it, for more than this share of it was starved by us: blind."""
 
+CONTACT_SHARE = 0.25
+"""A connection that was begun with less of the deadline left proves nothing: the machine had no time to accept it."""
+
 MAX_REASON = 500
 
 
@@ -44,7 +47,7 @@ async def take_sample(
         starved = max(elapsed - timeout, stalled(mono))
         if starved > timeout * LAG_SHARE:
             error = Blind("lag", f"this daemon stood still for {starved:.1f} s during the cycle")
-        elif contact.none:
+        elif contact.waited() >= timeout * CONTACT_SHARE:
             error = TargetFailed("no_answer", f"no connection within {timeout:g} s: nobody accepts or refuses one")
         else:
             error = TargetFailed("timeout", f"no answer within {timeout:g} s")

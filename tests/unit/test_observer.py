@@ -165,7 +165,7 @@ async def test_names_that_do_not_resolve_are_counted_and_named() -> None:
 # --- contact
 
 
-async def outcome(reach_out: Callable[[], Awaitable[None]]) -> Sample:
+async def outcome(reach_out: Callable[[], Awaitable[None]], timeout: float = 0.2) -> Sample:
     """The sample of a probe that does just this."""
 
     async def run(context: Context) -> Readings:
@@ -173,7 +173,7 @@ async def outcome(reach_out: Callable[[], Awaitable[None]]) -> Sample:
         return {}
 
     reaching = Probe("reaching", run, ("nothing",), {}, "For this test.")
-    return await take_sample(reaching, Context(Target("orders", "", "x"), 0.2), 0.2, SystemClock())
+    return await take_sample(reaching, Context(Target("orders", "", "x"), timeout), timeout, SystemClock())
 
 
 async def test_a_cycle_in_which_nobody_accepted_is_told_from_one_in_which_somebody_was_mute() -> None:
@@ -191,6 +191,15 @@ async def test_a_cycle_in_which_nobody_accepted_is_told_from_one_in_which_somebo
 
     kinds = [(await outcome(run)).kind for run in (never_connects, connects_and_waits, waits_on_an_open_connection)]
     assert kinds == ["no_answer", "timeout", "timeout"]
+
+
+async def test_a_connection_that_was_begun_at_the_last_moment_proves_nothing() -> None:
+    async def waits_its_turn_and_connects() -> None:
+        await asyncio.sleep(0.9)
+        contact.trying()
+        await asyncio.sleep(5)
+
+    assert (await outcome(waits_its_turn_and_connects, timeout=1.0)).kind == "timeout"
 
 
 async def test_what_one_cycle_noted_is_not_anothers() -> None:
