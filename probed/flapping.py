@@ -8,6 +8,8 @@ WINDOW = 600.0
 """Seconds over which turns (openings and resolutions) are counted."""
 TURNS = 4
 """So many turns within the window before it, and an opening belongs to a flapping event."""
+SWITCHES = 3
+"""So many switchovers within the window, the newest included, and the leadership itself flaps."""
 SPARED = 300.0
 """Seconds for which people are spared after they were told of one."""
 

@@ -96,6 +96,12 @@ def flap(event: Event, turns: int, *, quiet: bool) -> Event:
     return replace(event, message=said, flapping=True, details=details)
 
 
+def restless(event: Event, switchovers: int) -> Event:
+    """A switchover of a leadership that flaps. It is announced all the same: each one cost its clients something."""
+    said = f"{event.message}; the leadership flaps: {switchovers} switchovers within 10 minutes"
+    return replace(event, message=said, flapping=True, details={**event.details, "switchovers_in_10_min": switchovers})
+
+
 def explain_switchover(event: Event, passage: Passage) -> Event:
     """A switchover with its class and price."""
     return replace(

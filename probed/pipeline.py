@@ -379,6 +379,10 @@ class Pipeline:
         if transition is None:
             return []
         change = self._change(state, watch, transition, sample, NO_EXPLANATION)
+        turns = flapping.turned(watch.streak.turns, transition.at)
+        watch.streak = replace(watch.streak, turns=turns)
+        if len(turns) >= flapping.SWITCHES:
+            change = replace(change, event=incidents.restless(change.event, len(turns)))
         state.switchover = change.event
         if passage is None:
             return [change]

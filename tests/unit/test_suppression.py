@@ -285,6 +285,21 @@ async def test_what_becomes_known_of_a_switchover_in_the_minute_after_is_added_t
     assert [record.at for commit in bench.ledger.commits for record in commit.leadership] == [at, at]
 
 
+async def test_a_leadership_that_moves_a_third_time_within_ten_minutes_flaps_and_every_move_is_announced() -> None:
+    bench = Bench()
+    bench.round()
+    for leader in (Z, A, Z):
+        handover(bench, leader, replace(PASSAGE, new_leader=leader))
+    await settle()
+    told = [change.event for change in bench.announced if change.announced]
+    assert [event.flapping for event in told] == [False, False, True]
+    assert "the leadership flaps: 3 switchovers within 10 minutes: automatic failover" in told[-1].message
+    for _ in range(121):
+        bench.round()
+    handover(bench, A, replace(PASSAGE, new_leader=A))
+    assert not bench.event("ha_switchover").flapping
+
+
 # --- two primaries
 
 
