@@ -1,4 +1,4 @@
-"""Prometheus metrics: the only module that names one.
+"""The metrics: the only module that names one; ``exposition`` writes them down for Prometheus.
 
 ``CATALOGUE`` is the whole list; a scrape exports what stands in it and nothing else. Values are read from the board and
 the pipeline at the moment of the scrape, so that a metric cannot disagree with the status; only what has no other
@@ -7,7 +7,6 @@ memory (how many events, how late, how long a write took) is counted here.
 
 from __future__ import annotations
 
-import gzip
 import math
 import threading
 from bisect import bisect_left
@@ -16,15 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
 from typing import Literal, Protocol
-
-from prometheus_client.exposition import choose_encoder, gzip_accepted
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
 
 from probed.board import Entry
 from probed.clock import Clock
@@ -261,10 +251,6 @@ class Metrics:
 
     # --- scrape -------------------------------------------------------------------------------------------
 
-    def render(self, observed: Observed, accept: str = "") -> tuple[bytes, str]:
-        """(exposition, content type) in the format that the ``Accept`` header asks for."""
-        return encode(self.snapshot(observed), accept)
-
     def snapshot(self, observed: Observed) -> Snapshot:
         instances = observed.pipeline.instances.values()
         return Snapshot(
@@ -301,55 +287,27 @@ class Metrics:
         return dict(sorted(counted.items()))
 
 
-def encode(snapshot: Snapshot, accept: str, accept_encoding: str | None = None) -> tuple[bytes, str]:
-    """(exposition, content type); gzipped when ``accept_encoding`` is given and allows it. Fit for any thread."""
-    collector = _Collector(snapshot)
-    try:
-        encoder, content_type = choose_encoder(accept)
-        content_type.encode("ascii")
-        body = encoder(collector)
-    except (TypeError, ValueError):
-        # A version that is no version, or is not even text: the format that everybody reads.
-        encoder, content_type = choose_encoder("")
-        body = encoder(collector)
-    return gzip.compress(body, 1) if wants_gzip(accept_encoding) else body, content_type
+Values = dict[str, dict[tuple[str, ...], float]]
+"""Metric -> label values -> value."""
 
 
-def wants_gzip(accept_encoding: str | None) -> bool:
-    return accept_encoding is not None and gzip_accepted(accept_encoding)
+def values_of(look: Snapshot) -> Values:
+    """Everything that a scrape shows, but for the histograms; a metric with nothing to say is empty."""
+    values: Values = {series.name: dict(look.own.get(series.name, {})) for series in CATALOGUE}
+    for entry, combined in look.entries:
+        _probe(values, entry, look.now, combined=combined)
+    for event, severity, target, active in look.watches:
+        _put(values, _BY_NAME["probed_event_active"], (event, severity, *_place(target)), float(active))
+    values["probed_blind_targets"][()] = sum(_blind(entry, look.now) for entry, _ in look.entries)
+    return values
 
 
-class _Collector:
-    """Stands in for a registry, so that no default metric of the library sneaks in."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    def collect(self) -> Iterable[Metric]:
-        """One family per metric that has something to say, in the order of the catalogue."""
-        look = self._snapshot
-        values: _Values = {series.name: dict(look.own.get(series.name, {})) for series in CATALOGUE}
-        for entry, combined in look.entries:
-            _probe(values, entry, look.now, combined=combined)
-        for event, severity, target, active in look.watches:
-            _put(values, _BY_NAME["probed_event_active"], (event, severity, *_place(target)), float(active))
-        values["probed_blind_targets"][()] = sum(_blind(entry, look.now) for entry, _ in look.entries)
-        for series in CATALOGUE:
-            if series.type == "histogram":
-                yield HistogramMetricFamily(series.name, series.help, *look.histograms[series.name])
-            elif values[series.name]:
-                yield _family(series, values[series.name])
-
-
-_Values = dict[str, dict[tuple[str, ...], float]]
-
-
-def _put(values: _Values, series: Series, labels: tuple[str, ...], value: float) -> None:
+def _put(values: Values, series: Series, labels: tuple[str, ...], value: float) -> None:
     known = values[series.name]
     known[labels] = series.fold(known[labels], value) if labels in known else value
 
 
-def _probe(values: _Values, entry: Entry, now: float, *, combined: bool) -> None:
+def _probe(values: Values, entry: Entry, now: float, *, combined: bool) -> None:
     """Everything about one probe on one target."""
     place = _place(entry.target)
     labels = (*place, entry.probe)
@@ -407,16 +365,3 @@ def _place(target: Target) -> tuple[str, str, str]:
 def _text(value: str) -> str:
     # A member's name comes from Patroni, and JSON can carry half a surrogate pair, which is no UTF-8.
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _family(series: Series, values: Mapping[tuple[str, ...], float]) -> Metric:
-    if series.type == "info":
-        info = InfoMetricFamily(series.name.removesuffix("_info"), series.help)
-        for labels in values:
-            info.add_metric([], dict(zip(series.labels, labels, strict=True)))
-        return info
-    kind = CounterMetricFamily if series.type == "counter" else GaugeMetricFamily
-    family = kind(series.name, series.help, labels=series.labels)
-    for labels, value in values.items():
-        family.add_metric(labels, value)
-    return family

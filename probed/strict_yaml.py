@@ -44,7 +44,7 @@ class Misplaced(ValueError):
 class Strict(BaseModel):
     """Base of everything read from a file: unknown keys and loose types are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", strict=True, frozen=True)
 
 
 @dataclass(slots=True)

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import hdrs, web
 
-from probed import metrics
 from probed.api.answers import as_text
 from probed.api.guarding import by_socket
 from probed.api.problems import Refused
 from probed.api.served import Served
 from probed.errors import ConfigError, Problem
+from probed.metrics import Snapshot
 
 READ_ONLY = (
     "reload over the UNIX socket (curl --unix-socket PATH -X POST http://localhost/-/reload, where PATH is web.socket, "
@@ -42,9 +42,9 @@ def routes(served: Served, encoding: ThreadPoolExecutor) -> list[web.RouteDef]:
         accept, accepted = request.headers.get(hdrs.ACCEPT, ""), request.headers.get(hdrs.ACCEPT_ENCODING, "")
         # A fleet's exposition takes tens of milliseconds, which the probes must not have to wait for.
         loop = asyncio.get_running_loop()
-        body, content_type = await loop.run_in_executor(encoding, metrics.encode, snapshot, accept, accepted)
+        body, content_type, zipped = await loop.run_in_executor(encoding, _encoded, snapshot, accept, accepted)
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
-        if metrics.wants_gzip(accepted):
+        if zipped:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
         return web.Response(body=body, headers=headers)
 
@@ -55,6 +55,12 @@ def routes(served: Served, encoding: ThreadPoolExecutor) -> list[web.RouteDef]:
         web.put("/-/reload", reload),
         web.get("/metrics", scrape),
     ]
+
+
+def _encoded(snapshot: Snapshot, accept: str, accept_encoding: str) -> tuple[bytes, str, bool]:
+    from probed.exposition import encode  # 2 MiB that a daemon without a scraper never needs
+
+    return encode(snapshot, accept, accept_encoding)
 
 
 def _problem(problem: Problem) -> dict[str, object]:

@@ -17,6 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from probed.config.settings import Instance
+from probed.exposition import encode
 from probed.metrics import CATALOGUE, STALE_INTERVALS
 from probed.model import (
     Comparison,
@@ -70,7 +71,7 @@ async def seen(tmp_path: Path) -> AsyncIterator[Stack]:
 
 
 def text_of(seen: Stack) -> str:
-    body, _ = seen.metrics.render(seen)
+    body, *_ = encode(seen.metrics.snapshot(seen))
     return body.decode()
 
 
@@ -384,7 +385,9 @@ async def test_skipped_rounds_and_the_last_reload_are_told(seen: Stack) -> None:
 
 async def test_openmetrics_is_given_to_who_asks_for_it_without_created_series(seen: Stack) -> None:
     fill(seen)
-    body, content_type = seen.metrics.render(seen, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    body, content_type, _ = encode(
+        seen.metrics.snapshot(seen), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+    )
     assert content_type.startswith("application/openmetrics-text")
     families = openmetrics_families(body.decode())  # type: ignore[no-untyped-call]
     names = {sample.name for family in families for sample in family.samples}
@@ -398,7 +401,7 @@ async def test_openmetrics_is_given_to_who_asks_for_it_without_created_series(se
      "text/plain;version=1.0.0abc", "application/openmetrics-text;version=١.٠.٠;escaping=\udcff", "," * 500],
 )  # fmt: skip
 async def test_whatever_is_asked_for_something_readable_is_given(seen: Stack, accept: str) -> None:
-    body, content_type = seen.metrics.render(seen, accept)
+    body, content_type, _ = encode(seen.metrics.snapshot(seen), accept)
     assert content_type.isascii()
     assert list(text_string_to_metric_families(body.decode()))
 
