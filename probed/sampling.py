@@ -9,17 +9,17 @@ from dataclasses import replace
 import structlog
 
 from probed.clock import Clock
-from probed.contact import Contact, noted
 from probed.errors import Blind, NotApplicable, ProbeError, TargetFailed
 from probed.model import NO_FACTS, NOTHING, Outcome, Reading, Sample, Target
 from probed.probes import Combined, Context, Measured, Probe, View
+from probed.steps import Steps, kept
 
 _log = structlog.get_logger(__name__)
 
 LAG_SHARE = 0.5
 """A cycle that overran its deadline, or stood still in it, for more than this share of it was starved by us: blind."""
 
-CONTACT_SHARE = 0.25
+ACCEPT_SHARE = 0.25
 """A connection that was begun with less of the deadline left proves nothing: the machine had no time to accept it."""
 
 MAX_REASON = 500
@@ -35,9 +35,9 @@ async def take_sample(
     at, mono = clock.wall(), clock.mono()
     measured: Measured | Mapping[str, Reading] = NOTHING
     error: ProbeError | None = None
-    contact = Contact()
+    taken = Steps()
     try:
-        with noted() as contact:
+        with kept() as taken:
             async with asyncio.timeout(timeout):
                 measured = await probe.run(context)
     except ProbeError as raised:
@@ -47,7 +47,7 @@ async def take_sample(
         starved = max(elapsed - timeout, stalled(mono))
         if starved > timeout * LAG_SHARE:
             error = Blind("lag", f"this daemon stood still for {starved:.1f} s during the cycle")
-        elif contact.waited() >= timeout * CONTACT_SHARE:
+        elif taken.unaccepted() >= timeout * ACCEPT_SHARE:
             error = TargetFailed("no_answer", f"no connection within {timeout:g} s: nobody accepts or refuses one")
         else:
             error = TargetFailed("timeout", f"no answer within {timeout:g} s")

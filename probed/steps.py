@@ -1,7 +1,8 @@
 """The steps of one cycle (resolve, connect, TLS, login, statement, first byte …) and how long each took.
 
-For who runs a probe by hand: where time goes, and how far it got. Who takes a step says so here; while nobody looks,
-nothing is kept. A context variable carries it, so that no probe has to pass it on.
+For who runs a probe by hand: where time goes, and how far it got. And for the verdict on a cycle that ended at its
+deadline: "nobody accepts a connection" and "accepts, and is mute" are different news. Who takes a step says so here;
+outside a cycle nothing is kept. A context variable carries it, so that no probe has to pass it on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter
+
+CONNECT = "connect"
+"""The step that ends when the far side accepts a connection, before TLS and login."""
 
 
 @dataclass(slots=True)
@@ -39,6 +43,13 @@ class Steps:
     def end(self, step: Step, *, finished: bool) -> None:
         step.seconds, step.finished = perf_counter() - self.began - step.at, finished
 
+    def unaccepted(self) -> float:
+        """For how many seconds nobody has accepted a connection, although one was begun; 0 when somebody did."""
+        connects = [step for step in self.taken if step.name == CONNECT]
+        if not connects or any(step.finished for step in connects):
+            return 0.0
+        return perf_counter() - self.began - connects[0].at
+
     def close(self) -> None:
         for step in self.taken:
             if not step.finished and not step.seconds:
@@ -50,7 +61,11 @@ _of_this_cycle: ContextVar[Steps | None] = ContextVar("steps", default=None)
 
 @contextlib.contextmanager
 def kept() -> Iterator[Steps]:
-    """Keep the steps taken within, also in tasks that are started within."""
+    """Keep the steps taken within, also in tasks that are started within. Within another, they are the same."""
+    outer = _of_this_cycle.get()
+    if outer is not None:
+        yield outer
+        return
     steps = Steps()
     token = _of_this_cycle.set(steps)
     try:

@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from probed import contact, steps
+from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._access import Access
 from probed.probes._dns import Resolver
@@ -263,10 +263,8 @@ class _NotingLoop:
         return getattr(self._loop, name)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        contact.trying()
-        with steps.step("connect", f"{address[0]}:{address[1]}"):
+        with steps.step(steps.CONNECT, f"{address[0]}:{address[1]}"):
             await self._loop.sock_connect(sock, address)
-        contact.made()
 
     async def create_connection(self, *args: Any, **options: Any) -> Any:
         if not options.get("ssl"):

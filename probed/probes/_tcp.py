@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from probed import contact, steps
+from probed import steps
 from probed.errors import TargetFailed
 from probed.probes import Context
 from probed.probes._dns import Resolver
@@ -23,10 +23,8 @@ async def accept(context: Context, host: str, port: int) -> None:
         try:
             with socket.socket(family, socket.SOCK_STREAM) as door:
                 door.setblocking(False)
-                contact.trying()
-                with steps.step("connect", shown):
+                with steps.step(steps.CONNECT, shown):
                     await asyncio.get_running_loop().sock_connect(door, (address, port))
-                contact.made()
                 return
         except OSError as raised:
             error = raised

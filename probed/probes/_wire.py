@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import asyncpg
 
-from probed import contact, steps
+from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._dns import Resolver
 
@@ -49,9 +49,8 @@ class Wire:
     ) -> tuple[_Pipe, asyncio.Protocol]:
         failure: OSError | None = None
         for address in await self._resolver.addresses(host):
-            contact.trying()
             try:
-                with steps.step("connect", f"{address}:{port}"):
+                with steps.step(steps.CONNECT, f"{address}:{port}"):
                     opened = await self._loop.create_connection(lambda: self._gate(factory), address, port, **options)
             except OSError as error:
                 failure = error
@@ -63,7 +62,7 @@ class Wire:
     async def create_unix_connection(
         self, factory: Callable[[], asyncio.Protocol], path: str, **options: Any
     ) -> tuple[_Pipe, asyncio.Protocol]:
-        with steps.step("connect", path):
+        with steps.step(steps.CONNECT, path):
             opened = await self._loop.create_unix_connection(lambda: self._gate(factory), path, **options)
         return self._guarded(*opened)
 
@@ -135,7 +134,6 @@ class _Gate(asyncio.Protocol):
         """What came of the next message; None once the login is over (or was not of this protocol)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        contact.made()
         self.pipe = _Pipe(cast(asyncio.Transport, transport), self._address, self)
         self.inner.connection_made(self.pipe)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The observer on itself: stalls, gaps, descriptors, names, isolation, blindness, and who made contact."""
+"""The observer on itself: stalls, gaps, descriptors, names, isolation, blindness, and who accepted a connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from probed import contact
+from probed import steps
 from probed.clock import SystemClock
 from probed.model import Outcome, Sample, Target
 from probed.probes import Combined, Context, Probe, Readings, View, catalogue
@@ -162,7 +162,7 @@ async def test_names_that_do_not_resolve_are_counted_and_named() -> None:
     assert taken.reason == "cannot resolve a.example, b.example"
 
 
-# --- contact
+# --- who accepted a connection
 
 
 async def outcome(reach_out: Callable[[], Awaitable[None]], timeout: float = 0.2) -> Sample:
@@ -178,12 +178,12 @@ async def outcome(reach_out: Callable[[], Awaitable[None]], timeout: float = 0.2
 
 async def test_a_cycle_in_which_nobody_accepted_is_told_from_one_in_which_somebody_was_mute() -> None:
     async def never_connects() -> None:
-        contact.trying()
-        await asyncio.sleep(5)
+        with steps.step(steps.CONNECT):
+            await asyncio.sleep(5)
 
     async def connects_and_waits() -> None:
-        contact.trying()
-        contact.made()
+        with steps.step(steps.CONNECT):
+            pass
         await asyncio.sleep(5)
 
     async def waits_on_an_open_connection() -> None:
@@ -196,16 +196,16 @@ async def test_a_cycle_in_which_nobody_accepted_is_told_from_one_in_which_somebo
 async def test_a_connection_that_was_begun_at_the_last_moment_proves_nothing() -> None:
     async def waits_its_turn_and_connects() -> None:
         await asyncio.sleep(0.9)
-        contact.trying()
-        await asyncio.sleep(5)
+        with steps.step(steps.CONNECT):
+            await asyncio.sleep(5)
 
     assert (await outcome(waits_its_turn_and_connects, timeout=1.0)).kind == "timeout"
 
 
 async def test_what_one_cycle_noted_is_not_anothers() -> None:
     async def never_connects() -> None:
-        contact.trying()
-        await asyncio.sleep(5)
+        with steps.step(steps.CONNECT):
+            await asyncio.sleep(5)
 
     async def waits() -> None:
         await asyncio.sleep(5)
