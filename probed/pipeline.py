@@ -15,29 +15,25 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from probed import flapping, incidents, leadership, topology
+from probed import incidents, topology
 from probed.board import Board
 from probed.clock import Clock
 from probed.errors import StoreError
-from probed.evaluators import close, inconclusive, step
-from probed.leadership import Passage, Promotion
+from probed.evaluators import close
+from probed.judging import Judge
+from probed.leadership import Passage
 from probed.model import (
     NO_FACTS,
-    Kind,
-    Outcome,
     Phase,
     Policy,
     Sample,
     Streak,
     Target,
-    Threshold,
-    Transition,
 )
 from probed.probes import Combined, View
 from probed.reachability import Reachability, host_of
 from probed.sampling import combine
 from probed.store import Change, Commit, LeadershipRecord, Place, Recovered
-from probed.suppression import NO_EXPLANATION, Explanation, Suppression, began_first
 from probed.watches import Inheritance, Instance, Watch, watch_key
 
 _log = structlog.get_logger(__name__)
@@ -67,15 +63,26 @@ class Pipeline:
         reachability: Reachability | None = None,
     ) -> None:
         self._store, self.board, self._clock = store, board, clock
-        self._observer = observer
-        self.switchover_grace = switchover_grace
+        self._judge = Judge(board, observer, switchover_grace)
         self.instances: dict[str, Instance] = {}
         self._reachability = reachability or Reachability()
-        self._suppression = Suppression()
         self._inheritance: Inheritance | None = None
         self._announce: list[Announce] = []
         self._kept: dict[Place, Mapping[str, object]] = {}
-        self.suppressed = 0
+
+    @property
+    def suppressed(self) -> int:
+        """Events held back so far."""
+        return self._judge.suppressed
+
+    @property
+    def switchover_grace(self) -> float:
+        """Seconds for which a switchover makes dependent samples inconclusive."""
+        return self._judge.switchover_grace
+
+    @switchover_grace.setter
+    def switchover_grace(self, seconds: float) -> None:
+        self._judge.switchover_grace = seconds
 
     def on_announce(self, announce: Announce) -> None:
         self._announce.append(announce)
@@ -137,13 +144,13 @@ class Pipeline:
         state.watches = sorted(watches, key=lambda watch: topology.order(watch.policy, watch.target))
         left, forgotten = self._inheritance.leave(instance) if self._inheritance else ([], [])
         self._close([*old.values(), *left], all_policies, forgotten)
-        self._suppression.rebuild(self.instances)
+        self._judge.suppression.rebuild(self.instances)
 
     def unbind(self, instance: str) -> None:
         """An instance that is no longer configured: its events close with ``target_removed``."""
         state = self.instances.pop(instance, None)
         self._reachability.forget(instance)
-        self._suppression.rebuild(self.instances)
+        self._judge.suppression.rebuild(self.instances)
         if state is not None:
             self._close(state.watches, {watch.policy.id: watch.policy for watch in state.watches})
 
@@ -203,7 +210,7 @@ class Pipeline:
         for watch in state.watches:
             fresh_sample = fresh.get((watch.policy.probe, watch.target.key))
             if fresh_sample is not None:
-                changes += self._judge(state, watch, fresh_sample, cut_off=cut_off)
+                changes += self._judge.judge(state, watch, fresh_sample, cut_off=cut_off)
                 if _differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
         news = self._news_to_keep(fresh)
@@ -301,121 +308,6 @@ class Pipeline:
         state.shape = replace(state.shape, dark=seen.dark)
         return self._reachability.whole.cut_off
 
-    def _judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> list[Change]:
-        policy = watch.policy
-        conclusive = sample.outcome is not Outcome.NOT_APPLICABLE
-        watch.held = False
-        if policy.switchover_grace and conclusive and self._in_grace(state, sample):
-            watch.streak = inconclusive(watch.streak, policy, sample)
-            return []
-        if watch.streak.phase is Phase.QUIET:
-            watch.on_replica = state.shape.is_replica(watch.target.node)
-        behind = NO_EXPLANATION
-        if not topology.is_occurrence(policy):
-            behind = self._suppression.explain(state, watch, cut_off=cut_off)
-            if watch.caused and behind.cause is None:
-                # What was counted while the cause was open was its doing: a consequence needs fresh samples.
-                watch.streak = _afresh(watch)
-        watch.caused = behind.cause is not None
-        before = watch.streak
-        streak, transition = step(before, policy, sample)
-        watch.held = behind.pending and before.phase is not Phase.OPEN and streak.meeting > before.meeting
-        if watch.held:
-            # It may be the doing of a cause that has not opened yet: it neither counts nor resets.
-            held = inconclusive(before, policy, sample)
-            watch.streak = replace(held, baseline=streak.baseline, series=streak.series, increments=streak.increments)
-            return []
-        watch.streak = streak
-        if policy.id == topology.SWITCHOVER:
-            return self._switchover(state, watch, transition, sample, before)
-        if transition is None:
-            return self._while_open(watch, sample, behind)
-        return [self._change(state, watch, transition, sample, behind)]
-
-    def _change(
-        self, state: Instance, watch: Watch, transition: Transition, sample: Sample, behind: Explanation
-    ) -> Change:
-        ring = self.board.ring(watch.policy.probe, watch.target)
-        at, turns = transition.at, watch.streak.turns
-        if transition.kind is Kind.RESOLVED:
-            event = watch.event
-            assert event is not None, "only an open event resolves"
-            watch.event = None
-            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
-            return Change(incidents.resolve(event, transition), "resolved", at, after=ring[-10:])
-        event = incidents.begin(
-            transition,
-            watch.policy,
-            sample,
-            event_id=incidents.new_id(at),
-            severity=watch.severity,
-            observer=self._observer,
-            labels=state.labels,
-            cause=behind.cause,
-        )
-        if behind.cause is None and behind.blame is not None:
-            event = incidents.link(event, behind.blame)
-        if transition.kind is Kind.OPENED:
-            if flapping.flaps(turns, at):
-                number = len(flapping.recent(turns, at)) + 1
-                event = incidents.flap(event, number, quiet=flapping.is_spared(watch.told_at, at))
-            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
-            watch.event = event
-        change = Change(event, transition.kind.value, at, before=ring[-10:])
-        self._note_told(watch, change)
-        return change
-
-    def _switchover(
-        self, state: Instance, watch: Watch, transition: Transition | None, sample: Sample, before: Streak
-    ) -> list[Change]:
-        """A switchover with how it came about: as seen, or as far as Patroni's history tells what nobody saw."""
-        passage = sample.facts.get("passage")
-        if not isinstance(passage, Passage) or not passage.role_changed:
-            passage = _missed(before, watch.streak, sample)
-        if transition is None and passage is not None and passage.inferred:
-            transition = Transition(
-                Kind.OCCURRED, at=sample.at, value=passage.new_leader, previous=passage.old_leader
-            )  # the leadership came back to where it was: the name alone does not show it
-        if transition is None:
-            return []
-        change = self._change(state, watch, transition, sample, NO_EXPLANATION)
-        turns = flapping.turned(watch.streak.turns, transition.at)
-        watch.streak = replace(watch.streak, turns=turns)
-        if len(turns) >= flapping.SWITCHES:
-            change = replace(change, event=incidents.restless(change.event, len(turns)))
-        state.switchover = change.event
-        if passage is None:
-            return [change]
-        return [replace(change, event=incidents.explain_switchover(change.event, passage))]
-
-    def _while_open(self, watch: Watch, sample: Sample, behind: Explanation) -> list[Change]:
-        """What may change about an event that goes on: who is to blame, whether people must hear of it after all."""
-        event = watch.event
-        if event is None:
-            return []
-        cause, known = behind.cause, behind.cause or behind.blame
-        if known is not None and event.caused_by is None and began_first(known, event, watch.policy.interval):
-            watch.event = incidents.link(event, known)
-            return [Change(watch.event, "linked", sample.at)]
-        fresh = watch.streak.meeting >= _count(watch.policy)
-        outlived = event.suppressed and cause is None and not behind.pending and fresh
-        lasting = not event.suppressed and event.quiet and not flapping.is_spared(watch.told_at, sample.at)
-        if not outlived and not lasting:
-            return []
-        watch.event = incidents.lift(event)
-        change = Change(watch.event, "lifted" if outlived else "told", sample.at)
-        self._note_told(watch, change)
-        return [change]
-
-    def _note_told(self, watch: Watch, change: Change) -> None:
-        if change.announced:
-            watch.told_at = change.at
-        elif change.event.suppressed:
-            self.suppressed += 1
-
-    def _in_grace(self, state: Instance, sample: Sample) -> bool:
-        return state.switched_at is not None and sample.mono - state.switched_at < self.switchover_grace
-
     def confirming(self, instance: str) -> Mapping[str, float]:
         """Probes whose pending streaks are to be confirmed faster, with the seconds between two cycles."""
         state = self.instances.get(instance)
@@ -461,35 +353,6 @@ def _tell(change: Change) -> None:
         caused_by=event.caused_by,
         reason=event.resolve_reason or None,
     )
-
-
-def _missed(before: Streak, after: Streak, sample: Sample) -> Passage | None:
-    """A switchover that nobody saw, by the identity and timeline that were last known."""
-    history = cast(tuple[Promotion, ...], sample.facts.get("history") or ())
-    if not before.identity or not after.identity or before.series == after.series or not before.series:
-        return None
-    (system, old), (new_system, new) = (_timeline(text) for text in (before.series, after.series))
-    if system != new_system:  # another database altogether: restored, or initialised anew
-        return None
-    return leadership.missed(before.identity, old, after.identity, new, history)
-
-
-def _timeline(series: str) -> tuple[str, int | None]:
-    system, _, timeline = series.rpartition("/")
-    return system, int(timeline) if timeline.isdigit() else None
-
-
-def _count(policy: Policy) -> int:
-    return policy.detect.count if isinstance(policy.detect, Threshold) else 1
-
-
-def _afresh(watch: Watch) -> Streak:
-    """Counting starts anew; an open event stays open, and a suppressed one must be met afresh to outlive its cause."""
-    streak = watch.streak
-    if streak.phase is not Phase.OPEN:
-        return replace(streak, phase=Phase.QUIET, meeting=0, since_at=None, increments=())
-    suppressed = watch.event is not None and watch.event.suppressed
-    return replace(streak, meeting=0, increments=() if suppressed else streak.increments)
 
 
 def _differs(streak: Streak, saved: Streak) -> bool:
