@@ -9,7 +9,7 @@ import pytest
 
 from probed.demo.faults import FAULTS
 from probed.demo.lab import Lab
-from tests.acceptance.watching import GRACE, INTERVAL, TIMEOUT, Watcher, names, unix, until
+from tests.acceptance.watching import GRACE, INTERVAL, TIMEOUT, Json, Watcher, names, unix, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
 
@@ -143,9 +143,22 @@ async def test_faults_make_their_events_appear_once_in_time_and_resolve_and_no_o
         assert event["severity"] == wanted
         assert event["state"] == ("occurred" if event["event"] in OCCURRENCES else "resolved")
         assert event["message"] and event["suggestion"]
+        if event["event"] == "ha_switchover":
+            _tells_its_story(event["details"]["switchover"], CLASSES[name])
     held = [event for event in await watcher.events(broken) if event["suppressed"]]
     causes = {event["id"] for event in events}
     assert all(event["caused_by"] in causes for event in held), held
+
+
+CLASSES = {"switchover": "planned", "primary-kill": "automatic_failover", "primary-freeze": "automatic_failover"}
+
+
+def _tells_its_story(story: Json, kind: str) -> None:
+    assert (story["class"], story["inferred"], story["scheduled"]) == (kind, False, False), story
+    assert story["signals"] and story["new_timeline"] == story["old_timeline"] + 1
+    assert {story["old_leader"], story["new_leader"]} == {"node1", "node2"}
+    assert 0 < story["write_outage_seconds"] <= (4 * INTERVAL if kind == "planned" else FAILOVER + 2 * INTERVAL)
+    assert story["lost_bytes"] is not None, "Patroni's history told it in the minute after"
 
 
 async def test_an_idle_cluster_never_reports_lag_nor_anything_else(lab: Lab, watcher: Watcher) -> None:

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from probed.demo.lab import Lab
-from tests.acceptance.watching import GRACE, INTERVAL, TIMEOUT, Json, Watcher, names, until
+from tests.acceptance.watching import GRACE, INTERVAL, TIMEOUT, Json, Watcher, names, unix, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
 
@@ -25,7 +25,9 @@ WINDOW = 3 * INTERVAL + TIMEOUT + 1.0
 async def calm(lab: Lab, watcher: Watcher) -> AsyncIterator[None]:
     """Healthy before, healthy again after, the grace of the last switchover over."""
     await until(watcher.healthy, 120, "a healthy cluster")
-    await asyncio.sleep(GRACE)
+    recent = await watcher.events(time.time() - GRACE, event="ha_switchover")
+    if recent:
+        await asyncio.sleep(max(0.0, unix(recent[-1]["opened_at"]) + GRACE - time.time()))
     yield
     await until(watcher.healthy, 120, "everything to resolve after the healing")
 
@@ -68,18 +70,6 @@ async def switchover_of(watcher: Watcher, since: float) -> Json:
 # --- planned work
 
 
-async def test_a_planned_switchover_is_told_once_as_planned(lab: Lab, watcher: Watcher) -> None:
-    begin = time.time()
-    await lab.switchover()
-    await announced(watcher, begin, "ha_switchover", seconds=15)
-    await asyncio.sleep(WINDOW)
-    assert await told(watcher, begin) == (["ha_switchover"], [])
-    story = await switchover_of(watcher, begin)
-    assert (story["class"], story["scheduled"], story["inferred"]) == ("planned", False, False)
-    assert 0 < story["write_outage_seconds"] <= 4 * INTERVAL
-    assert story["signals"]
-
-
 async def test_a_scheduled_switchover_is_known_from_patronis_calendar(lab: Lab, watcher: Watcher) -> None:
     begin, leader = time.time(), await lab.leader()
     other = next(name for name in lab.nodes if name != leader)
@@ -103,45 +93,22 @@ async def test_a_planned_restart_of_postgresql_is_no_event_and_is_recorded(lab: 
     assert page["items"][0]["old_leader"] == page["items"][0]["new_leader"] == await lab.leader()
 
 
-async def test_a_paused_cluster_is_no_event(lab: Lab, watcher: Watcher) -> None:
+async def test_a_paused_cluster_and_one_dead_etcd_member_of_three_are_no_event(lab: Lab, watcher: Watcher) -> None:
     begin = time.time()
     assert (await ask_patroni(lab, "PATCH", "/config", {"pause": True}))[0] == 200
+    await lab.kill_etcd(2)
     try:
         await asyncio.sleep(WINDOW + INTERVAL)
         assert await watcher.events(begin) == []
         targets = (await watcher.instance())["targets"]
         assert any(t["readings"].get("paused") == 1.0 for t in targets if t["probe"] == "patroni_cluster")
+        assert any("degraded" in t["reason"] for t in targets if t["probe"] == "etcd_quorum")
     finally:
-        await ask_patroni(lab, "PATCH", "/config", {"pause": None})
+        await lab.start_etcd(2)
+        await eventually(lambda: ask_patroni(lab, "PATCH", "/config", {"pause": None}))
 
 
 # --- failures
-
-
-async def test_a_failover_is_told_as_one_with_its_price_and_its_consequences_stand_under_the_dead_primary(
-    lab: Lab, watcher: Watcher
-) -> None:
-    begin, leader = time.time(), await lab.leader()
-    assert leader is not None
-    await lab.kill_node(leader)
-    try:
-        await announced(watcher, begin, "database_unavailable", "ha_switchover", seconds=60)
-    finally:
-        await lab.start_node(leader)
-    story = await switchover_of(watcher, begin)
-    assert (story["class"], story["confidence"]) == ("automatic_failover", "high")
-    assert (story["old_leader"], story["new_timeline"]) == (leader, story["old_timeline"] + 1)
-    assert 15 <= story["write_outage_seconds"] <= 60
-
-    async def settled() -> bool:
-        return (await switchover_of(watcher, begin))["lost_bytes"] is not None
-
-    await until(settled, 30, "Patroni's history to tell what was lost")
-    cause = await one(watcher, begin, "database_unavailable")
-    names_, held = await told(watcher, begin)
-    assert names_ == ["database_unavailable", "ha_switchover"]
-    stand_under(held, cause, "no_leader", "patroni_node_abnormal", "wal_receiver_interrupted", "database_unavailable")
-    assert "no_leader" in {event["event"] for event in held}
 
 
 async def test_a_replica_that_is_cut_off_under_writes_is_one_event_with_its_lag_under_it(
@@ -229,23 +196,10 @@ async def test_a_primary_that_goes_on_without_its_patroni_ends_in_two_primaries_
 # --- etcd
 
 
-async def test_one_dead_etcd_member_of_three_is_no_event(lab: Lab, watcher: Watcher) -> None:
-    begin = time.time()
-    await lab.kill_etcd(2)
-    try:
-        await asyncio.sleep(WINDOW + INTERVAL)
-        assert await watcher.events(begin) == []
-        targets = (await watcher.instance())["targets"]
-        assert any("1 of 3" in t["reason"] or "degraded" in t["reason"] for t in targets if t["probe"] == "etcd_quorum")
-    finally:
-        await lab.start_etcd(2)
-
-
-@pytest.mark.parametrize("dead", [2, 3])
-async def test_without_quorum_and_without_failsafe_the_missing_leader_stands_under_etcd(
-    dead: int, lab: Lab, watcher: Watcher
+async def test_without_any_etcd_and_without_failsafe_the_missing_leader_stands_under_etcd(
+    lab: Lab, watcher: Watcher
 ) -> None:
-    begin = time.time()
+    begin, dead = time.time(), len(lab.etcd_urls)
     await asyncio.gather(*(lab.kill_etcd(index) for index in range(dead)))
     try:
         await announced(watcher, begin, "etcd_unavailable", seconds=WINDOW + 5)
