@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from probed.clock import Clock
 from probed.reachability import Reachability
 
-BEAT = 0.25
+BEAT = 0.5
 """Seconds between two looks at the clock; a stall is known to within this."""
-REMEMBERED = 240
+REMEMBERED = 120
 """Beats: a minute of them, longer than any cycle."""
 
 
