@@ -162,8 +162,9 @@ def test_the_wheel_holds_the_policies_the_types_and_the_schemas(tmp_path: Path) 
     assert wheel.name.startswith("pg_probed-")
     held = set(zipfile.ZipFile(wheel).namelist())
 
-    policies = {f"probed/_policies/{path.name}" for path in (ROOT / "policies").glob("*.yaml")}
-    assert policies
+    shipped = ROOT / "policies"
+    policies = {f"probed/_policies/{path.relative_to(shipped).as_posix()}" for path in shipped.rglob("*.yaml")}
+    assert "probed/_policies/beyond/split_brain.yaml" in policies
     package = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "probed").rglob("*")
