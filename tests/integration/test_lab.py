@@ -417,9 +417,9 @@ async def test_cache_misses_reads_more_than_shared_buffers_can_hold(lab: Lab, ro
         after = await one(lab, leader, counters)
         assert isinstance(before, list) and isinstance(after, list)
         hit, read = (now - then for now, then in zip(after, before, strict=True))
-        return bool(read > 10_000 and hit < read)  # our own polling hits
+        return bool(read > 10_000 and hit < 9 * read)  # our own polling hits, too, the more the slower the machine
 
-    await eventually(mostly_read, "more blocks to be read than found")
+    await eventually(mostly_read, "a hit ratio below 90 % with enough traffic to judge it")
     await FAULTS["cache-misses"].heal(lab)
     assert await one(lab, leader, "SELECT to_regclass('lab_cold')::text") is None
 
