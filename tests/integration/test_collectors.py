@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,11 @@ from probed.probes._sql import Login, Session
 from probed.probes.postgres_stats import STATS
 from probed.reaching import Reach
 from probed.snapshots import Doors, Snapshots
-from tests.integration.postgres import PASSWORD, ROLE, Server, binaries, major, until
+from tests.integration.postgres import NONE_FOUND, PASSWORD, ROLE, Pair, Server, binaries, major, running_pair, until
 
 FOUND = binaries()
 if not FOUND:
-    pytest.skip("no PostgreSQL was found", allow_module_level=True)
+    pytest.skip(NONE_FOUND, allow_module_level=True)
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -36,25 +34,10 @@ SQL = tuple(name for name in sorted(evidence.names()) if name.startswith("postgr
 CANARY = "Zq7hunter2x"
 
 
-@dataclass
-class Pair:
-    primary: Server
-    replica: Server
-
-
 @pytest.fixture(scope="module", params=FOUND, ids=major)
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    with tempfile.TemporaryDirectory(prefix="pg-") as place:
-        Path(place).chmod(0o755)
-        primary = Server.primary(request.param, Path(place))
-        try:
-            replica = primary.replica()
-            try:
-                yield Pair(primary, replica)
-            finally:
-                replica.remove()
-        finally:
-            primary.remove()
+    with running_pair(request.param) as pair:
+        yield pair
 
 
 class Looking:
@@ -128,6 +111,11 @@ async def test_both_ends_of_replication_are_told(pair: Pair, looking: Looking) -
     assert set(receiver["primary_conninfo"]) <= {"host", "hostaddr", "port", "user", "application_name", "sslmode"}
 
 
+async def waiting_for_locks(server: Server, number: int) -> None:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    await until(lambda: int(server.sql(query)) == number)
+
+
 async def test_waiting_sessions_hang_below_their_blocker_and_no_literal_is_seen(pair: Pair, looking: Looking) -> None:
     pair.primary.sql("CREATE TABLE IF NOT EXISTS accounts (id int, note text)", "INSERT INTO accounts VALUES (1, '')")
     holder, waiter, last = [await client(pair.primary, name) for name in ("holder", "waiter", "last")]
@@ -138,8 +126,7 @@ async def test_waiting_sessions_hang_below_their_blocker_and_no_literal_is_seen(
         await holder.execute(update)
         for connection in (waiter, last):
             tasks.append(asyncio.create_task(connection.execute(update)))
-            query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            await until(lambda: int(pair.primary.sql(query)) == len(tasks))  # noqa: B023 - awaited at once
+            await waiting_for_locks(pair.primary, len(tasks))
         blocking = await looking.data(looking.reach(pair.primary), "postgres_blocking")
         activity = await looking.data(looking.reach(pair.primary), "postgres_activity")
     finally:

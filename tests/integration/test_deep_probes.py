@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -121,8 +121,8 @@ async def test_it_is_asked_once_a_minute_and_its_word_stands_until_then(http: Ht
         assert {sample.reason for sample in taken} == {taken[0].reason}
         assert taken[0].reason.startswith("degraded: ")
         assert sum(b"/config/version" in request for request in peer.requests) == 1
-        asked, _ = context.memory["deep"]  # type: ignore[misc]
-        context.memory["deep"] = (asked - EVERY, "old")  # type: ignore[has-type]
+        asked, _ = cast(tuple[float, str], context.memory["deep"])
+        context.memory["deep"] = (asked - EVERY, "old")
         assert (await take_sample(cycle.probe, context, PATIENT, SystemClock())).reason == taken[0].reason
         assert sum(b"/config/version" in request for request in peer.requests) == 2
 

