@@ -29,9 +29,8 @@ from probed import cadence
 from probed.board import Entry
 from probed.config import load
 from probed.daemon import Daemon, settle
-from probed.model import Outcome
+from probed.model import OBSERVER, Outcome
 from probed.probes import Combined, catalogue
-from probed.topology import OBSERVER
 from tests.ways import DNS, HONEST, HUNG, INSTANCES, WAYS, Way, dealt, written
 
 INTERVAL, TIMEOUT = 1.0, 0.5

@@ -21,7 +21,7 @@ from probed.errors import ConfigError, Problem
 from probed.gathering import Gatherer
 from probed.membership import Membership
 from probed.metrics import Metrics
-from probed.model import Policy
+from probed.model import OBSERVER, Policy
 from probed.pipeline import Pipeline
 from probed.policy.load import Catalogue
 from probed.policy.load import load as load_policies
@@ -34,7 +34,6 @@ from probed.rounds import Contexts, Pulse, Rounds
 from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
-from probed.topology import OBSERVER
 from probed.vitals import Gap, Vitals
 from probed.watching import Cycle, InstancePlan, own_plan, plan
 

@@ -12,7 +12,7 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import add
 from typing import Literal, Protocol
 
@@ -20,7 +20,6 @@ from probed.board import Entry
 from probed.clock import Clock
 from probed.model import Outcome, Policy, Sample, Target
 from probed.pipeline import Pipeline
-from probed.probes import AnyProbe, Combined
 from probed.store import Change
 from probed.version import version
 from probed.watches import Watch
@@ -156,8 +155,6 @@ class Observed(Protocol):
     @property
     def policies(self) -> Mapping[str, Policy]: ...
     @property
-    def catalogue(self) -> Mapping[str, AnyProbe]: ...
-    @property
     def pipeline(self) -> Pipeline: ...
     @property
     def clock(self) -> Clock: ...
@@ -201,8 +198,8 @@ class Snapshot:
 
     now: float
     """Monotonic."""
-    entries: Sequence[tuple[Entry, bool]]
-    """(a copy of the board's entry, whether its probe is a combined one)"""
+    entries: Sequence[Entry]
+    """Copies of the board's."""
     watches: Sequence[tuple[str, str, Target, bool]]
     """(event, severity, target, whether it is open and announced)"""
     own: Mapping[str, Mapping[tuple[str, ...], float]]
@@ -256,10 +253,7 @@ class Metrics:
         return Snapshot(
             observed.clock.mono(),
             [
-                (
-                    Entry(entry.target, entry.probe, entry.interval, entry.ring.copy(), entry.runs.copy()),
-                    isinstance(observed.catalogue.get(entry.probe), Combined),
-                )
+                replace(entry, ring=entry.ring.copy(), runs=entry.runs.copy())
                 for entry in observed.pipeline.board.entries()
             ],
             [_watched(watch) for instance in instances for watch in instance.watches],
@@ -294,11 +288,11 @@ Values = dict[str, dict[tuple[str, ...], float]]
 def values_of(look: Snapshot) -> Values:
     """Everything that a scrape shows, but for the histograms; a metric with nothing to say is empty."""
     values: Values = {series.name: dict(look.own.get(series.name, {})) for series in CATALOGUE}
-    for entry, combined in look.entries:
-        _probe(values, entry, look.now, combined=combined)
+    for entry in look.entries:
+        _probe(values, entry, look.now)
     for event, severity, target, active in look.watches:
         _put(values, _BY_NAME["probed_event_active"], (event, severity, *_place(target)), float(active))
-    values["probed_blind_targets"][()] = sum(_blind(entry, look.now) for entry, _ in look.entries)
+    values["probed_blind_targets"][()] = sum(_blind(entry, look.now) for entry in look.entries)
     return values
 
 
@@ -307,7 +301,7 @@ def _put(values: Values, series: Series, labels: tuple[str, ...], value: float) 
     known[labels] = series.fold(known[labels], value) if labels in known else value
 
 
-def _probe(values: Values, entry: Entry, now: float, *, combined: bool) -> None:
+def _probe(values: Values, entry: Entry, now: float) -> None:
     """Everything about one probe on one target."""
     place = _place(entry.target)
     labels = (*place, entry.probe)
@@ -321,7 +315,7 @@ def _probe(values: Values, entry: Entry, now: float, *, combined: bool) -> None:
         return
     if newest.outcome in (Outcome.OBSERVED, Outcome.FAILED):
         _put(values, _BY_NAME["probed_probe_success"], labels, float(newest.outcome is Outcome.OBSERVED))
-    if not combined:
+    if not entry.computed:
         _put(values, _BY_NAME["probed_probe_duration_seconds"], labels, newest.duration)
     if newest.outcome is Outcome.OBSERVED:
         for series in _OF_PROBE.get(entry.probe, ()):

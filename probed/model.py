@@ -13,6 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
+OBSERVER = "observer"
+"""The instance that a daemon is to itself; none of the user's can be called so."""
+
 Reading = float | str
 """One named value in base units (seconds, bytes, per cent where the name says so); a word for an identity."""
 

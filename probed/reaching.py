@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
-from probed import topology
 from probed.config import components, settings
 from probed.config.access import TlsFiles
 from probed.config.values import split_address
-from probed.model import Expect, HttpQuestion, Keys, Policy, Question, SqlQuestion, Target
+from probed.model import OBSERVER, Expect, HttpQuestion, Keys, Policy, Question, SqlQuestion, Target
 from probed.probes import Context
 from probed.probes._access import Access
 from probed.probes._http import HttpClient
@@ -73,7 +72,7 @@ def context_for(
 
 def own_machine(observer: str) -> Reach:
     """The machine that this daemon runs on, as a target beside the observer itself."""
-    return Reach(Target(topology.OBSERVER, observer, "host", kind="host"))
+    return Reach(Target(OBSERVER, observer, "host", kind="host"))
 
 
 def machines(instance: settings.Instance) -> tuple[Reach, ...]:

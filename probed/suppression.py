@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from probed import topology
-from probed.model import Event, Phase
-from probed.topology import OBSERVER, Place
+from probed.model import OBSERVER, Event, Phase
+from probed.topology import Place
 from probed.watches import Instance, Watch
 
 

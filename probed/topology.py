@@ -18,9 +18,6 @@ from urllib.parse import urlsplit
 from probed.model import Change, Occurrence, Policy, Severity, Target, Threshold
 from probed.reachability import host_of
 
-OBSERVER = "observer"
-"""The instance that a daemon is to itself."""
-
 ISOLATED = "observer_isolated"
 ETCD = "etcd_unavailable"
 HAPROXY = "haproxy_unavailable"

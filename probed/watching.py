@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from probed import cadence, topology
 from probed.config import settings
-from probed.model import Policy, Target
+from probed.model import OBSERVER, Policy, Target
 from probed.probes import AnyProbe, Combined, Probe
 from probed.reaching import Reach, asked, reaches
 from probed.store import Member
@@ -74,8 +74,8 @@ def own_plan(
     observer: str, policies: Mapping[str, Policy], catalogue: Mapping[str, AnyProbe], defaults: settings.Defaults
 ) -> InstancePlan:
     """What the observer watches of itself: the one target of kind ``observer``, in an instance of its own."""
-    target = Target(topology.OBSERVER, observer, "probed", kind="observer")
-    return _planned(topology.OBSERVER, {}, (Reach(target),), policies, catalogue, defaults)
+    target = Target(OBSERVER, observer, "probed", kind="observer")
+    return _planned(OBSERVER, {}, (Reach(target),), policies, catalogue, defaults)
 
 
 def plan(

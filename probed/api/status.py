@@ -12,9 +12,8 @@ from probed.api.answers import as_json
 from probed.api.query import Query
 from probed.api.served import Served
 from probed.board import Entry
-from probed.model import EventState
+from probed.model import OBSERVER, EventState
 from probed.store import EventQuery
-from probed.topology import OBSERVER
 
 MAX_OPEN = 10_000
 

@@ -21,6 +21,7 @@ from probed.config.values import (
     is_loopback,
     split_address,
 )
+from probed.model import OBSERVER
 from probed.strict_yaml import Misplaced, Strict
 
 DEFAULT_FILE = Path("/etc/probed/probed.yml")
@@ -162,10 +163,6 @@ class HAProxy(Secured):
         return self
 
 
-OWN_INSTANCE = "observer"
-"""The instance that a daemon is to itself."""
-
-
 class Instance(Strict):
     name: Name
     labels: dict[str, str] = Field(default_factory=dict)
@@ -234,8 +231,8 @@ class Settings(Strict):
     def _consistent(self) -> Settings:
         wrong = _used_twice("instances", [instance.name for instance in self.instances])
         for index, instance in enumerate(self.instances):
-            if instance.name == OWN_INSTANCE:
-                text = f'"{OWN_INSTANCE}" is what this daemon calls itself in its history; choose another name'
+            if instance.name == OBSERVER:
+                text = f'"{OBSERVER}" is what this daemon calls itself in its history; choose another name'
                 wrong.append((("instances", index, "name"), text))
         if self.defaults.timeout >= self.defaults.interval:
             wrong.append((("defaults", "timeout"), "expected a duration below defaults.interval"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from probed.board import Board
 from probed.config.settings import Defaults
 from probed.errors import StoreError
-from probed.model import NO_FACTS, Event, EventState, Outcome, Policy, Reading, Sample, Target
+from probed.model import NO_FACTS, OBSERVER, Event, EventState, Outcome, Policy, Reading, Sample, Target
 from probed.pipeline import Pipeline
 from probed.policy.load import load
 from probed.probes import catalogue
@@ -21,7 +21,6 @@ from probed.reachability import Reachability
 from probed.store import Change, Commit, Recovered
 from probed.store.rows import streak_of, streak_text, worth_keeping
 from probed.testing import FakeClock
-from probed.topology import OBSERVER
 
 SHIPPED = load(None, {name: frozenset(probe.readings) for name, probe in catalogue().items()}, Defaults())
 JUDGED = (
