@@ -87,7 +87,7 @@ def _services(instance: Json) -> Iterable[tuple[str, str]]:
                 yield "haproxy", _outcome(target)
             case "postgres_liveness":
                 yield "write port", _outcome(target)
-            case "etcd_member" | "patroni_cluster" | "leader":
+            case "etcd_member" | "haproxy_routing" | "patroni_cluster" | "leader":
                 continue
             case _:
                 yield target["component"], _outcome(target)

@@ -39,6 +39,7 @@ def instance(outcome: str = "observed") -> dict[str, Any]:
         target("etcd", "etcd_member", outcome),
         target("etcd", "etcd_quorum", outcome, healthy_members=1.0, members=3.0, quorum=2.0),
         target("haproxy", "haproxy_stats", outcome),
+        target("haproxy", "haproxy_routing", outcome),
         target("haproxy", "postgres_liveness", outcome),
         target("patroni", "patroni_cluster", outcome),
         target("postgres", "leader", outcome),
@@ -92,3 +93,8 @@ def test_a_pipe_gets_the_same_in_plain_lines() -> None:
     assert lines[0] == "demo: ok, leader node1"
     assert lines[1].startswith("  node1: role primary  database ● ok  patroni running")
     assert "etcd ✕ 1 of 3  haproxy ● ok  write port ● ok  kong ● ok" in lines[3]
+
+
+def test_each_service_has_one_place_however_many_probes_look_at_it() -> None:
+    names = [name for name, _ in screen._services(instance())]
+    assert sorted(names) == sorted(set(names))
