@@ -72,6 +72,28 @@ class GapRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """Who changed what; becomes durable together with the change."""
+
+    at: float
+    who: str
+    via: str
+    """How they were known: ``socket``, ``password``, ``token``, ``certificate`` or ``session``."""
+    client: str
+    """Address that the request came from; empty over the UNIX socket."""
+    action: str
+    """``event.ack``, ``policy.edit`` …: a noun, a dot, a verb."""
+    subject: str
+    """Id of what was changed."""
+    reason: str = ""
+    before: Any = None
+    """JSON-able; ``None`` where there was nothing."""
+    after: Any = None
+    seq: int = 0
+    """Given by the store."""
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """What must become durable together."""
 
@@ -91,6 +113,7 @@ class Commit:
     """By event id; the same snapshot (collector, target, moment, side and time) again replaces what was there."""
     settled: tuple[tuple[str, Moment], ...] = ()
     """(event id, moment) whose evidence is complete: every change makes one owed, see ``Recovered.owed``."""
+    audit: tuple[AuditRecord, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, item.name) for item in fields(self))
@@ -194,6 +217,10 @@ class Store(Protocol):
 
     async def gaps(self, since: float, until: float) -> Sequence[GapRecord]:
         """Times in which nobody looked that reach into a span; newest first."""
+        ...
+
+    async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:
+        """Who changed what, newest first; only records older than ``before_seq`` when it is given."""
         ...
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:

@@ -19,6 +19,7 @@ from probed.model import (
     Streak,
     Target,
 )
+from probed.store import AuditRecord
 
 
 class Row(Protocol):
@@ -141,3 +142,11 @@ def evidence_of(row: Row) -> Evidence:
         data=zlib.decompress(row["data"]).decode() if row["data"] is not None else "",
         error=row["error"],
     )
+
+
+def audit_of(row: Row) -> AuditRecord:
+    before, after = (None if row[side] is None else json.loads(row[side]) for side in ("before", "after"))
+    return AuditRecord(
+        row["at"], row["who"], row["via"], row["client"], row["action"], row["subject"], row["reason"], before, after,
+        row["seq"],
+    )  # fmt: skip

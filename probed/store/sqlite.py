@@ -29,6 +29,7 @@ from probed.clock import Clock, SystemClock, boot_id
 from probed.errors import StoreError
 from probed.model import Event, Moment, Severity
 from probed.store import (
+    AuditRecord,
     Commit,
     DailyCount,
     EventDetail,
@@ -40,23 +41,13 @@ from probed.store import (
     Recovered,
     StoreStatus,
 )
-from probed.store.rows import (
-    EVENT_COLUMNS,
-    EVIDENCE_COLUMNS,
-    event_of,
-    event_row,
-    evidence_of,
-    evidence_row,
-    sample_json,
-    streak_of,
-    streak_text,
-    worth_keeping,
-)
+from probed.store.applying import apply
+from probed.store.migrating import migrate
+from probed.store.rows import audit_of, event_of, evidence_of, streak_of
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
-SCHEMA = sorted((Path(__file__).parent / "schema").glob("[0-9]*.sql"))
 MAX_GROUP = 500
 MAX_QUEUED = 10_000
 """Commits kept in memory while the disk refuses; beyond that the newest are dropped, counted and told."""
@@ -71,22 +62,11 @@ _UNWRITABLE = (
 _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError)
 """What rows raise that are not of this schema, whatever its number says; a damaged length asks for all of memory."""
 
-_UPSERT = f"""
-INSERT INTO event ({", ".join(EVENT_COLUMNS)}) VALUES ({", ".join("?" * len(EVENT_COLUMNS))})
-ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in EVENT_COLUMNS[1:])}
-"""  # noqa: S608 - column names are constants
-_KEEP_EVIDENCE = f"""
-INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".join("?" * len(EVIDENCE_COLUMNS))})
-"""  # noqa: S608 - as above
 _OWED = """
 SELECT event.*, owed.moment, owed.at,
        EXISTS (SELECT 1 FROM evidence WHERE event_id = event.id AND side = 'before') AS frozen
 FROM evidence_owed owed JOIN event ON event.id = owed.event_id ORDER BY owed.at
 """
-_OWES: Mapping[str, tuple[Moment, ...]] = {
-    "opened": (Moment.TRIGGER,), "occurred": (Moment.TRIGGER, Moment.RECOVERY), "resolved": (Moment.RECOVERY,),
-}  # fmt: skip
-"""Moments of which a kind of change asks for evidence."""
 
 
 class SqliteStore:
@@ -215,7 +195,7 @@ class SqliteStore:
         connection.execute("BEGIN IMMEDIATE")
         try:
             for job in jobs:
-                _apply(connection, job.commit)
+                apply(connection, job.commit)
             beat = (self._clock.wall(), self._clock.mono(), boot_id())
             connection.execute("INSERT OR REPLACE INTO heartbeat (one, at, mono, boot) VALUES (1, ?, ?, ?)", beat)
             connection.execute("COMMIT")
@@ -347,6 +327,11 @@ class SqliteStore:
         """
         return [GapRecord(**dict(row)) for row in await self._select(sql, (since, until))]
 
+    async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:
+        sql = "SELECT * FROM audit WHERE ? IS NULL OR seq < ? ORDER BY seq DESC LIMIT ?"
+        rows = await self._select(sql, (before_seq, before_seq, limit))
+        return [audit_of(row) for row in rows]
+
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
         sql = """
             SELECT event, severity, instance, count(*) AS number
@@ -383,18 +368,6 @@ class _Job:
         self.commit, self.done = commit, done
 
 
-def migrate(connection: sqlite3.Connection, where: str) -> None:
-    """Bring the schema up to date, each step in a transaction. StoreError on a schema newer than this program."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(SCHEMA):
-        raise StoreError(
-            f"{where} was made by a newer probed (schema {version}, known here {len(SCHEMA)}); upgrade probed"
-        )
-    for number, file in enumerate(SCHEMA[version:], start=version + 1):
-        script = file.read_text(encoding="utf-8")
-        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
-
-
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
     connection.row_factory = sqlite3.Row
@@ -420,65 +393,6 @@ def _lock_directory(directory: Path) -> int:
             f"{directory} is in use by another probed; stop it, or choose another --storage.path"
         ) from None
     return handle
-
-
-def _apply(connection: sqlite3.Connection, commit: Commit) -> None:
-    for change in commit.changes:
-        connection.execute(_UPSERT, event_row(change.event))
-        if change.before:
-            _keep(connection, "samples_before", change.event.id, [sample_json(sample) for sample in change.before])
-        if change.after:
-            _keep(connection, "samples_after", change.event.id, [sample_json(sample) for sample in change.after])
-        row = (change.event.id, change.kind, change.at)
-        connection.execute("INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)", row)
-        for moment in _OWES.get(change.kind, ()):
-            owed = (change.event.id, moment, change.at)
-            connection.execute("INSERT OR REPLACE INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)", owed)
-    for watch, streak in commit.streaks.items():
-        if worth_keeping(streak):
-            connection.execute(
-                "INSERT OR REPLACE INTO streak (watch, state) VALUES (?, ?)", (watch, streak_text(streak))
-            )
-        else:
-            connection.execute("DELETE FROM streak WHERE watch = ?", (watch,))
-    for event_id, items in commit.evidence.items():
-        connection.executemany(_KEEP_EVIDENCE, [evidence_row(event_id, item) for item in items])
-    for settled in commit.settled:
-        connection.execute("DELETE FROM evidence_owed WHERE event_id = ? AND moment = ?", settled)
-    for watch in commit.forgotten:
-        connection.execute("DELETE FROM streak WHERE watch = ?", (watch,))
-    for member in commit.members:
-        row_ = (member.instance, member.name, member.host, member.port, member.api_url)
-        connection.execute(
-            "INSERT OR REPLACE INTO member (instance, name, host, port, api_url) VALUES (?,?,?,?,?)", row_
-        )
-    for passage in commit.leadership:
-        told = passage.details
-        row_l = (
-            passage.instance, passage.at, told["class"], told["old_leader"], told["new_leader"],
-            json.dumps(dict(told)),
-        )  # fmt: skip
-        connection.execute(
-            "INSERT OR REPLACE INTO leadership (instance, at, class, old_leader, new_leader, details)"
-            " VALUES (?,?,?,?,?,?)",
-            row_l,
-        )
-    for gap in commit.gaps:
-        row_g = (gap.began_at, gap.ended_at, gap.observer, gap.reason)
-        connection.execute("INSERT INTO gap (began_at, ended_at, observer, reason) VALUES (?,?,?,?)", row_g)
-    for key in commit.forgotten_members:
-        connection.execute("DELETE FROM member WHERE instance = ? AND name = ?", key)
-    for place, state in commit.kept.items():
-        if state is None:
-            connection.execute("DELETE FROM kept WHERE probe = ? AND target = ?", place)
-        else:
-            kept = (*place, json.dumps(dict(state)))
-            connection.execute("INSERT OR REPLACE INTO kept (probe, target, state) VALUES (?, ?, ?)", kept)
-
-
-def _keep(connection: sqlite3.Connection, column: str, event_id: str, samples: Sequence[Mapping[str, Any]]) -> None:
-    sql = f"UPDATE event SET {column} = ? WHERE id = ?"  # noqa: S608 - the column is one of two constants
-    connection.execute(sql, (json.dumps(samples), event_id))
 
 
 def _filters(query: EventQuery) -> tuple[str, list[Any]]:

@@ -23,7 +23,9 @@ from probed.clock import Clock
 from probed.errors import StoreError
 from probed.incidents import new_id
 from probed.model import Event, EventState, Evidence, Moment, Phase, Severity, Side, Streak, Target
-from probed.store import Change, Commit, DailyCount, EventQuery, Member, Owed, Recovered, Store, sqlite
+from probed.store import Change, Commit, DailyCount, EventQuery, Member, Owed, Recovered, Store, migrating, sqlite
+from probed.store.applying import UPSERT
+from probed.store.migrating import migrate
 from probed.store.rows import EVENT_COLUMNS, event_row
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock, make_sample
@@ -439,7 +441,7 @@ class TestContract:
     async def test_the_status_tells_schema_size_and_number(self, store: Store) -> None:
         await store.append(opened(an_event()))
         status = await store.status()
-        assert (status.schema, status.events) == (len(sqlite.SCHEMA), 1)
+        assert (status.schema, status.events) == (len(migrating.SCHEMA), 1)
         assert status.bytes > 0
         assert status.engine
 
@@ -521,7 +523,7 @@ async def test_a_schema_of_a_newer_probed_is_refused(tmp_path: Path) -> None:
     async with opening(ENGINES["sqlite"], tmp_path):
         pass
     with contextlib.closing(sqlite3.connect(tmp_path / "probed.db")) as connection:
-        connection.execute(f"PRAGMA user_version = {len(sqlite.SCHEMA) + 1}")
+        connection.execute(f"PRAGMA user_version = {len(migrating.SCHEMA) + 1}")
     message = await cannot_open(tmp_path)
     assert "was made by a newer probed" in message
     assert "upgrade probed" in message
@@ -707,7 +709,7 @@ async def test_the_writer_shows_signs_of_life(tmp_path: Path) -> None:
 
 def test_the_schema_refuses_states_that_are_none() -> None:
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        for file in sqlite.SCHEMA:
+        for file in migrating.SCHEMA:
             connection.executescript(file.read_text())
         columns = ", ".join(EVENT_COLUMNS)
         values = [json.dumps(None) if name == "value" else 0 for name in EVENT_COLUMNS]
@@ -720,14 +722,14 @@ async def test_a_store_from_before_there_was_evidence_is_taken_over_with_its_eve
 ) -> None:
     event = an_event()
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "SCHEMA", sqlite.SCHEMA[:3])
+        patch.setattr(migrating, "SCHEMA", migrating.SCHEMA[:3])
         connection = sqlite3.connect(tmp_path / "probed.db", isolation_level=None)
-        sqlite.migrate(connection, "here")
-        connection.execute(sqlite._UPSERT, event_row(event))
+        migrate(connection, "here")
+        connection.execute(UPSERT, event_row(event))
         connection.close()
     async with opening(lambda directory, clock: SqliteStore(directory, clock=clock), tmp_path) as (store, recovered):
         assert recovered.open_events == (event,)
         assert recovered.owed == ()
         found = await store.event(event.id)
         assert found is not None and found.evidence == []
-        assert (await store.status()).schema == len(sqlite.SCHEMA)
+        assert (await store.status()).schema == len(migrating.SCHEMA)

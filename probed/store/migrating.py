@@ -1,0 +1,22 @@
+"""The schema, one numbered file per step, and how an older store is brought up to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from probed.errors import StoreError
+
+SCHEMA = sorted((Path(__file__).parent / "schema").glob("[0-9]*.sql"))
+
+
+def migrate(connection: sqlite3.Connection, where: str) -> None:
+    """Bring the schema up to date, each step in a transaction. StoreError on a schema newer than this program."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(SCHEMA):
+        raise StoreError(
+            f"{where} was made by a newer probed (schema {version}, known here {len(SCHEMA)}); upgrade probed"
+        )
+    for number, file in enumerate(SCHEMA[version:], start=version + 1):
+        script = file.read_text(encoding="utf-8")
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
