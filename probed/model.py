@@ -46,6 +46,22 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
+class Role(StrEnum):
+    """What somebody may; each may all that the ones before it may."""
+
+    VIEWER = "viewer"
+    """Read."""
+    OPERATOR = "operator"
+    """Acknowledge, silence, edit policies, inspect."""
+    ADMIN = "admin"
+    """Reload, import policies, make tokens, read the audit log."""
+
+    @property
+    def rank(self) -> int:
+        """0 may the least."""
+        return list(Role).index(self)
+
+
 class EventState(StrEnum):
     OPEN = "open"
     RESOLVED = "resolved"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from aiohttp import web
 
-from probed.api import events, operations, policies, status
-from probed.api.guarding import Guard
+from probed.api import audits, events, openapi, operations, policies, status
+from probed.api.access import Doorkeeper, OpenDoor
+from probed.api.guarding import MAX_BODY, Guard
 from probed.api.listening import Doors
+from probed.api.routing import Route
 from probed.api.served import Served
 
-MAX_BODY = 64 * 1024
 MAX_LINE = 8190
 IDLE_SECONDS = 30.0
 """A connection without a complete request is closed after so long; slow headers count as none."""
@@ -22,17 +23,23 @@ LEAVING_SECONDS = 1.0
 Closer = Callable[[], Awaitable[None]]
 
 
-def application(served: Served, addresses: Sequence[str]) -> web.Application:
-    encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+def table(served: Served, encoding: Executor) -> list[Route]:
+    """Every route there is."""
     routes = [
         *operations.routes(served, encoding),
         *status.routes(served),
         *events.routes(served),
         *policies.routes(served),
+        *audits.routes(served),
     ]
-    guard = Guard(addresses, {route.path for route in routes})
+    return [*routes, openapi.route(routes)]
+
+
+def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper | None = None) -> web.Application:
+    encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+    guard = Guard(addresses, doorkeeper or OpenDoor(), served.clock)
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
-    app.add_routes(routes)
+    app.add_routes([guard.register(route) for route in table(served, encoding)])
 
     async def let_go(_: web.Application) -> None:
         encoding.shutdown(wait=False)

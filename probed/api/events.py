@@ -7,87 +7,96 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
-from probed.api import shapes
+from probed.api import schemas, shapes
 from probed.api.answers import as_json
 from probed.api.problems import Refused, shown
-from probed.api.query import Query, cursor_of
+from probed.api.query import SINCE, UNTIL, Choice, Flag, Word, Zone, cursor, limit
+from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.model import EventState, Severity
 from probed.store import EventQuery
 
-DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
+LIMIT = limit()
+CURSOR = cursor("events")
+INSTANCE = Word("instance", "Only of this instance.")
+EVENT = Word("event", "Only of this type: the id of a policy.")
+SEVERITY = Choice("severity", "Only of this severity.", Severity)
+STATE = Choice("state", "Only in this state.", EventState)
+SUPPRESSED = Flag("suppressed", "Only what is (true) or is not (false) the consequence of another.")
+ZONE = Zone("tz", "In whose days to count: a time zone of the IANA database.")
 DAYS = 30
 """How far ``daily`` looks back when it is not told: this many whole days of the zone, today included."""
 
 
-def routes(served: Served) -> list[web.RouteDef]:
-    async def listing(request: web.Request) -> web.Response:
-        query = Query(request, served.clock.wall())
-        limit = query.whole("limit", 1, MAX_LIMIT, DEFAULT_LIMIT)
+def routes(served: Served) -> list[Route]:
+    async def listing(call: Call) -> web.Response:
+        query, limit = call.query, call.query[LIMIT]
         wanted = EventQuery(
-            instance=query.word("instance"),
-            event=query.word("event"),
-            severity=query.choice("severity", Severity),
-            state=query.choice("state", EventState),
-            suppressed=query.flag("suppressed"),
-            since=query.time("since"),
-            until=query.time("until"),
+            instance=query[INSTANCE],
+            event=query[EVENT],
+            severity=query[SEVERITY],
+            state=query[STATE],
+            suppressed=query[SUPPRESSED],
+            since=query[SINCE],
+            until=query[UNTIL],
             limit=limit + 1,
-            before_id=query.cursor("cursor", "events"),
+            before_id=query[CURSOR],
         )
-        query.span(wanted.since, wanted.until)
-        query.finish()
         found = await served.store.events(wanted)
-        more = cursor_of("events", found[limit - 1].id) if len(found) > limit else None
+        more = CURSOR.at(found[limit - 1].id) if len(found) > limit else None
         return as_json(shapes.page([shapes.event(event) for event in found[:limit]], more))
 
-    async def daily(request: web.Request) -> web.Response:
-        query = Query(request, served.clock.wall())
-        zone = query.zone("tz")
-        since, until = query.time("since"), query.time("until")
-        query.span(since, until)
-        query.finish()
+    async def daily(call: Call) -> web.Response:
+        zone = call.query[ZONE]
+        since, until = call.query[SINCE], call.query[UNTIL]
         # An event of this very moment, or of a clock that was set back since, belongs to today.
-        end = _midnight(served.clock.wall(), 1, zone) if until is None else until
+        end = _midnight(call.now, 1, zone) if until is None else until
         start = _midnight(end - 0.001, 1 - DAYS, zone) if since is None else since
         return as_json(shapes.daily(zone.key, await served.store.daily(start, end, zone.key)))
 
-    async def one(request: web.Request) -> web.Response:
-        Query(request, served.clock.wall()).finish()
-        wanted = request.match_info["id"]
+    async def one(call: Call) -> web.Response:
+        wanted = call.path("id")
         detail = await served.store.event(wanted) if wanted.isprintable() else None
         if detail is None:
             raise Refused("not-found", f"no event has the id {shown(wanted)}; GET /api/v1/events lists them")
         return as_json(shapes.event_detail(detail))
 
-    def span(request: web.Request) -> tuple[Query, float, float]:
+    def span(call: Call) -> tuple[float, float]:
         """A span of time that ends now and begins ``DAYS`` ago, unless it is told otherwise."""
-        query = Query(request, served.clock.wall())
-        since, until = query.time("since"), query.time("until")
-        query.span(since, until)
-        end = served.clock.wall() + 1 if until is None else until
-        return query, end - DAYS * 86400 if since is None else since, end
+        since, until = call.query[SINCE], call.query[UNTIL]
+        end = call.now + 1 if until is None else until
+        return end - DAYS * 86400 if since is None else since, end
 
-    async def leadership(request: web.Request) -> web.Response:
-        query, since, until = span(request)
-        instance = query.word("instance")
-        query.finish()
-        records = await served.store.leadership(instance, since, until)
+    async def leadership(call: Call) -> web.Response:
+        records = await served.store.leadership(call.query[INSTANCE], *span(call))
         return as_json(shapes.page([shapes.leadership(record) for record in records], None))
 
-    async def gaps(request: web.Request) -> web.Response:
-        query, since, until = span(request)
-        query.finish()
-        records = await served.store.gaps(since, until)
+    async def gaps(call: Call) -> web.Response:
+        records = await served.store.gaps(*span(call))
         return as_json(shapes.page([shapes.gap(record) for record in records], None))
 
+    filters = (LIMIT, CURSOR, INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SINCE, UNTIL)
     return [
-        web.get("/api/v1/leadership", leadership),
-        web.get("/api/v1/gaps", gaps),
-        web.get("/api/v1/events", listing),
-        web.get("/api/v1/events/daily", daily),
-        web.get("/api/v1/events/{id}", one),
-    ]
+        Route(
+            "GET", "/api/v1/leadership", leadership, "How the leadership went on, newest first.",
+            takes=(INSTANCE, SINCE, UNTIL), gives=schemas.Page[schemas.Leadership],
+        ),
+        Route(
+            "GET", "/api/v1/gaps", gaps, "Times in which nobody looked, newest first.",
+            takes=(SINCE, UNTIL), gives=schemas.Page[schemas.Gap],
+        ),
+        Route(
+            "GET", "/api/v1/events", listing, "Events, newest first.", takes=filters, gives=schemas.Page[schemas.Event]
+        ),
+        Route(
+            "GET", "/api/v1/events/daily", daily, "Number of triggers per day, event and instance.",
+            takes=(ZONE, SINCE, UNTIL), gives=schemas.Daily,
+        ),
+        Route(
+            "GET", "/api/v1/events/{id}", one, "One event with its samples, evidence and consequences.",
+            gives=schemas.EventDetail, refusals=("not-found",),
+        ),
+    ]  # fmt: skip
 
 
 def _midnight(at: float, days: int, zone: ZoneInfo) -> float:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from probed.api.problems import Refused, plain, shown
+from probed.api.access import NOBODY, Doorkeeper, Principal, by_socket
+from probed.api.problems import Refused, plain, shown, unauthorized
+from probed.api.query import Query
+from probed.api.routing import Call, Route, read_body
+from probed.clock import Clock
 from probed.config.values import is_loopback, split_address
 from probed.errors import StoreError
+from probed.model import Role
 from probed.strict_yaml import did_you_mean
 
 _log = structlog.get_logger(__name__)
 
+_WHO = web.RequestKey("who", Principal)
+MAX_BODY = 64 * 1024
 ANSWER_SECONDS = 30.0
 HEADERS = {
     hdrs.SERVER: "probed",
@@ -29,29 +35,48 @@ HEADERS = {
 
 
 class Guard:
-    """The one middleware."""
+    """The one middleware, and what turns a ``Route`` into a handler of aiohttp's. Deny by default."""
 
-    def __init__(self, addresses: Sequence[str], paths: Collection[str]) -> None:
+    def __init__(self, addresses: Sequence[str], doorkeeper: Doorkeeper, clock: Clock) -> None:
         hosts = [split_address(address)[0] for address in addresses]
         # Against DNS rebinding, where a page from elsewhere has a browser ask us under its own name. An address that
         # other machines reach has names that we cannot know.
         self._own_names = frozenset(map(str.lower, hosts)) if all(map(is_loopback, hosts)) else None
-        self._paths = sorted(paths)
+        self._doorkeeper, self._clock = doorkeeper, clock
+        self._routes: dict[Handler, Route] = {}
+        self._paths: list[str] = []
+
+    def register(self, route: Route) -> web.RouteDef:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            query = Query(request.query, self._clock.wall(), route.takes)
+            body = await read_body(request, route.body, route.bodies) if route.body is not None else None
+            return await route.handler(Call(request, request[_WHO], self._clock.wall(), query, body))
+
+        self._routes[handle] = route
+        self._paths = sorted({*self._paths, route.path})
+        # aiohttp's own helper adds HEAD to a GET.
+        if route.method == hdrs.METH_GET:
+            return web.get(route.path, handle)
+        return web.route(route.method, route.path, handle)
 
     @property
     def middleware(self) -> Middleware:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await self._answer(request, handler)
-            response.headers.update(HEADERS)
+            if not response.prepared:
+                for name, value in HEADERS.items():
+                    response.headers.setdefault(name, value)
             return response
 
         return guard
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        route = self._routes.get(request.match_info.handler)
         try:
             self._check_host(request)
-            return await _within_time(request, handler)
+            request[_WHO] = await self._admit(request, route)
+            return await _within_time(request, handler, endless=route is not None and route.endless)
         except Refused as refused:
             return refused.response()
         except web.HTTPException as error:
@@ -64,6 +89,21 @@ class Guard:
             _log.exception("api.bug", id=failure, method=request.method, route=_route(request))
             return Refused("internal", "the daemon's log tells the rest, under this id", id=failure).response()
 
+    async def _admit(self, request: web.Request, route: Route | None) -> Principal:
+        """Who asks, when they may; else Refused. What is no route asks for no less than reading: it tells routes."""
+        if route is not None and route.needs is None:
+            return NOBODY
+        needs = Role.VIEWER if route is None else route.needs or Role.VIEWER
+        who = await self._doorkeeper.identify(request)
+        if who.may(needs):
+            return who
+        if who.via != "anonymous":
+            raise Refused("forbidden", f"{who.name} is {who.role or 'nobody here'}; this needs the role {needs}")
+        if who.role is None:
+            raise unauthorized("credentials are needed")
+        more = f"; {route.otherwise}" if route is not None and route.otherwise else ""
+        raise Refused("read-only", self._doorkeeper.remedy + more)
+
     def _of(self, error: web.HTTPException, request: web.Request) -> web.Response:
         if isinstance(error, web.HTTPNotFound):
             path = request.path[:100]
@@ -73,6 +113,8 @@ class Guard:
             allowed = ", ".join(sorted(error.allowed_methods))
             detail = f"expected {allowed}, got {shown(request.method)}"
             return Refused("method-not-allowed", detail, headers={hdrs.ALLOW: allowed}).response()
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
+            return Refused("too-large", f"expected at most {MAX_BODY // 1024} KiB").response()
         return plain(error.status, {})
 
     def _check_host(self, request: web.Request) -> None:
@@ -85,15 +127,8 @@ class Guard:
             raise Refused("foreign-host", detail)
 
 
-def by_socket(request: web.Request) -> bool:
-    """Whether the request came over the UNIX socket, whose file mode says who may."""
-    transport = request.transport
-    own = transport.get_extra_info("socket") if transport is not None else None
-    return own is not None and own.family == socket.AF_UNIX
-
-
-async def _within_time(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+async def _within_time(request: web.Request, handler: Handler, *, endless: bool) -> web.StreamResponse:
+    if endless or request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
         return await handler(request)  # a change that was begun is brought to its end
     limit = asyncio.timeout(ANSWER_SECONDS)
     try:

@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from aiohttp import hdrs, web
 
 from probed.api.answers import as_text
-from probed.api.guarding import by_socket
 from probed.api.problems import Refused
+from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.errors import ConfigError, Problem
 from probed.metrics import Snapshot
+from probed.model import Role
+from probed.store import Commit
 
-READ_ONLY = (
-    "reload over the UNIX socket (curl --unix-socket PATH -X POST http://localhost/-/reload, where PATH is web.socket, "
-    "by default probed.sock in storage.path), or send SIGHUP to the daemon (systemctl reload probed)"
-)
+TEXT = "text/plain"
+
+OTHERWISE = "or send SIGHUP to the daemon (systemctl reload probed)"
 
 
-def routes(served: Served, encoding: ThreadPoolExecutor) -> list[web.RouteDef]:
-    async def healthy(_: web.Request) -> web.Response:
+def routes(served: Served, encoding: Executor) -> list[Route]:
+    async def healthy(_: Call) -> web.Response:
         return as_text("ok")
 
-    async def ready(_: web.Request) -> web.Response:
+    async def ready(_: Call) -> web.Response:
         return as_text("not ready", status=503) if served.unready() else as_text("ready")
 
-    async def reload(request: web.Request) -> web.Response:
-        if not by_socket(request):
-            raise Refused("read-only", READ_ONLY)
+    async def reload(call: Call) -> web.Response:
         try:
             await served.reload()
         except ConfigError as error:
             found = [_problem(problem) for problem in error.problems]
             raise Refused("bad-configuration", str(error), found) from None
+        await served.store.append(Commit(audit=(call.audit("daemon.reload", served.settings.observer),)))
         return as_text("reloaded")
 
-    async def scrape(request: web.Request) -> web.Response:
+    async def scrape(call: Call) -> web.Response:
+        request = call.request
         snapshot = served.metrics.snapshot(served)
         accept, accepted = request.headers.get(hdrs.ACCEPT, ""), request.headers.get(hdrs.ACCEPT_ENCODING, "")
         # A fleet's exposition takes tens of milliseconds, which the probes must not have to wait for.
@@ -48,13 +49,19 @@ def routes(served: Served, encoding: ThreadPoolExecutor) -> list[web.RouteDef]:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
         return web.Response(body=body, headers=headers)
 
+    says = "Read the configuration and the policy files anew; bad ones change nothing."
     return [
-        web.get("/-/healthy", healthy),
-        web.get("/-/ready", ready),
-        web.post("/-/reload", reload),
-        web.put("/-/reload", reload),
-        web.get("/metrics", scrape),
-    ]
+        Route("GET", "/-/healthy", healthy, "Whether the process lives.", needs=None, media=TEXT),
+        Route("GET", "/-/ready", ready, "Whether it does its work; 503 when not.", needs=None, media=TEXT),
+        *(
+            Route(
+                method, "/-/reload", reload, says, needs=Role.ADMIN, media=TEXT, otherwise=OTHERWISE,
+                refusals=("bad-configuration",),
+            )
+            for method in ("POST", "PUT")
+        ),
+        Route("GET", "/metrics", scrape, "Everything measured, for Prometheus.", media=TEXT),
+    ]  # fmt: skip
 
 
 def _encoded(snapshot: Snapshot, accept: str, accept_encoding: str) -> tuple[bytes, str, bool]:

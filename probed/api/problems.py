@@ -8,16 +8,27 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from probed.errors import ProbedError
 
 KINDS: Mapping[str, tuple[int, str]] = {
     "bad-query": (400, "The query is not valid"),
+    "bad-body": (400, "The body is not JSON"),
+    "unauthorized": (401, "Credentials are needed"),
     "read-only": (403, "This listener only reads"),
+    "forbidden": (403, "The role does not suffice"),
     "not-found": (404, "There is no such thing"),
     "method-not-allowed": (405, "The method is not allowed here"),
+    "conflict": (409, "It is not in a state to do that"),
+    "stale": (412, "It was changed meanwhile"),
+    "too-large": (413, "The body is too large"),
+    "unsupported-media-type": (415, "The body has another type"),
     "foreign-host": (421, "This daemon does not answer under that name"),
+    "invalid": (422, "The body is not valid"),
+    "refused-by-rule": (422, "A rule forbids it"),
+    "precondition-required": (428, "It must be said which version is meant"),
+    "too-many": (429, "Too many requests"),
     "bad-configuration": (500, "The configuration is not valid; the last good one goes on"),
     "internal": (500, "An error of ours"),
     "store": (503, "The history cannot be read"),
@@ -53,6 +64,11 @@ class Refused(ProbedError):
         if self.id:
             body["id"] = self.id
         return _answer(status, body, self.headers)
+
+
+def unauthorized(detail: str) -> Refused:
+    """No credentials, or wrong ones; which of the two is nobody's business."""
+    return Refused("unauthorized", detail, headers={hdrs.WWW_AUTHENTICATE: 'Basic realm="probed", charset="UTF-8"'})
 
 
 def plain(status: int, headers: Mapping[str, str]) -> web.Response:

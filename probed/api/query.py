@@ -1,21 +1,26 @@
-"""Query parameters, parsed strictly into types. All problems at once, each naming its parameter."""
+"""Query parameters: declared by each route, parsed strictly into types; all problems at once, each naming its own.
+
+The same declarations become the parameters of the OpenAPI description.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
-from aiohttp import web
+from multidict import MultiMapping
 
 from probed import quantity
 from probed.api.problems import Refused, shown
 from probed.strict_yaml import did_you_mean
 
+_T = TypeVar("_T")
 _Word = TypeVar("_Word", bound=StrEnum)
 
 MAX_WORD = 200
@@ -26,116 +31,204 @@ LATEST = 253402128000.0
 _INSTANT = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?(?:[Zz]|([+\- ])(\d\d:\d\d))", re.ASCII
 )  # fmt: skip
-_EXPECTED_TIME = "expected a time such as 2026-11-22T10:00:00Z or -24h"
 
 
-class Query:
-    """The parameters of one request. Ask for each by its type, then ``finish``; a bad one reads as not given."""
+@dataclass(frozen=True, slots=True)
+class Parameter(Generic[_T]):
+    """One parameter: ``read`` turns its text into a value, or raises ValueError with what was expected and got."""
 
-    def __init__(self, request: web.Request, now: float) -> None:
-        self._given, self._now = request.query, now
-        self._known: set[str] = set()
-        self._errors: list[Mapping[str, object]] = []
+    name: str
+    says: str
+    """For the API's description: one sentence."""
 
-    def word(self, name: str) -> str | None:
-        """Any one-line text of at most 200 characters."""
-        self._known.add(name)
-        values = self._given.getall(name, [])
-        if not values:
-            return None
-        if len(values) > 1:
-            self._complain(name, f"expected it once, got it {len(values)} times")
-            return None
-        if not 0 < len(values[0]) <= MAX_WORD or not values[0].isprintable():
-            self._complain(name, f"expected 1 to {MAX_WORD} printable characters, got {shown(values[0])}")
-            return None
-        return values[0]
+    def read(self, text: str, now: float) -> _T:
+        raise NotImplementedError
 
-    def choice(self, name: str, words: type[_Word]) -> _Word | None:
-        text = self.word(name)
-        if text is None:
-            return None
+    def absent(self) -> _T:
+        """The value when it is not given."""
+        raise NotImplementedError
+
+    def schema(self) -> dict[str, Any]:
+        """Its JSON schema."""
+        return {"type": "string", "maxLength": MAX_WORD}
+
+
+class Optional(Parameter[_T | None]):
+    __slots__ = ()
+
+    def absent(self) -> _T | None:
+        return None
+
+
+class Word(Optional[str]):
+    """Any one-line text of at most 200 characters."""
+
+    __slots__ = ()
+
+    def read(self, text: str, now: float) -> str:
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": MAX_WORD}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Parameter[_Word | None]):
+    words: type[_Word]
+
+    def read(self, text: str, now: float) -> _Word:
         try:
-            return words(text)
+            return self.words(text)
         except ValueError:
-            known = [word.value for word in words]
-            self._complain(name, f"expected {_either(known)}, got {shown(text)}{_close(text, known)}")
-            return None
+            known = [word.value for word in self.words]
+            raise ValueError(f"expected {_either(known)}, got {shown(text)}{_close(text, known)}") from None
 
-    def flag(self, name: str) -> bool | None:
-        text = self.word(name)
-        if text not in (None, "true", "false"):
-            self._complain(name, f"expected true or false, got {shown(text or '')}")
-        return {"true": True, "false": False}.get(text or "")
+    def absent(self) -> None:
+        return None
 
-    def whole(self, name: str, low: int, high: int, default: int) -> int:
-        text = self.word(name)
-        if text is None:
-            return default
-        if text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high:
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "enum": [word.value for word in self.words]}
+
+
+class Flag(Optional[bool]):
+    __slots__ = ()
+
+    def read(self, text: str, now: float) -> bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"expected true or false, got {shown(text)}")
+        return text == "true"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(Parameter[int]):
+    low: int
+    high: int
+    default: int
+
+    def read(self, text: str, now: float) -> int:
+        if text.isascii() and text.isdigit() and len(text) < 10 and self.low <= int(text) <= self.high:
             return int(text)
-        self._complain(name, f"expected a whole number from {low} to {high}, got {shown(text)}")
-        return default
+        raise ValueError(f"expected a whole number from {self.low} to {self.high}, got {shown(text)}")
 
-    def time(self, name: str) -> float | None:
-        """Unix seconds of an RFC 3339 time, or of one relative to now (``-24h``)."""
-        text = self.word(name)
-        if text is None:
-            return None
+    def absent(self) -> int:
+        return self.default
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high, "default": self.default}
+
+
+class Time(Optional[float]):
+    """Unix seconds of an RFC 3339 time, or of one relative to now (``-24h``)."""
+
+    __slots__ = ()
+
+    def read(self, text: str, now: float) -> float:
         try:
-            moment = self._now - quantity.seconds(text[1:]) if text.startswith("-") else _instant(text)
+            moment = now - quantity.seconds(text[1:]) if text.startswith("-") else _instant(text)
         except (ValueError, OverflowError):
-            self._complain(name, f"{_EXPECTED_TIME}, got {shown(text)}")
-            return None
+            raise ValueError(f"expected a time such as 2026-11-22T10:00:00Z or -24h, got {shown(text)}") from None
         return min(max(moment, 0.0), LATEST)
 
-    def zone(self, name: str) -> ZoneInfo:
-        """A time zone of the IANA database; UTC when not given."""
-        text = self.word(name)
-        try:
-            return ZoneInfo(text or "UTC")
-        except (KeyError, ValueError, OSError):
-            self._complain(name, f"expected a time zone such as Europe/Berlin, got {shown(text or 'UTC')}")
-            return ZoneInfo("UTC")
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "maxLength": MAX_WORD, "examples": ["2026-11-22T10:00:00Z", "-24h"]}
 
-    def cursor(self, name: str, of: str) -> str | None:
-        """The key inside a cursor made by ``cursor_of``."""
-        text = self.word(name)
-        if text is None:
-            return None
+
+class Zone(Parameter[ZoneInfo]):
+    """A time zone of the IANA database; UTC when not given."""
+
+    __slots__ = ()
+
+    def read(self, text: str, now: float) -> ZoneInfo:
+        try:
+            return ZoneInfo(text)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"expected a time zone such as Europe/Berlin, got {shown(text)}") from None
+
+    def absent(self) -> ZoneInfo:
+        return ZoneInfo("UTC")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "maxLength": MAX_WORD, "default": "UTC", "examples": ["Europe/Berlin"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor(Parameter[str | None]):
+    """The key inside a cursor of one listing, made by ``at``."""
+
+    of: str
+
+    def at(self, key: str) -> str:
+        """An opaque cursor: the next page begins after ``key``."""
+        return base64.urlsafe_b64encode(f"{self.of}:{key}".encode()).decode().rstrip("=")
+
+    def read(self, text: str, now: float) -> str:
         try:
             inside = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
         except ValueError:
             inside = ""
         kind, _, key = inside.partition(":")
-        if kind != of or not key or not key.isprintable():
-            self._complain(name, f"expected the next_cursor of an earlier answer, got {shown(text)}")
-            return None
+        if kind != self.of or not key or not key.isprintable():
+            raise ValueError(f"expected the next_cursor of an earlier answer, got {shown(text)}")
         return key
 
-    def span(self, since: float | None, until: float | None) -> None:
-        """Complain about a span of time that ends before it begins."""
-        if since is not None and until is not None and since > until:
-            self._complain("since", "expected a time before until")
+    def absent(self) -> None:
+        return None
 
-    def finish(self) -> None:
-        """Refused when anything was wrong, or given and not known."""
-        known = sorted(self._known)
-        for name in sorted(set(self._given) - self._known)[:MAX_ERRORS]:
+
+SINCE = Time("since", "Only what is not older: RFC 3339, or relative to now (-24h).")
+UNTIL = Time("until", "Only what is older: RFC 3339, or relative to now (-1h).")
+
+
+def cursor(of: str) -> Cursor:
+    return Cursor("cursor", "The next_cursor of the page before.", of)
+
+
+def limit(most: int = 1000, default: int = 100) -> Whole:
+    return Whole("limit", "How many items a page may have.", 1, most, default)
+
+
+class Query:
+    """The parameters of one request, by their declarations. Refused when one is wrong, or given and not declared."""
+
+    def __init__(self, given: MultiMapping[str], now: float, takes: Sequence[Parameter[Any]]) -> None:
+        self._values: dict[str, Any] = {}
+        self._errors: list[Mapping[str, object]] = []
+        for parameter in takes:
+            self._values[parameter.name] = self._value(parameter, given.getall(parameter.name, []), now)
+        since, until = self._values.get(SINCE.name), self._values.get(UNTIL.name)
+        if since is not None and until is not None and since > until:
+            self._complain(SINCE.name, "expected a time before until")
+        known = sorted(self._values)
+        for name in sorted(set(given) - set(known))[:MAX_ERRORS]:
             hint = did_you_mean(name[:MAX_WORD], known) or "; this route takes none"
             self._complain(name[:MAX_WORD], f"unknown parameter{hint}")
         if self._errors:
             detail = "; ".join(f"{error['path']}: {error['detail']}" for error in self._errors)
             raise Refused("bad-query", detail, self._errors)
 
+    def __getitem__(self, parameter: Parameter[_T]) -> _T:
+        value: _T = self._values[parameter.name]
+        return value
+
+    def _value(self, parameter: Parameter[_T], given: Sequence[str], now: float) -> _T:
+        if not given:
+            return parameter.absent()
+        try:
+            if len(given) > 1:
+                raise ValueError(f"expected it once, got it {len(given)} times")
+            if not 0 < len(given[0]) <= MAX_WORD or not given[0].isprintable():
+                raise ValueError(f"expected 1 to {MAX_WORD} printable characters, got {shown(given[0])}")
+            return parameter.read(given[0], now)
+        except ValueError as error:
+            self._complain(parameter.name, str(error))
+            return parameter.absent()
+
     def _complain(self, name: str, detail: str) -> None:
         if len(self._errors) < MAX_ERRORS:
             self._errors.append({"path": name, "detail": detail})
-
-
-def cursor_of(listing: str, key: str) -> str:
-    """An opaque cursor: the next page of ``listing`` begins after ``key``."""
-    return base64.urlsafe_b64encode(f"{listing}:{key}".encode()).decode().rstrip("=")
 
 
 def _instant(text: str) -> float:

@@ -6,8 +6,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, cast, overload
 
+from probed.api import schemas
 from probed.board import Entry
 from probed.model import (
     Change,
@@ -25,11 +26,18 @@ from probed.model import (
     Threshold,
 )
 from probed.policy import words
-from probed.store import DailyCount, EventDetail, GapRecord, LeadershipRecord
+from probed.store import AuditRecord, DailyCount, EventDetail, GapRecord, LeadershipRecord
 
 Json = dict[str, Any]
+_Item = TypeVar("_Item")
 
 
+@overload
+def instant(at: float) -> str: ...
+@overload
+def instant(at: None) -> None: ...
+@overload
+def instant(at: float | None) -> str | None: ...
 def instant(at: float | None) -> str | None:
     """RFC 3339 in UTC with milliseconds: ``2026-11-22T10:00:00.000Z``."""
     if at is None:
@@ -37,11 +45,11 @@ def instant(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def page(items: Sequence[Json], next_cursor: str | None) -> Json:
+def page(items: Sequence[_Item], next_cursor: str | None) -> schemas.Page[_Item]:
     return {"items": list(items), "next_cursor": next_cursor}
 
 
-def event(event: Event) -> Json:
+def event(event: Event) -> schemas.Event:
     return {
         "id": event.id,
         "event": event.event,
@@ -73,12 +81,13 @@ def event(event: Event) -> Json:
     }
 
 
-def leadership(record: LeadershipRecord) -> Json:
+def leadership(record: LeadershipRecord) -> schemas.Leadership:
     """A passage from leader to leader, or of one in place: ``class``, ``signals``, ``write_outage_seconds`` …"""
-    return {"instance": record.instance, "at": instant(record.at), **record.details}
+    told = {"instance": record.instance, "at": instant(record.at), **record.details}
+    return cast(schemas.Leadership, told)
 
 
-def gap(record: GapRecord) -> Json:
+def gap(record: GapRecord) -> schemas.Gap:
     return {
         "began_at": instant(record.began_at),
         "ended_at": instant(record.ended_at),
@@ -88,7 +97,7 @@ def gap(record: GapRecord) -> Json:
     }
 
 
-def event_detail(detail: EventDetail) -> Json:
+def event_detail(detail: EventDetail) -> schemas.EventDetail:
     return {
         **event(detail.event),
         "samples": {
@@ -101,19 +110,38 @@ def event_detail(detail: EventDetail) -> Json:
     }
 
 
-def _evidence(item: Evidence) -> Json:
-    shown: Json = {
+def _evidence(item: Evidence) -> schemas.Evidence:
+    shown: schemas.Evidence = {
         "collector": item.collector,
         "target": item.target or None,
         "taken_at": instant(item.taken_at),
         "when": item.side.value,
         "moment": item.moment.value,
     }
-    return {**shown, "error": item.error} if item.error else {**shown, "data": json.loads(item.data)}
+    if item.error:
+        shown["error"] = item.error
+    else:
+        shown["data"] = json.loads(item.data)
+    return shown
 
 
-def daily(zone: str, counts: Sequence[DailyCount]) -> Json:
-    items = [
+def audit(record: AuditRecord) -> schemas.Audit:
+    return {
+        "seq": record.seq,
+        "at": instant(record.at),
+        "who": record.who,
+        "via": record.via,
+        "client": record.client or None,
+        "action": record.action,
+        "subject": record.subject,
+        "reason": record.reason,
+        "before": record.before,
+        "after": record.after,
+    }
+
+
+def daily(zone: str, counts: Sequence[DailyCount]) -> schemas.Daily:
+    items: list[schemas.DailyCount] = [
         {
             "date": count.date,
             "event": count.event,
@@ -126,7 +154,7 @@ def daily(zone: str, counts: Sequence[DailyCount]) -> Json:
     return {"tz": zone, "items": items}
 
 
-def target(entry: Entry) -> Json:
+def target(entry: Entry) -> schemas.Target:
     """A probe on a target with its newest sample; ``outcome`` and times are null before the first one."""
     newest = entry.newest
     return {
@@ -141,13 +169,13 @@ def target(entry: Entry) -> Json:
     }
 
 
-def node(name: str, role: str | None, state: str, entries: Sequence[Entry]) -> Json:
+def node(name: str, role: str | None, state: str, entries: Sequence[Entry]) -> schemas.Node:
     return {"name": name, "role": role, "state": state, "targets": [target(entry) for entry in entries]}
 
 
-def policy(policy: Policy) -> Json:
+def policy(policy: Policy) -> schemas.Policy:
     """The effective policy: keys as in a policy file, ``rule`` in words; durations and sizes in seconds and bytes."""
-    return {
+    shown: schemas.Policy = {
         "id": policy.id,
         "name": policy.name,
         "group": policy.group,
@@ -160,7 +188,6 @@ def policy(policy: Policy) -> Json:
         "suggestion": policy.suggestion,
         "rule": words.rule(policy),
         "probe": policy.probe,
-        **_question(policy),
         "instances": list(policy.instances),
         "params": dict(policy.params),
         "detect": _detect(policy.detect),
@@ -175,6 +202,8 @@ def policy(policy: Policy) -> Json:
         ],
         "version": policy.version,
     }
+    question = _question(policy)
+    return cast(schemas.Policy, {**shown, **question})
 
 
 def _question(policy: Policy) -> Json:
@@ -197,7 +226,7 @@ def _question(policy: Policy) -> Json:
     return {policy.probe: {key: value for key, value in given.items() if value not in (None, "", [], {})}}
 
 
-def _detect(rule: Detect) -> Json:
+def _detect(rule: Detect) -> schemas.Detect:
     match rule:
         case Threshold():
             return {
@@ -230,11 +259,12 @@ def _condition(condition: Condition) -> str:
     )
 
 
-def _kept_sample(sample: Mapping[str, Any]) -> Json:
-    return {**sample, "at": instant(sample["at"]), "readings": _readings(sample["readings"])}
+def _kept_sample(sample: Mapping[str, Any]) -> schemas.Sample:
+    kept = {**sample, "at": instant(sample["at"]), "readings": _readings(sample["readings"])}
+    return cast(schemas.Sample, kept)
 
 
-def _readings(readings: Mapping[str, Reading]) -> Json:
+def _readings(readings: Mapping[str, Reading]) -> schemas.Readings:
     return {name: value if isinstance(value, str) else _number(value) for name, value in readings.items()}
 
 

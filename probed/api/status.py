@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from probed.api import shapes, states
+from probed.api import schemas, shapes, states
 from probed.api.answers import as_json
-from probed.api.query import Query
+from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.board import Entry
 from probed.model import OBSERVER, EventState
@@ -18,9 +18,8 @@ from probed.store import EventQuery
 MAX_OPEN = 10_000
 
 
-def routes(served: Served) -> list[web.RouteDef]:
-    async def status(request: web.Request) -> web.Response:
-        Query(request, served.clock.wall()).finish()
+def routes(served: Served) -> list[Route]:
+    async def status(_: Call) -> web.Response:
         # Ids come from the store: what was named to anybody must survive a crash. States come from memory, so that
         # they are right also while the disk refuses.
         recorded = await served.store.events(EventQuery(state=EventState.OPEN, limit=MAX_OPEN))
@@ -45,7 +44,8 @@ def routes(served: Served) -> list[web.RouteDef]:
             }
         )
 
-    return [web.get("/api/v1/status", status)]
+    says = "Instances, nodes and targets with their newest samples, and what is open."
+    return [Route("GET", "/api/v1/status", status, says, gives=schemas.Status)]
 
 
 def _instance(served: Served, name: str, entries: Sequence[Entry], open_events: Sequence[str]) -> shapes.Json:

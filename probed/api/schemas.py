@@ -1,0 +1,243 @@
+"""The shape of every answer, as types: what ``shapes`` makes, and what the API's description is generated from.
+
+All times are RFC 3339 in UTC with milliseconds; what does not apply is null.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+_Item = TypeVar("_Item")
+
+Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+SeverityWord = Literal["fatal", "critical", "normal"]
+StateWord = Annotated[
+    str, Field(json_schema_extra={"enum": ["fatal", "critical", "normal", "failing", "blind", "waiting", "ok"]})
+]
+RoleWord = Annotated[str, Field(json_schema_extra={"enum": ["primary", "replica", "standby_leader"]})]
+GapWord = Annotated[str, Field(json_schema_extra={"enum": ["stopped", "stalled"]})]
+ViaWord = Annotated[
+    str, Field(json_schema_extra={"enum": ["socket", "password", "token", "certificate", "session", "anonymous"]})
+]
+OutcomeWord = Literal["observed", "failed", "blind", "not_applicable"]
+Readings = dict[str, float | str | None]
+
+
+class Page(TypedDict, Generic[_Item]):
+    items: list[_Item]
+    next_cursor: str | None
+
+
+class Event(TypedDict):
+    id: str
+    event: str
+    name: str
+    severity: SeverityWord
+    state: Literal["open", "resolved", "occurred"]
+    instance: str
+    node: str | None
+    component: str | None
+    target: str
+    opened_at: Instant
+    first_failed_at: Instant | None
+    resolved_at: Instant | None
+    resolve_reason: str | None
+    count: int
+    value: float | None
+    threshold: float | None
+    message: str
+    suggestion: str
+    policy_version: int
+    observer: str
+    fingerprint: str
+    caused_by: str | None
+    suppressed: bool
+    acked_by: str | None
+    labels: dict[str, str]
+    flapping: bool
+    details: dict[str, Any]
+
+
+class Sample(TypedDict):
+    at: Instant
+    outcome: OutcomeWord
+    readings: Readings
+    reason: str
+    duration_ms: float
+
+
+class Samples(TypedDict):
+    before: list[Sample]
+    after: list[Sample]
+
+
+class Evidence(TypedDict):
+    collector: str
+    target: str | None
+    taken_at: Instant
+    when: Literal["before", "after"]
+    moment: Literal["trigger", "recovery"]
+    data: NotRequired[Any]
+    error: NotRequired[str]
+
+
+class EventDetail(Event):
+    samples: Samples
+    evidence: list[Evidence]
+    deliveries: list[Any]
+    consequences: list[str]
+
+
+class DailyCount(TypedDict):
+    date: Annotated[str, Field(json_schema_extra={"format": "date"})]
+    event: str
+    instance: str
+    severity: SeverityWord
+    count: int
+
+
+class Daily(TypedDict):
+    tz: str
+    items: list[DailyCount]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Leadership(TypedDict):
+    """Beside these whatever is known of the passage: ``signals``, ``write_outage_seconds`` …"""
+
+    instance: str
+    at: Instant
+
+
+class Gap(TypedDict):
+    began_at: Instant
+    ended_at: Instant
+    seconds: float
+    observer: str
+    reason: GapWord
+
+
+class Target(TypedDict):
+    component: str | None
+    probe: str
+    address: str | None
+    outcome: OutcomeWord | None
+    since: Instant | None
+    last_sample_at: Instant | None
+    readings: Readings
+    reason: str
+
+
+class Node(TypedDict):
+    name: str
+    role: RoleWord | None
+    state: StateWord
+    targets: list[Target]
+
+
+class Instance(TypedDict):
+    name: str
+    labels: dict[str, str]
+    state: StateWord
+    leader: str | None
+    nodes: list[Node]
+    targets: list[Target]
+    open_events: list[str]
+
+
+class Oneself(TypedDict):
+    state: StateWord
+    open_events: list[str]
+    targets: list[Target]
+
+
+class Status(TypedDict):
+    observer: str
+    instances: list[Instance]
+    self: Oneself
+
+
+class Example(TypedDict):
+    says: str
+    samples: str
+    events: str
+
+
+class Detect(TypedDict):
+    type: Literal["threshold", "increase", "change", "occurrence"]
+    when: NotRequired[str]
+    count: NotRequired[int]
+    resolve_when: NotRequired[str | None]
+    resolve_count: NotRequired[int]
+    max_gap: NotRequired[int]
+    reading: NotRequired[str]
+    window: NotRequired[float]
+    at_least: NotRequired[float]
+
+
+class Policy(TypedDict):
+    """Keys as in a policy file; durations and sizes in seconds and bytes."""
+
+    id: str
+    name: str
+    group: str
+    severity: SeverityWord
+    replica_severity: SeverityWord | None
+    enabled: bool
+    can_disable: bool
+    fixed: bool
+    description: str
+    suggestion: str
+    rule: str
+    probe: str
+    http: NotRequired[dict[str, Any]]
+    tcp: NotRequired[dict[str, Any]]
+    sql: NotRequired[dict[str, Any]]
+    instances: list[str]
+    params: dict[str, float | str]
+    detect: Detect
+    interval: float
+    timeout: float
+    confirm_interval: float | None
+    switchover_grace: bool
+    evidence: list[str]
+    examples: list[Example]
+    version: int
+
+
+class Audit(TypedDict):
+    seq: int
+    at: Instant
+    who: str
+    via: ViaWord
+    client: str | None
+    action: str
+    subject: str
+    reason: str
+    before: Any
+    after: Any
+
+
+class ProblemItem(TypedDict):
+    """One of several things that are wrong; configuration problems have a place in a file instead of ``detail``."""
+
+    path: str
+    detail: NotRequired[str]
+    message: NotRequired[str]
+    where: NotRequired[str]
+    line: NotRequired[int | None]
+    column: NotRequired[int | None]
+
+
+class Problem(TypedDict):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[ProblemItem]]
+    id: NotRequired[str]
