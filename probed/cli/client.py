@@ -11,10 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from probed.errors import ApiError
+
+if TYPE_CHECKING:
+    import ssl
 
 SOCKETS = (Path("/run/probed/probed.sock"), Path("/var/lib/probed/probed.sock"))
 DEFAULT_URL = "http://127.0.0.1:7432"
@@ -59,7 +62,7 @@ class Address:
         """The path that a reverse proxy puts before the daemon's own."""
         return urlsplit(self.url).path.rstrip("/")
 
-    def connection(self) -> http.client.HTTPConnection:
+    def connection(self, ca_file: Path | None = None) -> http.client.HTTPConnection:
         if self.socket:
             return _SocketConnection(self.socket)
         parts = urlsplit(self.url)
@@ -69,8 +72,9 @@ class Address:
             host = port = None
         if parts.scheme not in ("http", "https") or not host:
             raise ApiError(f'--url: expected an address such as {DEFAULT_URL}, got "{self.url}"')
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(host, port, timeout=TIMEOUT)
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=_trust(ca_file))
 
 
 def addresses(url: str | None, socket_path: Path | None, *, known: Sequence[Path] = SOCKETS) -> list[Address]:
@@ -89,25 +93,58 @@ def _is_socket(path: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    """By lower-case name."""
+    address: Address
+    """Who answered."""
+
+    def data(self, target: str) -> Any:
+        """The JSON in it. ApiError when it is a refusal, or no JSON."""
+        data = _parsed(self.body)
+        if self.status >= 400:
+            raise _refusal(self.status, data, f"{self.address}{target}")
+        if data is None and self.status != 204:
+            where = f"{self.address}{target}"
+            raise ApiError(f"{where}: expected JSON, got something else; is it probed that listens there?")
+        return data
+
+
 class Client:
-    """GETs from the first address where somebody answers. Every method raises ApiError."""
+    """Asks the first address where somebody answers. Every method raises ApiError."""
 
     def __init__(
-        self, url: str | None = None, socket_path: Path | None = None, *, known: Sequence[Path] = SOCKETS
+        self,
+        url: str | None = None,
+        socket_path: Path | None = None,
+        *,
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+        known: Sequence[Path] = SOCKETS,
     ) -> None:
         self._where = addresses(url, socket_path, known=known)
+        self._token_file, self._ca_file = token_file, ca_file
 
     def get(self, path: str, query: Mapping[str, object | None] | None = None) -> Any:
         """The answer to a GET of ``/api/v1/…`` as plain data; query values of ``None`` are left out."""
-        pairs = {key: _text(value) for key, value in (query or {}).items() if value is not None}
-        target = path + (f"?{urlencode(pairs)}" if pairs else "")
-        status, body, address = self.request(target)
-        data = _parsed(body)
-        if status >= 400:
-            raise _refusal(status, data, f"{address}{target}")
-        if data is None:
-            raise ApiError(f"{address}{target}: expected JSON, got something else; is it probed that listens there?")
-        return data
+        target = path + _query(query)
+        return self.ask("GET", target).data(target)
+
+    def change(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, object | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The answer to a POST, PUT, PATCH or DELETE as plain data; ``None`` when there is nothing to say (204)."""
+        target = path + _query(query)
+        return self.ask(method, target, body, headers).data(target)
 
     def items(self, path: str, query: Mapping[str, object | None], limit: int) -> dict[str, Any]:
         """A list's answer with up to ``limit`` items, over as many pages as it takes."""
@@ -119,31 +156,64 @@ class Client:
             items += answer["items"]
         return {**answer, "items": items}
 
-    def request(self, target: str) -> tuple[int, bytes, Address]:
-        """(status, body, who answered) of one GET."""
+    def ask(self, method: str, target: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """One request; ``body`` is sent as JSON, or as it is when it is bytes."""
+        sent = dict(self._credentials())
+        content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        if content is not None:
+            sent["Content-Type"] = "application/json"
+        sent.update(headers or {})
         tried: list[str] = []
         for address in self._where:
             try:
-                status, body = _exchange(address, target)
+                answer = _exchange(address, method, target, content, sent, self._ca_file)
             except _NoDaemon as error:
                 tried.append(f"{address}: {error}")
                 continue
             self._where = [address]
-            return status, body, address
+            return answer
         raise ApiError(
             f"no probed answers at {'; nor at '.join(tried)}. Is it running? Start it with `probed run`, "
             "or say where it is with --url or --socket (PROBED_URL, PROBED_SOCKET)"
         )
 
+    def _credentials(self) -> Mapping[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            token = self._token_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise ApiError(f"--token-file: cannot read {self._token_file}: {error}") from None
+        if not token or any(char.isspace() for char in token):
+            raise ApiError(f"--token-file: expected one token in {self._token_file}, as `probed token add` printed it")
+        return {"Authorization": f"Bearer {token}"}
 
-def _exchange(address: Address, target: str) -> tuple[int, bytes]:
-    connection = address.connection()
+
+def _query(query: Mapping[str, object | None] | None) -> str:
+    pairs = {key: _text(value) for key, value in (query or {}).items() if value is not None}
+    return f"?{urlencode(pairs)}" if pairs else ""
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:
+        raise ApiError(f"--ca-file: cannot use {ca_file}: {error}") from None
+
+
+def _exchange(
+    address: Address, method: str, target: str, body: bytes | None, headers: Mapping[str, str], ca_file: Path | None
+) -> Answer:
+    connection = address.connection(ca_file)
     ends = time.monotonic() + TIMEOUT
     try:
         _connect(connection)
-        connection.request("GET", address.prefix + target, headers={"Accept": "application/json"})
+        connection.request(method, address.prefix + target, body, {"Accept": "application/json", **headers})
         response = connection.getresponse()
-        return response.status, _body(connection, response, ends)
+        known = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, _body(connection, response, ends), known, address)
     except TimeoutError:
         raise ApiError(f"{address} gave no answer within {TIMEOUT:g} s; look at the daemon's log") from None
     except (OSError, http.client.HTTPException) as error:

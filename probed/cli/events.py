@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,11 +59,9 @@ def command() -> None:
 @flags.client_flags
 @flags.output_flag
 @flags.watch_flag
-def list_(
-    url: str | None, socket: Path | None, output: str, watch: float | None, limit: int, **filters: object
-) -> None:
+def list_(where: flags.Where, output: str, watch: float | None, limit: int, **filters: object) -> None:
     """Open and past events, newest first."""
-    client = _client(url, socket)
+    client = where.client()
 
     def show_list() -> None:
         answer = client.items("/api/v1/events", filters, limit)
@@ -80,12 +77,12 @@ def list_(
 @click.argument("event_id", metavar="ID")
 @flags.client_flags
 @flags.output_flag
-def show(event_id: str, url: str | None, socket: Path | None, output: str) -> None:
+def show(event_id: str, where: flags.Where, output: str) -> None:
     """One event with its samples and evidence.
 
     The beginning of an id, at least 8 characters, is enough when no other begins like it.
     """
-    event = find(_client(url, socket), event_id)
+    event = find(where.client(), event_id)
     if output == "table":
         tell(event)
     else:
@@ -98,11 +95,9 @@ def show(event_id: str, url: str | None, socket: Path | None, output: str) -> No
 @flags.flag("--until", metavar="TIME", help="RFC 3339, or relative.")
 @flags.client_flags
 @flags.output_flag
-def daily(
-    tz: str | None, since: str | None, until: str | None, url: str | None, socket: Path | None, output: str
-) -> None:
+def daily(tz: str | None, since: str | None, until: str | None, where: flags.Where, output: str) -> None:
     """Number of triggers per day, event and instance."""
-    answer = _client(url, socket).get("/api/v1/events/daily", {"tz": tz, "since": since, "until": until})
+    answer = where.client().get("/api/v1/events/daily", {"tz": tz, "since": since, "until": until})
     columns = [
         Column("date"), Column("event"), Column("instance"), Column("severity"), Column("count", right=True)
     ]  # fmt: skip
@@ -137,10 +132,10 @@ def _complete(client: Client, beginning: str) -> str:
 def row(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event as a row of the list."""
     state = event["state"] + (" (held back)" if event.get("suppressed") else "")
-    return {**event, "opened_at": moment(event["opened_at"]), "state": state, "where": where(event)}
+    return {**event, "opened_at": moment(event["opened_at"]), "state": state, "where": place_of(event)}
 
 
-def where(event: Mapping[str, Any]) -> str:
+def place_of(event: Mapping[str, Any]) -> str:
     """``orders/node-a``."""
     return "/".join(part for part in (event["instance"], event.get("node") or "") if part)
 
@@ -181,7 +176,7 @@ def tell(event: Mapping[str, Any]) -> None:
 
 def headline(event: Mapping[str, Any]) -> None:
     """What it is, where, whether it goes on; and its own words."""
-    click.echo(f"{text(event['severity']).upper()}  {text(event['name'])}  {where(event)}  {event['state']}")
+    click.echo(f"{text(event['severity']).upper()}  {text(event['name'])}  {place_of(event)}  {event['state']}")
     click.echo(text(event["message"]))
 
 
@@ -198,9 +193,3 @@ def tell_samples(title: str, samples: Sequence[Mapping[str, Any]]) -> None:
     columns = [Column("at"), Column("outcome"), Column("duration_ms", "ms", right=True)]
     columns += [Column("readings", prose=True), Column("reason", prose=True)]
     table(columns, [{**sample, "at": moment(sample["at"])} for sample in samples], indent=2)
-
-
-def _client(url: str | None, socket: Path | None) -> Client:
-    from probed.cli.client import Client
-
-    return Client(url, socket)

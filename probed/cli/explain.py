@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,17 +21,16 @@ MAX_SAMPLES, MAX_AFTER = 6, 3
 @click.command("explain")
 @click.argument("event_id", metavar="ID")
 @flags.client_flags
-def command(event_id: str, url: str | None, socket: Path | None) -> None:
+def command(event_id: str, where: flags.Where) -> None:
     """The report of an event: what, since when, why, what was seen.
 
     Its rule with the samples, the chain of causes, the evidence in a few lines each (`probed events show ID` prints all
     of it), what could not be had, what followed, and what to do.
     """
-    from probed.cli.client import Client
     from probed.cli.events import find, headline, tell_suggestion
     from probed.cli.evidence import tell_digest
 
-    client = Client(url, socket)
+    client = where.client()
     event = find(client, event_id)
     headline(event)
     _tell_times(event)
@@ -174,11 +172,11 @@ def _event(client: Client, event_id: str) -> dict[str, Any] | None:
 
 
 def _line(event: Mapping[str, Any]) -> str:
-    from probed.cli.events import where
+    from probed.cli.events import place_of
     from probed.cli.output import moment, text
 
     held = ", held back" if event.get("suppressed") else ""
     return (
-        f"{moment(event['opened_at'])} {event['severity']} {event['event']} {where(event)} ({event['state']}{held}): "
+        f"{moment(event['opened_at'])} {event['severity']} {event['event']} {place_of(event)} ({event['state']}{held}): "
         f"{text(event['message'])}  {event['id']}"
     )

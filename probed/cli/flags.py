@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from probed.cli.client import Client
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Decorator = Callable[[_F], _F]
@@ -76,10 +81,46 @@ log_flags = _all(
     ),
 )
 
-client_flags = _all(
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which daemon is to be asked, and as whom."""
+
+    url: str | None = None
+    socket: Path | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    def client(self) -> Client:
+        from probed.cli.client import Client
+
+        return Client(self.url, self.socket, token_file=self.token_file, ca_file=self.ca_file)
+
+
+_where_flags = _all(
     flag("--url", metavar="URL", help="Address of the daemon, such as http://127.0.0.1:7432."),
     flag("--socket", metavar="FILE", type=file_path, help="UNIX socket of the daemon."),
+    flag("--token-file", metavar="FILE", type=file_path, help="File with an API token, for --url."),
+    flag("--ca-file", metavar="FILE", type=file_path, help="CA that signed the daemon's certificate, for --url."),
 )
+
+
+def client_flags(function: _F) -> _F:
+    """Which daemon to ask: the command gets ``where``."""
+
+    @functools.wraps(function)
+    def with_where(
+        *arguments: Any,
+        url: str | None,
+        socket: Path | None,
+        token_file: Path | None,
+        ca_file: Path | None,
+        **named: Any,
+    ) -> Any:
+        return function(*arguments, where=Where(url, socket, token_file, ca_file), **named)
+
+    return _where_flags(with_where)  # type: ignore[return-value]  # click keeps the signature that it was given
+
 
 output_flag = flag(
     "-o",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from probed.cli import flags
@@ -12,15 +10,13 @@ from probed.errors import ApiError
 
 @click.command("healthcheck")
 @flags.client_flags
-def command(url: str | None, socket: Path | None) -> None:
+def command(where: flags.Where) -> None:
     """Is the daemon alive? Exit 0 or 1.
 
     Standard library only and quick: made for a container's HEALTHCHECK.
     """
-    from probed.cli.client import Client
-
-    status, body, address = Client(url, socket).request("/-/healthy")
-    if status != 200:
-        detail = " ".join(body[:200].decode("utf-8", "replace").split())
-        raise ApiError(f"{address}/-/healthy: {status} {detail}")
+    answer = where.client().ask("GET", "/-/healthy")
+    if answer.status != 200:
+        detail = " ".join(answer.body[:200].decode("utf-8", "replace").split())
+        raise ApiError(f"{answer.address}/-/healthy: {answer.status} {detail}")
     click.echo("healthy")

@@ -31,11 +31,11 @@ def command() -> None:
 @_directory
 @flags.client_flags
 @flags.output_flag
-def list_(local: bool, policies_directory: Path | None, url: str | None, socket: Path | None, output: str) -> None:
+def list_(local: bool, policies_directory: Path | None, where: flags.Where, output: str) -> None:
     """Every policy, with its rule in words."""
     from probed.cli.output import Column, emit
 
-    answer = _answer(local, policies_directory, url, socket)
+    answer = _answer(local, policies_directory, where)
     columns = [Column("id"), Column("severity"), Column("enabled"), Column("group"), Column("rule", prose=True)]
     emit(output, answer, columns, answer["items"])
 
@@ -50,8 +50,7 @@ def show(
     policy_id: str,
     local: bool,
     policies_directory: Path | None,
-    url: str | None,
-    socket: Path | None,
+    where: flags.Where,
     output: str,
 ) -> None:
     """One policy: its rule, parameters, meaning and worked examples."""
@@ -59,14 +58,12 @@ def show(
     from probed.strict_yaml import did_you_mean
 
     if local or policies_directory:
-        items = {item["id"]: item for item in _answer(True, policies_directory, None, None)["items"]}
+        items = {item["id"]: item for item in _answer(True, policies_directory, flags.Where())["items"]}
         if policy_id not in items:
             raise ApiError(f'there is no policy "{policy_id}"{did_you_mean(policy_id, sorted(items))}')
         item = items[policy_id]
     else:
-        from probed.cli.client import Client
-
-        item = Client(url, socket).get(f"/api/v1/policies/{_quoted(policy_id)}")
+        item = where.client().get(f"/api/v1/policies/{_quoted(policy_id)}")
     if output != "table":
         emit(output, item, [Column("id"), Column("severity"), Column("enabled"), Column("rule")], [item])
         return
@@ -144,16 +141,15 @@ def _tokens(value: str | Sequence[str]) -> Sequence[str]:
     return value.split() if isinstance(value, str) else value
 
 
-def _answer(local: bool, directory: Path | None, url: str | None, socket: Path | None) -> dict[str, Any]:
+def _answer(local: bool, directory: Path | None, where: flags.Where) -> dict[str, Any]:
     if local or directory:
         from probed.cli.check import load_policies
         from probed.config.settings import Defaults
 
         policies = load_policies(directory, Defaults())
         return {"items": [as_item(policy) for policy in policies.values()], "next_cursor": None}
-    from probed.cli.client import Client
 
-    return Client(url, socket).items("/api/v1/policies", {}, limit=10_000)
+    return where.client().items("/api/v1/policies", {}, limit=10_000)
 
 
 def as_item(policy: Policy) -> dict[str, Any]:

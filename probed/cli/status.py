@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,12 +17,11 @@ _PLACE = ("instance", "node", "role", "component")
 @flags.client_flags
 @flags.output_flag
 @flags.watch_flag
-def command(instance: str | None, url: str | None, socket: Path | None, output: str, watch: float | None) -> None:
+def command(instance: str | None, where: flags.Where, output: str, watch: float | None) -> None:
     """Instances, nodes, targets, and what is open."""
-    from probed.cli.client import Client
     from probed.cli.output import repeat
 
-    client = Client(url, socket)
+    client = where.client()
     repeat(watch, lambda: _show(client, instance, output))
 
 
