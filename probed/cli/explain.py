@@ -176,7 +176,5 @@ def _line(event: Mapping[str, Any]) -> str:
     from probed.cli.output import moment, text
 
     held = ", held back" if event.get("suppressed") else ""
-    return (
-        f"{moment(event['opened_at'])} {event['severity']} {event['event']} {place_of(event)} ({event['state']}{held}): "
-        f"{text(event['message'])}  {event['id']}"
-    )
+    head = f"{moment(event['opened_at'])} {event['severity']} {event['event']} {place_of(event)}"
+    return f"{head} ({event['state']}{held}): {text(event['message'])}  {event['id']}"
