@@ -133,7 +133,11 @@ class Time(Optional[float]):
         return min(max(moment, 0.0), LATEST)
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "maxLength": MAX_WORD, "examples": ["2026-11-22T10:00:00Z", "-24h"]}
+        relative = {"type": "string", "pattern": r"^-[0-9]{1,6}(ms|s|m|h|d)$"}
+        return {
+            "anyOf": [{"type": "string", "format": "date-time"}, relative],
+            "examples": ["2026-11-22T10:00:00Z", "-24h"],
+        }
 
 
 class Zone(Parameter[ZoneInfo]):

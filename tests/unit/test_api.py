@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import pwd
 import shutil
 import socket
 import sqlite3
@@ -189,6 +190,21 @@ async def test_a_reload_over_tcp_is_refused_with_both_remedies(api: Api, method:
 async def test_a_reload_over_the_socket_is_done(api: Api, method: str) -> None:
     status, _, body = await api.ask("/-/reload", method=method, by_socket=True)
     assert (status, body, api.seen.reloads) == (200, b"reloaded\n", 1)
+
+
+async def test_a_reload_is_audited_under_the_name_of_the_user_at_the_socket(api: Api) -> None:
+    await api.ask("/-/reload", method="POST", by_socket=True)
+    _, _, body = await api.ask("/api/v1/audit", by_socket=True)
+    (item,) = json.loads(body)["items"]
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert (item["who"], item["via"], item["client"], item["action"]) == (
+        f"local:{user}", "socket", None, "daemon.reload"
+    )  # fmt: skip
+
+
+async def test_the_audit_log_is_not_for_readers(api: Api) -> None:
+    problem = await api.refused("/api/v1/audit", 403)
+    assert "UNIX socket" in problem["detail"]
 
 
 async def test_a_reload_of_bad_files_lists_every_problem_with_its_place(api: Api) -> None:
