@@ -26,6 +26,8 @@ from probed.cli import cli
 from probed.cli.check import load_policies
 from probed.cli.schema import duration
 from probed.config import settings, values
+from probed.docs import api
+from probed.docs.markdown import codes, page, table, yes
 from probed.metrics import CATALOGUE
 from probed.model import Policy
 from probed.policy import words
@@ -33,14 +35,13 @@ from probed.policy.load import BUILT_IN
 from probed.policy.parameters import PARAMETERS
 from probed.probes import AnyProbe, Combined, catalogue
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / "docs"
-HEADER = "<!-- Generated from the code by `make docs`; edit the code instead. -->\n"
 
 
 def probes() -> str:
     """Every probe: its manual, what it runs on, its readings."""
-    return _page(
+    return page(
         "Probes",
         "A probe measures and never judges. Run one by hand with `probed probe run NAME`; its manual is this page's "
         "text (`probed probe show NAME`).",
@@ -53,22 +54,22 @@ def _probe(probe: AnyProbe) -> Iterator[str]:
     yield f"{probe.manual}\n"
     if isinstance(probe, Combined):
         where = "on every node" if probe.scope == "node" else "on the instance as a whole"
-        yield f"Computed {where} from {_codes(probe.inputs)}; touches nothing itself.\n"
+        yield f"Computed {where} from {codes(probe.inputs)}; touches nothing itself.\n"
     else:
         only = ", only while a policy that is on needs it" if probe.costly else ""
-        yield f"Runs on targets of kind {_codes(probe.kinds)}{only}.\n"
-    yield from _table(("reading", "what it is"), [(f"`{name}`", what) for name, what in probe.readings.items()])
+        yield f"Runs on targets of kind {codes(probe.kinds)}{only}.\n"
+    yield from table(("reading", "what it is"), [(f"`{name}`", what) for name, what in probe.readings.items()])
 
 
 def events() -> str:
     """Every built-in event policy."""
     policies = load_policies(None, settings.Defaults())
     rows = [
-        (f"[`{policy.id}`](#{policy.id})", policy.name, policy.group, _severity(policy), _yes(policy.enabled))
+        (f"[`{policy.id}`](#{policy.id})", policy.name, policy.group, _severity(policy), yes(policy.enabled))
         for policy in policies.values()
     ]
-    overview = list(_table(("id", "event", "group", "severity", "on by default"), rows))
-    return _page(
+    overview = list(table(("id", "event", "group", "severity", "on by default"), rows))
+    return page(
         "Events",
         "What is detected out of the box. Every rule can be changed by a file of the same id in "
         "`policies.directory` that names only the keys that differ: `{id: deadlocks_frequent, enabled: true}` is a "
@@ -92,7 +93,7 @@ def _policy(policy: Policy) -> Iterator[str]:
         yield f"*Evidence*: {', '.join(f'[`{name}`](evidence.md#{name})' for name in policy.evidence)}.\n"
     if policy.params:
         rows = [(f"`{name}`", words.value(name, value), *_bounds(name)) for name, value in policy.params.items()]
-        yield from _table(("parameter", "default", "what it is", "expected"), rows)
+        yield from table(("parameter", "default", "what it is", "expected"), rows)
 
 
 def _severity(policy: Policy) -> str:
@@ -122,7 +123,7 @@ def proofs() -> str:
         )
         for policy in contract
     ]
-    return _page(
+    return page(
         "The events and their proofs",
         "For every event of the contract: how grave it is, what can be set, and the tests that saw it appear and "
         "resolve (an occurrence only appears), on a **real** server of the named version, or against **recorded** "
@@ -131,7 +132,7 @@ def proofs() -> str:
         "(`@pytest.mark.proves`); this page is collected from them. Rules and remedies are in "
         "[reference/events.md](reference/events.md).",
         [
-            _table(("event", "severity", "parameters", "proof"), rows),
+            table(("event", "severity", "parameters", "proof"), rows),
             *(_proved(p, found.get(p.id, {})) for p in contract),
         ],
     )
@@ -166,7 +167,7 @@ def proofs_of_the_tests() -> list[dict[str, str]]:
 def evidence() -> str:
     """Every collector of evidence."""
     policies = load_policies(None, settings.Defaults())
-    return _page(
+    return page(
         "Evidence",
         "Snapshots that are kept with an event, beside its samples: what was there before, and what is found because "
         "of it. A policy names its collectors under `evidence:`. They read only, each within 5 s and 32 KiB, 256 KiB "
@@ -191,7 +192,7 @@ def _collector(one: evidences.Collector, events: Sequence[str]) -> Iterator[str]
     yield f"## {one.name}\n"
     yield f"{one.manual}\n"
     kinds = "the machine that probed runs on (nodes with `local: true`)" if one.kinds == (evidences.HOST,) else ""
-    yield f"Looks at {kinds or f'targets of kind {_codes(one.kinds)}'}: {_SCOPES[one.scope]}.\n"
+    yield f"Looks at {kinds or f'targets of kind {codes(one.kinds)}'}: {_SCOPES[one.scope]}.\n"
     before = [f"the samples of [`{one.recall.probe}`](probes.md#{one.recall.probe})"] if one.recall else []
     before += ["standing snapshots"] if one.standing else []
     taken = ["at the trigger"] + (["again after the recovery (of an occurrence: 30 s later)"] if one.recovery else [])
@@ -203,12 +204,12 @@ def _collector(one: evidences.Collector, events: Sequence[str]) -> Iterator[str]
 def settings_() -> str:
     """Every key of ``probed.yml``."""
     rows = [(f"`{path}`", kind, default, text) for path, kind, default, text in _keys(settings.Settings, "")]
-    return _page(
+    return page(
         "Settings",
         "Every key of `probed.yml` (`probed schema config` prints a JSON Schema, `probed check` validates a file). "
         "Unknown keys are errors. `${VAR}` and `${VAR:-default}` expand in values. Durations carry their unit: "
         "`500ms`, `5s`, `1h30m`, `90d`.",
-        [_table(("key", "type", "default", "what it is"), rows)],
+        [table(("key", "type", "default", "what it is"), rows)],
     )
 
 
@@ -291,18 +292,18 @@ def metrics() -> str:
         (f"`{series.name}`", series.type, ", ".join(f"`{label}`" for label in series.labels), series.help)
         for series in CATALOGUE
     ]
-    return _page(
+    return page(
         "Metrics",
         "Served at `/metrics`. Base units; labels are bounded sets and never text from a target. No reading means no "
         "series: nothing is exported that is not known.",
-        [_table(("metric", "type", "labels", "what it is"), rows)],
+        [table(("metric", "type", "labels", "what it is"), rows)],
     )
 
 
 def commands() -> str:
     """Every command with its flags."""
     root = click.Context(cli, info_name="probed")
-    return _page(
+    return page(
         "Commands",
         "Data goes to stdout, logs and errors to stderr; `NO_COLOR` is honoured. Exit codes: 0 ok, 1 failure, 2 usage, "
         "78 bad configuration. Every flag has an environment variable; a flag on the command line beats it. A flag "
@@ -334,7 +335,7 @@ def _command(context: click.Context) -> Iterator[str]:
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     rows = [(_flag(option), f"`{option.envvar}`", _flag_default(option), _flag_help(option)) for option in options]
     if rows:
-        yield from _table(("flag", "environment", "default", "what it is"), rows)
+        yield from table(("flag", "environment", "default", "what it is"), rows)
 
 
 def _unfolded(text: str) -> Iterable[str]:
@@ -352,7 +353,7 @@ def _flag(option: click.Option) -> str:
     if option.is_flag:
         return names
     if isinstance(option.type, click.Choice):
-        return f"{names} {_codes(list(option.type.choices), ' or ')}"
+        return f"{names} {codes(list(option.type.choices), ' or ')}"
     return f"{names} {option.metavar or option.type.name.upper()}"
 
 
@@ -366,30 +367,6 @@ def _flag_help(option: click.Option) -> str:
     return (option.help or "") + repeatable
 
 
-# --- pages -----------------------------------------------------------------------------------------------------
-
-
-def _page(title: str, says: str, sections: Iterable[Iterable[str]]) -> str:
-    text = "\n".join([HEADER, f"# {title}\n", f"{says}\n", *(line for section in sections for line in section)])
-    return text.rstrip("\n") + "\n"
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(titles)} |"
-    yield "|" + "---|" * len(titles)
-    for row in rows:
-        yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row) + " |"
-    yield ""
-
-
-def _codes(names: Sequence[str], joint: str = ", ") -> str:
-    return joint.join(f"`{name}`" for name in names)
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
 PAGES: Mapping[str, Callable[[], str]] = {
     "events.md": proofs,
     "reference/probes.md": probes,
@@ -398,6 +375,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/settings.md": settings_,
     "reference/metrics.md": metrics,
     "reference/commands.md": commands,
+    "reference/api.md": api.page_of_the_api,
 }
 """By path below docs/."""
 
@@ -417,12 +395,8 @@ def main(arguments: Sequence[str]) -> int:
         for name in old:
             click.echo(f"docs/{name}: not what the code says; run `make docs`", err=True)
         return 1 if old else 0
-    for name, page in PAGES.items():
+    for name, written in PAGES.items():
         (DIRECTORY / name).parent.mkdir(parents=True, exist_ok=True)
-        (DIRECTORY / name).write_text(page(), encoding="utf-8")
+        (DIRECTORY / name).write_text(written(), encoding="utf-8")
         click.echo(f"docs/{name}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
