@@ -314,6 +314,11 @@ def _place(node: Any) -> Place:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
+def is_plain_text(text: str) -> bool:
+    """Whether a plain scalar of these characters is read as text, and not as a number, a truth or nothing."""
+    return isinstance(_plain(text), str)
+
+
 def _plain(text: str) -> Any:
     """A plain scalar by the YAML 1.2 core schema."""
     if text in ("", "~", "null", "Null", "NULL"):

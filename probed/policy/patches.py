@@ -17,7 +17,7 @@ WHERE = "patch"
 FROM_FILES_ONLY = ("id", "can_disable", "fixed", *questions.GENERIC)
 """Keys that no edit, import or rollback may change."""
 
-MAX_NUMBER = 10**20
+MAX_NUMBER = 10**18
 _REACHES = (
     "what is asked, and of whom, comes from files only, so that nobody can point this daemon elsewhere at run time; "
     "edit its file and reload"
