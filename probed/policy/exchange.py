@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Literal, NoReturn
 
 import yaml
@@ -17,13 +18,17 @@ from probed.policy.library import Library, Misfit
 from probed.revisions import MergePatch
 from probed.strict_yaml import MAX_BYTES, MAX_DEPTH, Document, Path_, Strict, did_you_mean
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 WHERE = "import"
-Form = Literal["json", "yaml"]
+
+
+class Form(StrEnum):
+    JSON = "json"
+    YAML = "yaml"
 
 
 class Exported(Strict):
-    """The document. Every policy is in the shape of its file; those of ``modified`` would do in ``policies.directory``."""
+    """The document: policies in the shape of their files; those of ``modified`` would do in ``policies.directory``."""
 
     format: Literal[1] = Field(default=1, description="Of this document.")
     exported_at: str | None = Field(default=None, description="RFC 3339.")
@@ -72,7 +77,7 @@ def read(body: bytes, form: Form, where: str = WHERE) -> Document:
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(where, "is not UTF-8 text", line, 1)]) from None
-    if form == "yaml":
+    if form is Form.YAML:
         return strict_yaml.parse(text, where, expand=False)
     return strict_yaml.unplaced(read_json(text, where), where)
 
@@ -184,7 +189,10 @@ def _parts(path: str) -> Path_:
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
-class _Dumper(yaml.SafeDumper):
+_FastDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_FastDumper):  # type: ignore[misc] # libyaml's where there is one
     """Quotes what our own reader would take for a number."""
 
 
@@ -197,8 +205,11 @@ _Dumper.add_representer(str, _text)
 
 
 def as_yaml(data: Mapping[str, Any]) -> str:
-    """A document that ``read`` reads as it was."""
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118)
-    if text.replace("\n", "").isprintable():
-        return text
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=118)
+    """A document that ``read`` reads as it was, for a terminal too."""
+    text = _dumped(data, allow_unicode=True)
+    return text if text.replace("\n", "").isprintable() else _dumped(data, allow_unicode=False)
+
+
+def _dumped(data: Mapping[str, Any], *, allow_unicode: bool) -> str:
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=118)
+    return text

@@ -202,6 +202,9 @@ class StoreStatus:
 
 
 class Store(Protocol):
+    degraded: str
+    """Why the disk refuses, while it does."""
+
     async def open(self) -> Recovered:
         """Open or create. StoreError when it cannot be used, naming the remedy."""
         ...

@@ -19,8 +19,8 @@ from probed.model import (
     Streak,
     Target,
 )
-from probed.store import AuditRecord
 from probed.revisions import Difference, Mark, Patch, Touched
+from probed.store import AuditRecord
 
 
 class Row(Protocol):
