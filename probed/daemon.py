@@ -17,14 +17,15 @@ from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
 from probed.config.settings import Instance, Settings
+from probed.editing import Editor
 from probed.errors import ConfigError, Problem
 from probed.gathering import Gatherer
 from probed.membership import Membership
 from probed.metrics import Metrics
 from probed.model import OBSERVER, Policy
 from probed.pipeline import Pipeline
+from probed.policy.library import Library, Rules
 from probed.policy.load import Catalogue
-from probed.policy.load import load as load_policies
 from probed.policy.site import Site
 from probed.probes import AnyProbe, Context, catalogue
 from probed.probes._http import HttpClient
@@ -64,7 +65,7 @@ class Daemon:
         self._read_settings = read_settings or (lambda: settings)
         self.clock: Clock = clock or SystemClock()
         self.catalogue = catalogue()
-        self.policies: Mapping[str, Policy] = self._policies(settings)
+        library = self._library(settings)
         self.store = SqliteStore(settings.storage.path, clock=self.clock)
         self.board = Board()
         self.vitals = Vitals(self.clock, 2 * settings.defaults.interval, on_gap=self._keep_gap)
@@ -94,7 +95,9 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._crashes: list[float] = []
         self._failed = asyncio.Event()
-        self._reloading = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        """Held while files or policies change."""
+        self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
         self._started = False
 
     # --- life ---------------------------------------------------------------------------------------------
@@ -107,6 +110,7 @@ class Daemon:
         recovered = await self.store.open()
         self.metrics.restore(await self.store.counts())
         self._membership.recover(recovered.members)
+        self.editor.recover(recovered.patches, recovered.policies_version)
         self.pipeline.recover(recovered)
         self.pipeline.on_announce(self.metrics.announced)
         self.pipeline.on_announce(self._gatherer.announced)
@@ -130,6 +134,7 @@ class Daemon:
     async def stop(self) -> None:
         """End every task, write what is queued, close politely what closes at once."""
         self._started = False
+        self.editor.close()
         self._gatherer.close()
         tasks = [*self._tasks, *(task for _, task in self._rounds.values())]
         for task in tasks:
@@ -175,27 +180,34 @@ class Daemon:
 
         Streaks and open events of what stays are kept. Members that left Patroni's list are forgotten.
         """
-        async with self._reloading:
+        async with self._turn:
             try:
                 settings = self._read_settings()
                 self._unchangeable(settings)
-                policies = self._policies(settings)
+                library = self._library(settings, self.editor.library)
             except ConfigError as error:
                 self.last_reload_ok = False
                 _log.error("config.reload_failed", problems=[str(problem) for problem in error.problems])
                 raise
             self._membership.forget_vanished()
             await self._membership.bootstrap(settings.instances)
-            self.settings, self.policies = settings, policies
+            self.settings = settings
+            self.editor.replace(library)
             self.pipeline.switchover_grace = settings.defaults.switchover_grace
-            self._apply(settings, policies)
+            self._apply(settings, self.policies)
             self.last_reload_ok, self.last_reload_at = True, self.clock.wall()
             _log.info("config.reloaded", instances=[instance.name for instance in settings.instances])
 
-    def _policies(self, settings: Settings) -> Mapping[str, Policy]:
-        return load_policies(
-            settings.policies.directory, readings_of(self.catalogue), settings.defaults, site=Site.of(settings)
-        )
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """Those in force."""
+        return self.editor.library.policies
+
+    def _library(self, settings: Settings, before: Library | None = None) -> Library:
+        """The policy files, under the patches of the library ``before``."""
+        rules = Rules(readings_of(self.catalogue), settings.defaults, Site.of(settings))
+        laid = (before.patches, before.version) if before is not None else ()
+        return Library.read(settings.policies.directory, rules, *laid)
 
     def _unchangeable(self, settings: Settings) -> None:
         problems = [

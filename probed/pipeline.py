@@ -116,7 +116,8 @@ class Pipeline:
     ) -> None:
         """Set what is watched in an instance. Streaks and open events of what stays are kept; the rest is closed.
 
-        Why something is closed is told apart: ``disabled``, ``policy_removed`` or ``target_removed``.
+        Why something is closed is told apart: ``disabled``, ``policy_removed`` (also when its rule became another
+        kind of rule) or ``target_removed``.
         """
         state = self.instances.setdefault(instance, Instance(instance, labels))
         state.labels = labels
@@ -132,8 +133,12 @@ class Pipeline:
         old = {watch.key: watch for watch in state.watches}
         watches: list[Watch] = []
         fresh: list[Watch] = []
+        outlived: list[Watch] = []
         for policy, target in wanted:
             watch = old.pop(watch_key(policy.id, target), None)
+            if watch is not None and type(watch.policy.detect) is not type(policy.detect):
+                outlived.append(watch)  # a rule of another kind could never resolve what it did not open
+                watch = None
             if watch is None:
                 watch = self._fresh(state, policy, target)
                 fresh.append(watch)
@@ -143,6 +148,7 @@ class Pipeline:
             watch.on_replica = state.shape.is_replica(watch.target.node)
         state.watches = sorted(watches, key=lambda watch: topology.order(watch.policy, watch.target))
         left, forgotten = self._inheritance.leave(instance) if self._inheritance else ([], [])
+        self._close(outlived, {})
         self._close([*old.values(), *left], all_policies, forgotten)
         self._judge.suppression.rebuild(self.instances)
 

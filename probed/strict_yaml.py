@@ -101,8 +101,8 @@ def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
     return parse(text, str(path), environ=environ)
 
 
-def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None) -> Document:
-    """Parse YAML text. ConfigError carries every problem found."""
+def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None, expand: bool = True) -> Document:
+    """Parse YAML text. ConfigError carries every problem found. ``expand=False``: ``${VAR}`` is text like any other."""
     problems: list[Problem] = []
     try:
         _scan(text, where, problems)
@@ -117,10 +117,23 @@ def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None) ->
     document = Document(where, None)
     document.places[()] = (1, 1)
     if root is not None:
-        builder = _Builder(document, problems, os.environ if environ is None else environ)
+        variables = os.environ if environ is None else environ
+        builder = _Builder(document, problems, variables if expand else None)
         document.data = builder.build(root, ())
     if problems:
         raise ConfigError(problems[:MAX_PROBLEMS])
+    return document
+
+
+def unplaced(data: Any, where: str) -> Document:
+    """Plain data that stands in no file as a document: its problems name a path, and no line."""
+    document = Document(where, data)
+    waiting: list[tuple[Path_, Any]] = [((), data)]
+    while waiting:
+        path, value = waiting.pop()
+        document.places[path] = document.keys[path] = (0, 0)
+        below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [((*path, part), inner) for part, inner in below]
     return document
 
 
@@ -248,7 +261,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 class _Builder:
-    def __init__(self, document: Document, problems: list[Problem], environ: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, problems: list[Problem], environ: Mapping[str, str] | None) -> None:
         self.document = document
         self.problems = problems
         self.environ = environ
@@ -278,10 +291,13 @@ class _Builder:
         return result
 
     def scalar(self, node: Any, path: Path_) -> Any:
-        text = _VARIABLE.sub(lambda match: self.expand(match, node, path), node.value)
+        text = node.value
+        if self.environ is not None:
+            text = _VARIABLE.sub(lambda match: self.expand(match, node, path), text)
         return text if node.style else _plain(text)
 
     def expand(self, match: re.Match[str], node: Any, path: Path_) -> str:
+        assert self.environ is not None
         name, default = match[1], match[2]
         if name is None:
             return "$"
@@ -296,6 +312,11 @@ class _Builder:
 
 def _place(node: Any) -> Place:
     return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether a plain scalar of these characters is read as text, and not as a number, a truth or nothing."""
+    return isinstance(_plain(text), str)
 
 
 def _plain(text: str) -> Any:

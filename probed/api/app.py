@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from probed.api import audits, events, openapi, operations, policies, status
+from probed.api import audits, events, openapi, operations, policies, policy_exchange, policy_history, status
 from probed.api.access import Doorkeeper, OpenDoor
 from probed.api.guarding import MAX_BODY, Guard
 from probed.api.listening import Doors
@@ -29,6 +29,8 @@ def table(served: Served, encoding: Executor) -> list[Route]:
         *operations.routes(served, encoding),
         *status.routes(served),
         *events.routes(served),
+        *policy_history.routes(served),  # before the policies, whose {id} would take their paths
+        *policy_exchange.routes(served),
         *policies.routes(served),
         *audits.routes(served),
     ]

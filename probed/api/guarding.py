@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
@@ -49,7 +50,7 @@ class Guard:
     def register(self, route: Route) -> web.RouteDef:
         async def handle(request: web.Request) -> web.StreamResponse:
             query = Query(request.query, self._clock.wall(), route.takes)
-            body = await read_body(request, route.body, route.bodies) if route.body is not None else None
+            body = await _body(request, route)
             return await route.handler(Call(request, request[_WHO], self._clock.wall(), query, body))
 
         self._routes[handle] = route
@@ -125,6 +126,12 @@ class Guard:
         if name not in self._own_names and not _is_local(name):
             detail = f"expected a name of this machine such as localhost or 127.0.0.1, got {shown(given)}"
             raise Refused("foreign-host", detail)
+
+
+async def _body(request: web.Request, route: Route) -> Any:
+    if route.reads is not None:
+        return await route.reads(request)
+    return await read_body(request, route.body, route.bodies) if route.body is not None else None
 
 
 async def _within_time(request: web.Request, handler: Handler, *, endless: bool) -> web.StreamResponse:

@@ -14,7 +14,7 @@ from probed.errors import ProbedError
 
 KINDS: Mapping[str, tuple[int, str]] = {
     "bad-query": (400, "The query is not valid"),
-    "bad-body": (400, "The body is not JSON"),
+    "bad-body": (400, "The body cannot be read"),
     "unauthorized": (401, "Credentials are needed"),
     "read-only": (403, "This listener only reads"),
     "forbidden": (403, "The role does not suffice"),

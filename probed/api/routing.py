@@ -73,6 +73,8 @@ class Route:
     """Another way to do it, for who may not do it here."""
     bodies: Sequence[str] = (JSON,)
     """Content types that the body may have."""
+    reads: Callable[[web.Request], Awaitable[Any]] | None = None
+    """Reads a body that is not JSON alone, or larger than others; ``body`` then only describes it."""
     endless: bool = False
     """A stream: it has no deadline."""
     headers: Sequence[str] = field(default=())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from probed.config.settings import Settings
+from probed.editing import Editor
 from probed.metrics import Metrics, Observed
 from probed.store import Store
 
@@ -17,6 +18,8 @@ class Served(Observed, Protocol):
     def settings(self) -> Settings: ...
     @property
     def store(self) -> Store: ...
+    @property
+    def editor(self) -> Editor: ...
     @property
     def metrics(self) -> Metrics: ...
 

@@ -56,7 +56,8 @@ def duration(seconds: float) -> str:
 
 def policy() -> dict[str, Any]:
     """Of a policy file: a complete policy, or only what changes in a built-in one."""
-    from probed.policy.load import policy_schema, shipped_files
+    from probed.policy.layers import shipped_files
+    from probed.policy.load import policy_schema
 
     complete = policy_schema()
     definitions = complete.pop("$defs", {})

@@ -31,7 +31,7 @@ from probed.docs.markdown import codes, page, table, yes
 from probed.metrics import CATALOGUE
 from probed.model import Policy
 from probed.policy import words
-from probed.policy.load import BUILT_IN
+from probed.policy.layers import BUILT_IN
 from probed.policy.parameters import PARAMETERS
 from probed.probes import AnyProbe, Combined, catalogue
 

@@ -1,4 +1,4 @@
-"""Policies from files: the built-in ones, overrides and additions from ``policies.directory``, resolved to numbers.
+"""Policies resolved to numbers: shapes, names that must meet, bounds.
 
 Every problem of every file is reported at once; nothing is half-applied.
 """
@@ -29,28 +29,13 @@ from probed.model import (
     Severity,
     Threshold,
 )
-from probed.policy import conditions, parameters, questions
+from probed.policy import conditions, layers, parameters, questions
+from probed.policy.layers import Filed
 from probed.policy.site import Site
 from probed.strict_yaml import Document, Strict, did_you_mean
 
 Catalogue = Mapping[str, Set[str]]
 """Probe name -> the readings it can give."""
-
-BUILT_IN = next(
-    (
-        path
-        for path in (Path(__file__).parents[1] / "_policies", Path(__file__).parents[2] / "policies")
-        if path.is_dir()
-    ),
-    Path(__file__).parents[1] / "_policies",
-)
-"""The shipped policies: inside the package in a wheel, at the top level in a checkout."""
-
-
-def shipped_files() -> list[Path]:
-    """The 21 events of the contract, and those beyond it: about the observer itself, and split brain."""
-    return [*sorted(BUILT_IN.glob("*.yaml")), *sorted(BUILT_IN.glob("beyond/*.yaml"))]
-
 
 Count = int | str
 """A number, or the name of a parameter."""
@@ -124,9 +109,6 @@ class PolicyFile(Strict):
     examples: list[ExampleText] = Field(default_factory=list)
 
 
-RULE_KEYS = ("detect", "params", "probe", *questions.GENERIC)
-
-
 def load(
     directory: Path | None,
     catalogue: Catalogue,
@@ -135,39 +117,27 @@ def load(
     files: Sequence[Path] = (),
     site: Site | None = None,
 ) -> dict[str, Policy]:
-    """All effective policies by id, in the order of their names. ConfigError carries every problem found.
+    """All policies as the files say, by id, in the order of their names. ConfigError carries every problem found.
 
     ``files`` are laid over the built-in policies like those of ``directory``, without being installed there. What
     depends on where they are used is checked when ``site`` is given.
     """
-    problems: list[Problem] = []
-    documents = _read(shipped_files(), problems)
-    if not documents and not problems:
-        raise ConfigError([Problem(str(BUILT_IN), "the built-in policies are missing; reinstall the package")])
-    built_in = set(documents)
-    overrides = _overrides(directory, problems) if directory is not None else []
-    shipped = {path.resolve() for path in shipped_files()}
-    overrides += [
-        document
-        for path in files
-        if path.resolve() not in shipped and (document := _document(path, problems)) is not None
-    ]
-    for document in overrides:
-        identity = document.data["id"]
-        if identity in built_in:
-            forbidden = _forbidden(documents[identity], document)
-            problems += forbidden
-            if not forbidden:  # else the mixture would be complained of once more
-                documents[identity] = strict_yaml.overlay(documents[identity], document)
-        elif identity in documents:
-            where = documents[identity].where
-            problems.append(document.problem(("id",), f'policy "{identity}" stands in {where} already'))
-        else:
-            documents[identity] = document
+    return resolve_all(*layers.read(directory, files), catalogue, defaults, site)
+
+
+def resolve_all(
+    filed: Mapping[str, Filed],
+    problems: Sequence[Problem],
+    catalogue: Catalogue,
+    defaults: Defaults,
+    site: Site | None = None,
+) -> dict[str, Policy]:
+    """What was read as policies. ConfigError carries every problem: those of the reading, and of each document."""
+    problems = list(problems)
     policies: dict[str, Policy] = {}
-    for identity, document in documents.items():
+    for identity, item in filed.items():
         try:
-            policies[identity] = resolve(document, catalogue, defaults, site)
+            policies[identity] = resolve(item.document, catalogue, defaults, site)
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -181,8 +151,8 @@ def resolve(document: Document, catalogue: Catalogue, defaults: Defaults, site: 
         file = strict_yaml.validate(document, PolicyFile)
     except ConfigError as error:
         # Shape and values are told together, also when the shape alone would end the reading.
-        told = {(problem.line, problem.column) for problem in error.problems}
-        more = [problem for problem in _bad_values(document) if (problem.line, problem.column) not in told]
+        told = {problem.path for problem in error.problems}
+        more = [problem for problem in _bad_values(document) if problem.path not in told]
         problems = [*error.problems, *more]
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column))) from None
     resolver = _Resolver(document, file, catalogue, defaults)
@@ -372,53 +342,6 @@ class _Resolver:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _read(paths: Sequence[Path], problems: list[Problem]) -> dict[str, Document]:
-    documents: dict[str, Document] = {}
-    for path in paths:
-        document = _document(path, problems)
-        if document is not None:
-            documents[document.data["id"]] = document
-    return documents
-
-
-def _document(path: Path, problems: list[Problem]) -> Document | None:
-    try:
-        document = strict_yaml.read(path)
-    except ConfigError as error:
-        problems += error.problems
-        return None
-    if not isinstance(document.data, dict) or not isinstance(document.data.get("id"), str):
-        problems.append(document.problem(("id",), 'expected a map with an "id" that names the event'))
-        return None
-    return document
-
-
-def _overrides(directory: Path, problems: list[Problem]) -> list[Document]:
-    if not directory.is_dir():
-        problems.append(Problem(str(directory), "policies.directory: expected a directory"))
-        return []
-    try:
-        paths = sorted(path for path in directory.iterdir() if path.suffix in (".yaml", ".yml"))
-    except OSError as error:
-        problems.append(Problem(str(directory), f"policies.directory: cannot be read: {error.strerror or error}"))
-        return []
-    return [document for path in paths if (document := _document(path, problems)) is not None]
-
-
-def _forbidden(base: Document, top: Document) -> list[Problem]:
-    """What an override of a built-in policy must not touch."""
-    problems = []
-    for key in ("fixed", "can_disable"):
-        if key in top.data and top.data[key] != base.data.get(key, key == "can_disable"):
-            problems.append(top.problem((key,), "belongs to the event and cannot be changed", at_key=True))
-    if base.data.get("fixed"):
-        for key in RULE_KEYS:
-            if key in top.data:
-                message = f'the rule of "{base.data["id"]}" is fixed; severity and enabled can be changed'
-                problems.append(top.problem((key,), message, at_key=True))
-    return problems
 
 
 def policy_schema() -> dict[str, Any]:

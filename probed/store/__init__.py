@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
+from probed.revisions import FILES, Patch, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class Commit:
     settled: tuple[tuple[str, Moment], ...] = ()
     """(event id, moment) whose evidence is complete: every change makes one owed, see ``Recovered.owed``."""
     audit: tuple[AuditRecord, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    """Of policies; refused when their number is taken."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, item.name) for item in fields(self))
@@ -146,6 +149,10 @@ class Recovered:
     kept: Mapping[Place, Mapping[str, object]] = field(default_factory=dict)
     """What probes keep over a restart."""
     owed: tuple[Owed, ...] = ()
+    patches: Mapping[str, Patch] = field(default_factory=dict)
+    """What lies over the files of policies, by id; also of those that were restored since."""
+    policies_version: int = FILES
+    """Of the newest revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +202,9 @@ class StoreStatus:
 
 
 class Store(Protocol):
+    degraded: str
+    """Why the disk refuses, while it does."""
+
     async def open(self) -> Recovered:
         """Open or create. StoreError when it cannot be used, naming the remedy."""
         ...
@@ -221,6 +231,14 @@ class Store(Protocol):
 
     async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:
         """Who changed what, newest first; only records older than ``before_seq`` when it is given."""
+        ...
+
+    async def revisions(self, policy: str | None, before: int | None, limit: int) -> Sequence[Revision]:
+        """What was changed of policies, or of one of them, newest first; ``before`` that version, exclusive."""
+        ...
+
+    async def patches_at(self, version: int) -> Mapping[str, Patch]:
+        """What lay over the files when ``version`` was the newest revision."""
         ...
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:

@@ -16,6 +16,7 @@ from probed.store.rows import (
     evidence_row,
     sample_json,
     streak_text,
+    touched_row,
     worth_keeping,
 )
 
@@ -129,7 +130,17 @@ def _audit(connection: sqlite3.Connection, commit: Commit) -> None:
         connection.execute(sql, row)
 
 
+def _revisions(connection: sqlite3.Connection, commit: Commit) -> None:
+    sql = "INSERT INTO policy_revision (version, at, author, via, kind, reason) VALUES (?, ?, ?, ?, ?, ?)"
+    patch = """
+        INSERT INTO policy_patch (policy, version, before, after, differences, marks) VALUES (?, ?, ?, ?, ?, ?)
+    """
+    for made in commit.revisions:
+        connection.execute(sql, (made.version, made.at, made.author, made.via, made.kind.value, made.reason))
+        connection.executemany(patch, [touched_row(made.version, item) for item in made.touched])
+
+
 _WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (
-    _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit,
+    _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions,
 )  # fmt: skip
 """In this order: evidence refers to events."""

@@ -19,6 +19,7 @@ from probed.model import (
     Streak,
     Target,
 )
+from probed.revisions import Difference, Mark, Patch, Touched
 from probed.store import AuditRecord
 
 
@@ -121,6 +122,35 @@ def sample_json(sample: Sample) -> dict[str, Any]:
         "reason": sample.reason,
         "duration_ms": round(sample.duration * 1000, 3),
     }
+
+
+def touched_row(version: int, item: Touched) -> tuple[Any, ...]:
+    """policy, version, before, after, differences, marks."""
+    differences = [[each.path, each.before, each.after] for each in item.differences]
+    marks = {path: [mark.version, mark.author] for path, mark in item.marks.items()}
+    return (
+        item.policy, version, json.dumps(item.before), json.dumps(item.after), json.dumps(differences),
+        json.dumps(marks),
+    )  # fmt: skip
+
+
+def touched_of(row: Row) -> Touched:
+    return Touched(
+        row["policy"],
+        json.loads(row["before"]),
+        json.loads(row["after"]),
+        tuple(Difference(*each) for each in json.loads(row["differences"])),
+        _marks(row),
+    )
+
+
+def patch_of(row: Row) -> Patch:
+    """Of a touched row with its revision's author."""
+    return Patch(row["version"], row["author"], json.loads(row["after"]), _marks(row))
+
+
+def _marks(row: Row) -> dict[str, Mark]:
+    return {path: Mark(*mark) for path, mark in json.loads(row["marks"]).items()}
 
 
 EVIDENCE_COLUMNS = ("event_id", "moment", "side", "collector", "target", "taken_at", "error", "data")

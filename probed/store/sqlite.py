@@ -28,6 +28,7 @@ import structlog
 from probed.clock import Clock, SystemClock, boot_id
 from probed.errors import StoreError
 from probed.model import Event, Moment, Severity
+from probed.revisions import Patch, Revision
 from probed.store import (
     AuditRecord,
     Commit,
@@ -40,6 +41,7 @@ from probed.store import (
     Owed,
     Recovered,
     StoreStatus,
+    policies,
 )
 from probed.store.applying import apply
 from probed.store.migrating import migrate
@@ -254,6 +256,7 @@ class SqliteStore:
         }
         owed = connection.execute(_OWED)
         absence, shift = self._absence(connection)
+        patches = policies.patches_of(connection.execute(policies.PATCHES_AT, (policies.NEWEST,)))
         return Recovered(
             tuple(open_events),
             streaks,
@@ -263,6 +266,8 @@ class SqliteStore:
             shift,
             kept,
             tuple(Owed(event_of(row), Moment(row["moment"]), row["at"], bool(row["frozen"])) for row in owed),
+            patches,
+            policies.newest(patches),
         )
 
     def _absence(self, connection: sqlite3.Connection) -> tuple[float | None, float]:
@@ -331,6 +336,14 @@ class SqliteStore:
         sql = "SELECT * FROM audit WHERE ? IS NULL OR seq < ? ORDER BY seq DESC LIMIT ?"
         rows = await self._select(sql, (before_seq, before_seq, limit))
         return [audit_of(row) for row in rows]
+
+    async def revisions(self, policy: str | None, before: int | None, limit: int) -> Sequence[Revision]:
+        rows = await self._select(policies.REVISIONS, (policy, before, limit))
+        span = (rows[-1]["version"], rows[0]["version"]) if rows else (0, 0)
+        return policies.revisions_of(rows, await self._select(policies.TOUCHED, span))
+
+    async def patches_at(self, version: int) -> Mapping[str, Patch]:
+        return policies.patches_of(await self._select(policies.PATCHES_AT, (version,)))
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
         sql = """

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from probed.board import Board
 from probed.config.settings import Instance, Settings
+from probed.editing import Editor
 from probed.errors import ConfigError
 from probed.metrics import Metrics
 from probed.model import Outcome, Policy, Reading, Sample, Target
 from probed.pipeline import Pipeline
-from probed.policy.load import load
+from probed.policy.library import Library, Rules
 from probed.probes import AnyProbe, catalogue
 from probed.store import Commit, Member
 from probed.store.sqlite import SqliteStore
@@ -54,6 +55,7 @@ class Stack:
     store: SqliteStore
     clock: FakeClock
     metrics: Metrics
+    editor: Editor
     last_reload_ok: bool = True
     last_reload_at: float = NOON - 60
     bad_files: ConfigError | None = None
@@ -71,6 +73,13 @@ class Stack:
     def watch(self, instance: Instance, members: Sequence[Member] = ()) -> None:
         """Plan and bind an instance, as the daemon does."""
         self._follow(plan(instance, members, self.policies, self.catalogue, self.settings.defaults))
+
+    def apply_policies(self) -> None:
+        """Work by the policies that are in force now, as the daemon does after an edit."""
+        self.policies = self.editor.library.policies
+        for instance in self.settings.instances:
+            self.watch(instance)
+        self.watch_oneself()
 
     def watch_oneself(self) -> None:
         self._follow(own_plan("watcher", self.policies, self.catalogue, self.settings.defaults))
@@ -124,13 +133,22 @@ async def stack(directory: Path, **instance: object) -> Stack:
     """Two nodes with Patroni, a disk, the kernel's kills and two write ports, nothing sampled yet. Close the store when done."""
     settings = Settings.model_validate({"observer": "watcher", "instances": [{**ORDERS, **instance}]})
     probes = catalogue()
-    policies = load(None, {name: frozenset(probe.readings) for name, probe in probes.items()}, settings.defaults)
-    policies["deadlocks_frequent"] = replace(policies["deadlocks_frequent"], enabled=True)
+    files = directory / "policies.d"
+    files.mkdir(parents=True, exist_ok=True)
+    (files / "deadlocks.yaml").write_text("id: deadlocks_frequent\nenabled: true\n")
+    rules = Rules({name: frozenset(probe.readings) for name, probe in probes.items()}, settings.defaults)
+    library = Library.read(files, rules)
     clock = FakeClock(NOON, 5000.0)
     store = SqliteStore(directory, clock=clock)
-    await store.open()
+    recovered = await store.open()
     pipeline = Pipeline(store, Board(), clock, observer="watcher", switchover_grace=60.0)
-    made = Stack(settings, policies, probes, pipeline, store, clock, Metrics())
+
+    def apply() -> None:
+        made.apply_policies()
+
+    editor = Editor(library, store, apply, asyncio.Lock())
+    editor.recover(recovered.patches, recovered.policies_version)
+    made = Stack(settings, editor.library.policies, probes, pipeline, store, clock, Metrics(), editor)
     pipeline.on_announce(made.metrics.announced)
     made.watch(settings.instances[0])
     made.watch_oneself()

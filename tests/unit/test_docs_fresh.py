@@ -10,7 +10,7 @@ from probed.cli import cli
 from probed.cli.check import load_policies
 from probed.config import settings
 from probed.metrics import CATALOGUE
-from probed.policy.load import BUILT_IN
+from probed.policy.layers import BUILT_IN
 from probed.probes import catalogue
 
 

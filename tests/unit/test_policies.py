@@ -13,7 +13,8 @@ from probed.config.settings import Defaults
 from probed.errors import ConfigError
 from probed.model import Change, Comparison, Condition, Increase, Occurrence, Policy, Severity, Threshold
 from probed.policy import examples
-from probed.policy.load import Catalogue, load, shipped_files
+from probed.policy.layers import shipped_files
+from probed.policy.load import Catalogue, load
 from probed.policy.parameters import PARAMETERS, parse
 from probed.probes import catalogue
 
