@@ -33,6 +33,7 @@ from probed.model import (
 from probed.probes import Combined, View
 from probed.reachability import Reachability, host_of
 from probed.sampling import combine
+from probed.silencing import Silencing
 from probed.store import Change, Commit, LeadershipRecord, Place, Recovered
 from probed.watches import Inheritance, Instance, Watch, watch_key
 
@@ -76,6 +77,11 @@ class Pipeline:
         return self._judge.suppressed
 
     @property
+    def silencing(self) -> Silencing:
+        """The silences that may hold."""
+        return self._judge.silencing
+
+    @property
     def switchover_grace(self) -> float:
         """Seconds for which a switchover makes dependent samples inconclusive."""
         return self._judge.switchover_grace
@@ -93,6 +99,8 @@ class Pipeline:
         """Remember what the last daemon left; watches take it up as they are bound."""
         self._inheritance = Inheritance(recovered, self._clock.mono())
         self._kept = dict(recovered.kept)
+        for silence in recovered.silences:
+            self.silencing.put(silence)
 
     def kept(self, probe: str, target: Target) -> Mapping[str, object]:
         """The ``keep`` of the probe's newest sample of the target that was accepted, in this daemon or the last."""
@@ -351,6 +359,7 @@ def _tell(change: Change) -> None:
         message=event.message,
         suppressed=event.suppressed,
         caused_by=event.caused_by,
+        silenced_by=event.silenced_by,
         reason=event.resolve_reason or None,
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
+from probed.silences import Silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,9 @@ class Change:
     event: Event
     kind: str
     """``opened``, ``resolved``, ``occurred``, ``lifted`` (it outlived its cause and is announced after all), ``told``
-    (a turn of a flapping event that lasts), ``linked`` (its cause became known after it had opened) or ``amended``
-    (more became known of it)."""
+    (a turn of a flapping event that lasts), ``linked`` (its cause became known after it had opened), ``amended``
+    (more became known of it), ``silenced`` (a silence came over it while it was open) or ``unsilenced`` (it outlived
+    its silence and is announced, after all or once more)."""
     at: float
     before: tuple[Sample, ...] = ()
     """Samples up to and with the trigger; kept with the event when it opens or occurs."""
@@ -31,8 +33,14 @@ class Change:
 
     @property
     def announced(self) -> bool:
-        """Whether anybody is to be told: not of what a cause explains, nor of each turn of what flaps."""
-        return not self.event.suppressed and not self.event.quiet
+        """Whether anybody is to be told: not of what a cause explains, of each turn of what flaps, or under a silence.
+
+        The end of what people were told of before the silence is told during it: an alarm without an end is worse.
+        """
+        event = self.event
+        if event.suppressed or event.quiet or event.silenced:
+            return False
+        return self.kind == "resolved" or not event.muted
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,8 @@ class Commit:
     """By event id; the same snapshot (collector, target, moment, side and time) again replaces what was there."""
     settled: tuple[tuple[str, Moment], ...] = ()
     """(event id, moment) whose evidence is complete: every change makes one owed, see ``Recovered.owed``."""
+    silences: tuple[Silence, ...] = ()
+    """New ones, and those that were ended; each is written whole."""
     audit: tuple[AuditRecord, ...] = ()
 
     def __bool__(self) -> bool:
@@ -146,6 +156,8 @@ class Recovered:
     kept: Mapping[Place, Mapping[str, object]] = field(default_factory=dict)
     """What probes keep over a restart."""
     owed: tuple[Owed, ...] = ()
+    silences: tuple[Silence, ...] = ()
+    """Those that may still hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +169,8 @@ class EventQuery:
     severity: Severity | None = None
     state: EventState | None = None
     suppressed: bool | None = None
+    silenced: bool | None = None
+    silenced_by: str | None = None
     since: float | None = None
     until: float | None = None
     limit: int = 100
@@ -217,6 +231,10 @@ class Store(Protocol):
 
     async def gaps(self, since: float, until: float) -> Sequence[GapRecord]:
         """Times in which nobody looked that reach into a span; newest first."""
+        ...
+
+    async def silences(self, limit: int) -> Sequence[Silence]:
+        """The newest of all that were ever made and are kept, newest first."""
         ...
 
     async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:
