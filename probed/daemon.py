@@ -17,6 +17,7 @@ from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
 from probed.config.settings import Instance, Settings
+from probed.config.silences import misnamed
 from probed.errors import ConfigError, Problem
 from probed.gathering import Gatherer
 from probed.membership import Membership
@@ -193,9 +194,13 @@ class Daemon:
             _log.info("config.reloaded", instances=[instance.name for instance in settings.instances])
 
     def _policies(self, settings: Settings) -> Mapping[str, Policy]:
-        return load_policies(
+        policies = load_policies(
             settings.policies.directory, readings_of(self.catalogue), settings.defaults, site=Site.of(settings)
         )
+        problems = misnamed(settings.silences, policies)
+        if problems:
+            raise ConfigError(problems)
+        return policies
 
     def _unchangeable(self, settings: Settings) -> None:
         problems = [
@@ -211,6 +216,7 @@ class Daemon:
             raise ConfigError(problems)
 
     def _apply(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
+        self.pipeline.silencing.declare(declared.silence() for declared in settings.silences)
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
         self.vitals.longest_pause = 2 * settings.defaults.interval

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from probed.api import audits, events, openapi, operations, policies, status
+from probed.api import audits, events, openapi, operations, policies, silences, status
 from probed.api.access import Doorkeeper, OpenDoor
 from probed.api.guarding import MAX_BODY, Guard
 from probed.api.listening import Doors
@@ -30,6 +30,7 @@ def table(served: Served, encoding: Executor) -> list[Route]:
         *status.routes(served),
         *events.routes(served),
         *policies.routes(served),
+        *silences.routes(served),
         *audits.routes(served),
     ]
     return [*routes, openapi.route(routes)]

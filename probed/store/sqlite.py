@@ -331,6 +331,10 @@ class SqliteStore:
         """
         return [GapRecord(**dict(row)) for row in await self._select(sql, (since, until))]
 
+    async def silence(self, silence_id: str) -> Silence | None:
+        rows = await self._select("SELECT * FROM silence WHERE id = ?", (silence_id,))
+        return silence_of(rows[0]) if rows else None
+
     async def silences(self, limit: int) -> Sequence[Silence]:
         rows = await self._select("SELECT * FROM silence ORDER BY id DESC LIMIT ?", (limit,))
         return [silence_of(row) for row in rows]

@@ -247,7 +247,7 @@ def silence(bench: Bench, seconds: float, scope: Scope = ON_Z, *, id_: str = "s1
     """Somebody adds a silence that holds from now on."""
     now = bench.clock.wall()
     made = Silence(id_, scope, "reboot", "ann", now, now, now + seconds)
-    bench.ledger.append(Commit(silences=(made,)))
+    _ = bench.ledger.append(Commit(silences=(made,)))
     bench.pipeline.silencing.put(made)
     return made
 
