@@ -94,6 +94,8 @@ class Judge:
         )
         if behind.cause is None and behind.blame is not None:
             event = incidents.link(event, behind.blame)
+        if state.paused:
+            event = incidents.in_pause(event)
         silence = self.silencing.over(event, at, sample.mono)
         if silence is not None:
             event = mute_from_birth(event, silence, at)

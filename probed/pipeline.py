@@ -24,6 +24,7 @@ from probed.judging import Judge
 from probed.leadership import Passage
 from probed.model import (
     NO_FACTS,
+    Outcome,
     Phase,
     Policy,
     Sample,
@@ -212,6 +213,7 @@ class Pipeline:
         seen = self._seen(state) if due else ({}, {})
         for probe, target in due:
             self._take(combine(probe, self._view(state, probe, target, *seen)), fresh)
+        _see_pause(state, fresh)
         passages, changes = self._see_leader(state, fresh)
         cut_off = self._look_around(state)
         streaks: dict[str, Streak] = {}
@@ -345,6 +347,13 @@ class Pipeline:
             if error is None:
                 for announce in self._announce:
                     announce(change)
+
+
+def _see_pause(state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None:
+    """Take in whether Patroni is paused; what it said last holds while it is silent."""
+    for (probe, _), sample in fresh.items():
+        if probe == "patroni_cluster" and sample.outcome is Outcome.OBSERVED:
+            state.paused = sample.readings.get("paused") == 1.0
 
 
 def _tell(change: Change) -> None:

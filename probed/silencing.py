@@ -54,6 +54,10 @@ class Silencing:
             held.deadline = mono + min(silence.ends_at - at, silence.ends_at - silence.starts_at)
         return state if mono < held.deadline else SilenceState.EXPIRED
 
+    def active(self, at: float, mono: float) -> int:
+        """How many hold now."""
+        return sum(self.state(silence, at, mono) is SilenceState.ACTIVE for silence in self.all())
+
     def over(self, event: Event, at: float, mono: float) -> Silence | None:
         """The silence that holds over an event: the one that it is noted under while that holds, else the longest."""
         holding = [

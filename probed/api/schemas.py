@@ -195,6 +195,8 @@ class Instance(TypedDict):
     labels: dict[str, str]
     state: StateWord
     leader: str | None
+    paused: bool | None
+    """Whether Patroni is in maintenance mode, as it said last; null while it has not said."""
     nodes: list[Node]
     targets: list[Target]
     open_events: list[str]
