@@ -124,7 +124,7 @@ CATALOGUE: tuple[Series, ...] = (
              "Processes that the kernel killed for lack of memory since probed first looked; goes on over restarts.",
              type_="counter"),
     Series("probed_event_active", "gauge", ("event", "severity", *PLACE),
-           "1 while an event is open and not suppressed by its cause, also under a silence; 0 for all else that is watched."),
+           "1 while an event is open and not suppressed by its cause, also under a silence; 0 for all else watched."),
     Series("probed_events_total", "counter", ("event", "severity"),
            "Events that opened, occurred or outlived their cause ever, silenced or not; goes on over restarts."),
     Series("probed_event_suppressed_total", "counter", (),
