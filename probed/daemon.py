@@ -17,6 +17,7 @@ from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
 from probed.config.settings import Instance, Settings
+from probed.config.silences import misnamed
 from probed.editing import Editor
 from probed.errors import ConfigError, Problem
 from probed.gathering import Gatherer
@@ -207,7 +208,11 @@ class Daemon:
         """The policy files, under the patches of the library ``before``."""
         rules = Rules(readings_of(self.catalogue), settings.defaults, Site.of(settings))
         laid = (before.patches, before.version) if before is not None else ()
-        return Library.read(settings.policies.directory, rules, *laid)
+        library = Library.read(settings.policies.directory, rules, *laid)
+        problems = misnamed(settings.silences, library.policies)
+        if problems:
+            raise ConfigError(problems)
+        return library
 
     def _unchangeable(self, settings: Settings) -> None:
         problems = [
@@ -223,6 +228,7 @@ class Daemon:
             raise ConfigError(problems)
 
     def _apply(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
+        self.pipeline.silencing.declare(declared.silence() for declared in settings.silences)
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
         self.vitals.longest_pause = 2 * settings.defaults.interval

@@ -69,6 +69,11 @@ def begin(
     )
 
 
+def in_pause(event: Event) -> Event:
+    """An event that came while Patroni was paused: it would not have failed over, and somebody is at work."""
+    return replace(event, details={**event.details, "patroni_paused": True})
+
+
 def resolve(event: Event, transition: Transition) -> Event:
     """The event after its recovery, or after nothing is left to watch."""
     return replace(

@@ -10,6 +10,8 @@ from probed.board import Board
 from probed.evaluators import inconclusive, step
 from probed.leadership import Passage, Promotion
 from probed.model import Kind, Outcome, Phase, Policy, Sample, Streak, Threshold, Transition
+from probed.silences import mute, mute_from_birth, unmute
+from probed.silencing import Silencing
 from probed.store import Change
 from probed.suppression import NO_EXPLANATION, Explanation, Suppression, began_first
 from probed.watches import Instance, Watch
@@ -22,6 +24,7 @@ class Judge:
         self._board, self._observer = board, observer
         self.switchover_grace = switchover_grace
         self.suppression = Suppression()
+        self.silencing = Silencing()
         self.suppressed = 0
         """Events held back so far."""
 
@@ -30,6 +33,14 @@ class Judge:
 
         ``cut_off``: whether this observer seems to have lost its own network in this very round.
         """
+        known = watch.event
+        changes = self._mute(watch, sample) if known is not None else []
+        changes += self._judge(state, watch, sample, cut_off=cut_off)
+        if known is not None and watch.event is not None:
+            changes += self._unmute(watch, sample)
+        return changes
+
+    def _judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> list[Change]:
         policy = watch.policy
         conclusive = sample.outcome is not Outcome.NOT_APPLICABLE
         watch.held = False
@@ -83,6 +94,11 @@ class Judge:
         )
         if behind.cause is None and behind.blame is not None:
             event = incidents.link(event, behind.blame)
+        if state.paused:
+            event = incidents.in_pause(event)
+        silence = self.silencing.over(event, at, sample.mono)
+        if silence is not None:
+            event = mute_from_birth(event, silence, at)
         if transition.kind is Kind.OPENED:
             if flapping.flaps(turns, at):
                 number = len(flapping.recent(turns, at)) + 1
@@ -127,7 +143,8 @@ class Judge:
             return [Change(watch.event, "linked", sample.at)]
         fresh = watch.streak.meeting >= _count(watch.policy)
         outlived = event.suppressed and cause is None and not behind.pending and fresh
-        lasting = not event.suppressed and event.quiet and not flapping.is_spared(watch.told_at, sample.at)
+        held = event.suppressed or event.silenced
+        lasting = not held and event.quiet and not flapping.is_spared(watch.told_at, sample.at)
         if not outlived and not lasting:
             return []
         watch.event = incidents.lift(event)
@@ -135,10 +152,29 @@ class Judge:
         self._note_told(watch, change)
         return [change]
 
+    def _mute(self, watch: Watch, sample: Sample) -> list[Change]:
+        """An open event over which a silence has come, or another one than before."""
+        assert watch.event is not None
+        silence = self.silencing.over(watch.event, sample.at, sample.mono)
+        if silence is None or (watch.event.muted and silence.id == watch.event.silenced_by):
+            return []
+        watch.event = mute(watch.event, silence, sample.at)
+        return [Change(watch.event, "silenced", sample.at)]
+
+    def _unmute(self, watch: Watch, sample: Sample) -> list[Change]:
+        """An open event that has outlived its silence."""
+        event = watch.event
+        if event is None or not event.muted or self.silencing.over(event, sample.at, sample.mono) is not None:
+            return []
+        watch.event = unmute(event, sample.at)
+        change = Change(watch.event, "unsilenced", sample.at)
+        self._note_told(watch, change)
+        return [change]
+
     def _note_told(self, watch: Watch, change: Change) -> None:
         if change.announced:
             watch.told_at = change.at
-        elif change.event.suppressed:
+        elif change.event.suppressed and change.kind != "unsilenced":
             self.suppressed += 1
 
     def _in_grace(self, state: Instance, sample: Sample) -> bool:

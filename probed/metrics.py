@@ -124,11 +124,13 @@ CATALOGUE: tuple[Series, ...] = (
              "Processes that the kernel killed for lack of memory since probed first looked; goes on over restarts.",
              type_="counter"),
     Series("probed_event_active", "gauge", ("event", "severity", *PLACE),
-           "1 while an event is open that is not suppressed by its cause; 0 for everything else that is watched."),
+           "1 while an event is open and not suppressed by its cause, also under a silence; 0 for all else watched."),
     Series("probed_events_total", "counter", ("event", "severity"),
-           "Events announced ever: opened, occurred, or outlived their cause; goes on over restarts."),
+           "Events that opened, occurred or outlived their cause ever, silenced or not; goes on over restarts."),
     Series("probed_event_suppressed_total", "counter", (),
            "Events recorded but not announced, because their cause was open; since the start."),
+    Series("probed_silences_active", "gauge", (),
+           "Silences that hold now: somebody does not want to be told of something."),
     Series("probed_blind_targets", "gauge", (),
            "Pairs of probe and target that cannot be observed for a reason of ours, or have not been for 3 intervals."),
     Series("probed_build_info", "info", ("version",), "The version of probed."),
@@ -249,9 +251,10 @@ class Metrics:
     # --- scrape -------------------------------------------------------------------------------------------
 
     def snapshot(self, observed: Observed) -> Snapshot:
-        instances = observed.pipeline.instances.values()
+        instances, silencing = observed.pipeline.instances.values(), observed.pipeline.silencing
+        now = observed.clock.mono()
         return Snapshot(
-            observed.clock.mono(),
+            now,
             [
                 replace(entry, ring=entry.ring.copy(), runs=entry.runs.copy())
                 for entry in observed.pipeline.board.entries()
@@ -260,6 +263,7 @@ class Metrics:
             {
                 "probed_events_total": self._counted(observed.policies.values()),
                 "probed_event_suppressed_total": {(): self._suppressed},
+                "probed_silences_active": {(): silencing.active(observed.clock.wall(), now)},
                 "probed_build_info": {(self._version,): 1.0},
                 "probed_config_last_reload_successful": {(): float(observed.last_reload_ok)},
                 "probed_config_last_reload_success_timestamp_seconds": {(): observed.last_reload_at},

@@ -401,6 +401,10 @@ class Event:
     """It came and went so often lately that not every turn of it is worth a message."""
     details: Mapping[str, object] = field(default_factory=dict)
     """What more is known of it, JSON-able: of a switchover its class, signals, write outage and possible loss."""
+    silenced: bool = False
+    """Nobody was told of it, because a silence held."""
+    silenced_by: str | None = None
+    """The last silence that covered it; it stays known after its end, see ``muted``."""
 
     @property
     def fingerprint(self) -> str:
@@ -410,6 +414,12 @@ class Event:
     def quiet(self) -> bool:
         """Whether it is one turn too many of something that flaps: recorded, and not announced."""
         return self.flapping and bool(self.details.get("quiet"))
+
+    @property
+    def muted(self) -> bool:
+        """Whether a silence holds over it, whether people were told of it before or not."""
+        note = self.details.get("silence")
+        return self.silenced_by is not None and isinstance(note, Mapping) and "over_at" not in note
 
 
 class Moment(StrEnum):

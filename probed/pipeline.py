@@ -24,6 +24,7 @@ from probed.judging import Judge
 from probed.leadership import Passage
 from probed.model import (
     NO_FACTS,
+    Outcome,
     Phase,
     Policy,
     Sample,
@@ -33,6 +34,7 @@ from probed.model import (
 from probed.probes import Combined, View
 from probed.reachability import Reachability, host_of
 from probed.sampling import combine
+from probed.silencing import Silencing
 from probed.store import Change, Commit, LeadershipRecord, Place, Recovered
 from probed.watches import Inheritance, Instance, Watch, watch_key
 
@@ -76,6 +78,11 @@ class Pipeline:
         return self._judge.suppressed
 
     @property
+    def silencing(self) -> Silencing:
+        """The silences that may hold."""
+        return self._judge.silencing
+
+    @property
     def switchover_grace(self) -> float:
         """Seconds for which a switchover makes dependent samples inconclusive."""
         return self._judge.switchover_grace
@@ -93,6 +100,8 @@ class Pipeline:
         """Remember what the last daemon left; watches take it up as they are bound."""
         self._inheritance = Inheritance(recovered, self._clock.mono())
         self._kept = dict(recovered.kept)
+        for silence in recovered.silences:
+            self.silencing.put(silence)
 
     def kept(self, probe: str, target: Target) -> Mapping[str, object]:
         """The ``keep`` of the probe's newest sample of the target that was accepted, in this daemon or the last."""
@@ -210,6 +219,7 @@ class Pipeline:
         seen = self._seen(state) if due else ({}, {})
         for probe, target in due:
             self._take(combine(probe, self._view(state, probe, target, *seen)), fresh)
+        _see_pause(state, fresh)
         passages, changes = self._see_leader(state, fresh)
         cut_off = self._look_around(state)
         streaks: dict[str, Streak] = {}
@@ -345,6 +355,13 @@ class Pipeline:
                     announce(change)
 
 
+def _see_pause(state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None:
+    """Take in whether Patroni is paused; what it said last holds while it is silent."""
+    for (probe, _), sample in fresh.items():
+        if probe == "patroni_cluster" and sample.outcome is Outcome.OBSERVED:
+            state.paused = sample.readings.get("paused") == 1.0
+
+
 def _tell(change: Change) -> None:
     event = change.event
     level = _log.warning if change.announced and change.kind != "resolved" else _log.info
@@ -357,6 +374,7 @@ def _tell(change: Change) -> None:
         message=event.message,
         suppressed=event.suppressed,
         caused_by=event.caused_by,
+        silenced_by=event.silenced_by,
         reason=event.resolve_reason or None,
     )
 

@@ -58,6 +58,8 @@ class Instance:
     """Monotonic time of the last switchover, for the grace after it."""
     switchover: Event | None = None
     """The last one, as worded before its story: what is learned of it in the minute after is added."""
+    paused: bool | None = None
+    """Whether Patroni said last that it is in maintenance mode; ``None`` while it has said nothing."""
     remote: bool = False
     """Whether anything of it is reached over a network that can be cut; a file system is not."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from probed.api import audits, events, openapi, operations, policies, policy_exchange, policy_history, status
+from probed.api import audits, events, openapi, operations, policies, policy_exchange, policy_history, silences, status
 from probed.api.access import Doorkeeper, OpenDoor
 from probed.api.guarding import MAX_BODY, Guard
 from probed.api.listening import Doors
@@ -32,6 +32,7 @@ def table(served: Served, encoding: Executor) -> list[Route]:
         *policy_history.routes(served),  # before the policies, whose {id} would take their paths
         *policy_exchange.routes(served),
         *policies.routes(served),
+        *silences.routes(served),
         *audits.routes(served),
     ]
     return [*routes, openapi.route(routes)]

@@ -23,6 +23,8 @@ EVENT = Word("event", "Only of this type: the id of a policy.")
 SEVERITY = Choice("severity", "Only of this severity.", Severity)
 STATE = Choice("state", "Only in this state.", EventState)
 SUPPRESSED = Flag("suppressed", "Only what is (true) or is not (false) the consequence of another.")
+SILENCED = Flag("silenced", "Only what people were not (true) or were (false) told of, by reason of a silence.")
+SILENCED_BY = Word("silenced_by", "Only what the silence of this id covered last.")
 ZONE = Zone("tz", "In whose days to count: a time zone of the IANA database.")
 DAYS = 30
 """How far ``daily`` looks back when it is not told: this many whole days of the zone, today included."""
@@ -37,6 +39,8 @@ def routes(served: Served) -> list[Route]:
             severity=query[SEVERITY],
             state=query[STATE],
             suppressed=query[SUPPRESSED],
+            silenced=query[SILENCED],
+            silenced_by=query[SILENCED_BY],
             since=query[SINCE],
             until=query[UNTIL],
             limit=limit + 1,
@@ -75,7 +79,7 @@ def routes(served: Served) -> list[Route]:
         records = await served.store.gaps(*span(call))
         return as_json(shapes.page([shapes.gap(record) for record in records], None))
 
-    filters = (LIMIT, CURSOR, INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SINCE, UNTIL)
+    filters = (LIMIT, CURSOR, INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SILENCED, SILENCED_BY, SINCE, UNTIL)
     return [
         Route(
             "GET", "/api/v1/leadership", leadership, "How the leadership went on, newest first.",

@@ -22,6 +22,8 @@ GapWord = Annotated[str, Field(json_schema_extra={"enum": ["stopped", "stalled"]
 ViaWord = Annotated[
     str, Field(json_schema_extra={"enum": ["socket", "password", "token", "certificate", "session", "anonymous"]})
 ]
+WeekdayWord = Annotated[str, Field(json_schema_extra={"enum": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]})]
+OriginWord = Annotated[str, Field(json_schema_extra={"enum": ["api", "file"]})]
 OutcomeWord = Literal["observed", "failed", "blind", "not_applicable"]
 Readings = dict[str, float | str | None]
 
@@ -59,6 +61,10 @@ class Event(TypedDict):
     labels: dict[str, str]
     flapping: bool
     details: dict[str, Any]
+    silenced: bool
+    """Nobody was told of it, because a silence held."""
+    silenced_by: str | None
+    """The last silence that covered it; ``details.silence`` says why, since when, and when that was over."""
 
 
 class Sample(TypedDict):
@@ -89,6 +95,52 @@ class EventDetail(Event):
     evidence: list[Evidence]
     deliveries: list[Any]
     consequences: list[str]
+
+
+class Recurrence(TypedDict):
+    weekdays: list[WeekdayWord]
+    monthdays: list[int]
+    """1 to 31; 0 is the last one, whatever its number. Both lists must name a day, where they are not empty."""
+    start: Annotated[str, Field(json_schema_extra={"examples": ["22:00"]})]
+    length_seconds: int
+    """By the clock of the zone."""
+    zone: str
+
+
+class Window(TypedDict):
+    opens_at: Instant | None
+    """Null: it always was."""
+    closes_at: Instant | None
+    """Null: it stays open."""
+
+
+class Silence(TypedDict):
+    id: str | None
+    state: Literal["pending", "active", "expired"]
+    origin: OriginWord
+    where: str | None
+    """File and line, when it is declared there."""
+    instances: list[str]
+    nodes: list[str]
+    events: list[str]
+    severities: list[SeverityWord]
+    comment: str
+    author: str
+    created_at: Instant | None
+    starts_at: Instant | None
+    ends_at: Instant | None
+    every: str | None
+    recurrence: Recurrence | None
+    window: Window | None
+    """In which it holds now, else the next one."""
+    ended_at: Instant | None
+    ended_by: str | None
+    open_events: list[str]
+    """Ids of open events that it covers, whether it holds now or not."""
+
+
+class SilenceMade(Silence):
+    warnings: list[str]
 
 
 class DailyCount(TypedDict):
@@ -143,6 +195,8 @@ class Instance(TypedDict):
     labels: dict[str, str]
     state: StateWord
     leader: str | None
+    paused: bool | None
+    """Whether Patroni is in maintenance mode, as it said last; null while it has not said."""
     nodes: list[Node]
     targets: list[Target]
     open_events: list[str]

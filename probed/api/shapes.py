@@ -26,6 +26,8 @@ from probed.model import (
     Threshold,
 )
 from probed.policy import words
+from probed.recurrence import WEEKDAYS, Recurrence, Window
+from probed.silences import Silence, SilenceState
 from probed.store import AuditRecord, DailyCount, EventDetail, GapRecord, LeadershipRecord
 
 Json = dict[str, Any]
@@ -78,7 +80,51 @@ def event(event: Event) -> schemas.Event:
         "labels": dict(event.labels),
         "flapping": event.flapping,
         "details": dict(event.details),
+        "silenced": event.silenced,
+        "silenced_by": event.silenced_by,
     }
+
+
+def silence(
+    silence: Silence, state: SilenceState, window: Window | None, open_events: Sequence[str]
+) -> schemas.Silence:
+    every = silence.every
+    return {
+        "id": silence.id,
+        "state": state.value,
+        "origin": silence.origin,
+        "where": silence.where or None,
+        "instances": list(silence.scope.instances),
+        "nodes": list(silence.scope.nodes),
+        "events": list(silence.scope.events),
+        "severities": [severity.value for severity in silence.scope.severities],
+        "comment": silence.comment,
+        "author": silence.author,
+        "created_at": instant(silence.created_at or None),
+        "starts_at": instant(silence.starts_at or None),
+        "ends_at": instant(silence.ends_at),
+        "every": None if every is None else str(every),
+        "recurrence": None if every is None else _recurrence(every),
+        "window": None if window is None or state is SilenceState.EXPIRED else _window(window),
+        "ended_at": instant(silence.ended_at),
+        "ended_by": silence.ended_by or None,
+        "open_events": list(open_events),
+    }
+
+
+def _recurrence(every: Recurrence) -> schemas.Recurrence:
+    return {
+        "weekdays": [WEEKDAYS[day] for day in every.weekdays],
+        "monthdays": list(every.monthdays),
+        "start": f"{every.start // 60:02d}:{every.start % 60:02d}",
+        "length_seconds": every.length * 60,
+        "zone": every.zone,
+    }
+
+
+def _window(window: Window) -> schemas.Window:
+    closes_at = window.closes_at if math.isfinite(window.closes_at) else None
+    return {"opens_at": instant(window.opens_at or None), "closes_at": instant(closes_at)}
 
 
 def leadership(record: LeadershipRecord) -> schemas.Leadership:

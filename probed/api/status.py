@@ -64,6 +64,7 @@ def _instance(served: Served, name: str, entries: Sequence[Entry], open_events: 
         "labels": dict(labels),
         "state": states.state(entries, events, now).value,
         "leader": states.leader(entries, known.shape.leader if known else "", now),
+        "paused": known.paused if known else None,
         "nodes": [
             shapes.node(
                 node,

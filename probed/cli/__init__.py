@@ -27,6 +27,7 @@ COMMANDS = (
     "events",
     "explain",
     "policy",
+    "silence",
     "schema",
     "completion",
     "healthcheck",

@@ -55,10 +55,14 @@ def _check(path: Path, kind: str | None) -> None:
     match kind or _kind(path):
         case "config":
             from probed.config import load
+            from probed.config.silences import misnamed
             from probed.policy.site import Site
 
             settings = load.load_file(path)
-            _ = checked_policies(settings.policies.directory, settings.defaults, site=Site.of(settings))
+            policies = checked_policies(settings.policies.directory, settings.defaults, site=Site.of(settings))
+            problems = misnamed(settings.silences, policies)
+            if problems:
+                raise ConfigError(problems)
             _warn(path, settings)
         case "policy":
             from probed.config.settings import Defaults

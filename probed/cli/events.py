@@ -29,7 +29,7 @@ COLUMNS = (
 )
 _ALL = (
     "id", "opened_at", "resolved_at", "severity", "state", "event", "instance", "node", "component", "suppressed",
-    "caused_by", "count", "message",
+    "caused_by", "silenced", "silenced_by", "count", "message",
 )  # fmt: skip
 
 NO_EVENTS = (
@@ -54,6 +54,11 @@ def command() -> None:
     "--suppressed/--no-suppressed",
     default=None,
     help="Only, or without, those held back as consequences of another; default: all.",
+)
+@flags.flag(
+    "--silenced/--no-silenced",
+    default=None,
+    help="Only, or without, those that nobody was told of because of a silence; default: all.",
 )
 @flags.flag("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
 @flags.client_flags
@@ -131,13 +136,38 @@ def _complete(client: Client, beginning: str) -> str:
 
 def row(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event as a row of the list."""
-    state = event["state"] + (" (held back)" if event.get("suppressed") else "")
+    state = event["state"] + _held(event)
     return {**event, "opened_at": moment(event["opened_at"]), "state": state, "where": place_of(event)}
 
 
 def place_of(event: Mapping[str, Any]) -> str:
     """``orders/node-a``."""
     return "/".join(part for part in (event["instance"], event.get("node") or "") if part)
+
+
+def _held(event: Mapping[str, Any]) -> str:
+    if event.get("suppressed"):
+        return " (held back)"
+    return " (silenced)" if event.get("silenced") else " (told, then silenced)" if is_muted(event) else ""
+
+
+def is_muted(event: Mapping[str, Any]) -> bool:
+    """Whether a silence holds over an event."""
+    note = (event.get("details") or {}).get("silence")
+    return bool(event.get("silenced_by")) and isinstance(note, Mapping) and "over_at" not in note
+
+
+def silence_of(event: Mapping[str, Any]) -> str:
+    """What a silence did to an event, in words; empty when there was none."""
+    note = (event.get("details") or {}).get("silence")
+    if not event.get("silenced_by") or not isinstance(note, Mapping):
+        return ""
+    span = f"since {moment(note.get('since'))}"
+    if note.get("over_at"):
+        span = f"from {moment(note.get('since'))} to {moment(note['over_at'])}, then told"
+    told = "" if event.get("silenced") or note.get("over_at") else ", after it was told"
+    why = f"{text(note.get('comment'))} ({text(note.get('author'))})"
+    return f"{span}{told}: {why}; silence {text(event['silenced_by'])}"
 
 
 def tell(event: Mapping[str, Any]) -> None:
@@ -162,6 +192,8 @@ def tell(event: Mapping[str, Any]) -> None:
             ("labels", event.get("labels")),
             ("caused by", event.get("caused_by")),
             ("held back", "yes: announced with its cause" if event.get("suppressed") else None),
+            ("silenced", silence_of(event)),
+            ("Patroni paused", "yes" if (event.get("details") or {}).get("patroni_paused") else None),
             ("acknowledged by", event.get("acked_by")),
             ("consequences", event.get("consequences")),
         ],

@@ -45,6 +45,7 @@ def command(event_id: str, where: flags.Where) -> None:
 
 def _tell_times(event: Mapping[str, Any]) -> None:
     """Since when, how it was noticed, and how long it took."""
+    from probed.cli.events import silence_of
     from probed.cli.output import moment, pairs, text
 
     samples = "1 sample" if event["count"] == 1 else f"{event['count']} samples"
@@ -63,6 +64,9 @@ def _tell_times(event: Mapping[str, Any]) -> None:
         rows.append(("value", f"{text(event['value'])}, threshold {text(event['threshold'])}"))
     if event.get("suppressed"):
         rows.append(("held back", "yes: it is told with its cause"))
+    rows.append(("silenced", silence_of(event)))
+    if (event.get("details") or {}).get("patroni_paused"):
+        rows.append(("Patroni", "was paused (maintenance mode): it would not have failed over"))
     if event.get("acked_by"):
         rows.append(("acknowledged by", event["acked_by"]))
     rows.append(("seen by", f"{text(event.get('observer'))}, event {event['id']}"))
@@ -175,6 +179,6 @@ def _line(event: Mapping[str, Any]) -> str:
     from probed.cli.events import place_of
     from probed.cli.output import moment, text
 
-    held = ", held back" if event.get("suppressed") else ""
+    held = ", held back" if event.get("suppressed") else ", silenced" if event.get("silenced") else ""
     head = f"{moment(event['opened_at'])} {event['severity']} {event['event']} {place_of(event)}"
     return f"{head} ({event['state']}{held}): {text(event['message'])}  {event['id']}"

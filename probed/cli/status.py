@@ -66,8 +66,9 @@ def _tell(item: Mapping[str, Any], events: list[Mapping[str, Any]]) -> None:
     from probed.cli.output import Column, moment, table, text
 
     leader = f"  leader {text(item['leader'])}" if item.get("leader") else ""
+    paused = "  Patroni is paused: it fails over by itself no more" if item.get("paused") else ""
     labels = f"  {text(item['labels'])}" if item.get("labels") else ""
-    click.echo(f"{text(item['name'])}  {text(item.get('state'))}{leader}{labels}")
+    click.echo(f"{text(item['name'])}  {text(item.get('state'))}{leader}{labels}{paused}")
     rows = [
         {
             **found,

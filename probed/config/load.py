@@ -26,6 +26,8 @@ def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settin
         problems += error.problems
     if settings is None or problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+    for index, silence in enumerate(settings.silences):
+        silence.stands_at(str(path), document.places.get(("silences", index), (0, 0))[0])
     return settings
 
 

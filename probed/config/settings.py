@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from probed.config.access import Secured, TlsFiles
 from probed.config.components import Component
+from probed.config.silences import DeclaredSilence
 from probed.config.values import (
     Duration,
     HostPort,
@@ -22,7 +23,7 @@ from probed.config.values import (
     split_address,
 )
 from probed.model import OBSERVER
-from probed.strict_yaml import Misplaced, Strict
+from probed.strict_yaml import Misplaced, Strict, did_you_mean
 
 DEFAULT_FILE = Path("/etc/probed/probed.yml")
 DEFAULT_STORAGE = Path("/var/lib/probed")
@@ -226,6 +227,9 @@ class Settings(Strict):
     instances: list[Instance] = Field(min_length=1)
     notifications: Notifications | None = None
     inspections: list[Inspection] = Field(default_factory=list)
+    silences: list[DeclaredSilence] = Field(
+        default_factory=list, description="Maintenance windows: what people are not to be told of, and when."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
@@ -234,6 +238,7 @@ class Settings(Strict):
             if instance.name == OBSERVER:
                 text = f'"{OBSERVER}" is what this daemon calls itself in its history; choose another name'
                 wrong.append((("instances", index, "name"), text))
+        wrong += self._misnamed_silences()
         if self.defaults.timeout >= self.defaults.interval:
             wrong.append((("defaults", "timeout"), "expected a duration below defaults.interval"))
         for index, listen in enumerate(self.web.listen):
@@ -247,6 +252,16 @@ class Settings(Strict):
         if wrong:
             raise Misplaced(*wrong)
         return self
+
+    def _misnamed_silences(self) -> list[tuple[tuple[str | int, ...], str]]:
+        wrong = _used_twice("silences", [silence.name for silence in self.silences])
+        known = [OBSERVER, *(instance.name for instance in self.instances)]
+        for index, silence in enumerate(self.silences):
+            for number, name in enumerate(silence.instances):
+                if name not in known:
+                    hint = did_you_mean(name, known)
+                    wrong.append((("silences", index, "instances", number), f'there is no instance "{name}"{hint}'))
+        return wrong
 
     @property
     def socket(self) -> Path:

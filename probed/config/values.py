@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -16,6 +17,16 @@ def _duration(value: Any) -> Any:
     if isinstance(value, str):
         return quantity.seconds(value)
     raise ValueError(f'expected a duration with its unit such as 500ms, 10s or 5m, got "{value}"')
+
+
+def _moment(value: Any) -> Any:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or moment.tzinfo is None or len(value) < 16:
+        raise ValueError(f'expected a time with its offset such as 2026-11-28T22:00:00+01:00, got "{value}"')
+    return moment.timestamp()
 
 
 def _positive(value: float) -> float:
@@ -68,6 +79,8 @@ def _name(value: str) -> str:
 
 _DurationText = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$", examples=["5s"])]
 Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=_DurationText), AfterValidator(_positive)]
+_MomentText = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-28T22:00:00+01:00"])]
+Moment = Annotated[float, BeforeValidator(_moment, json_schema_input_type=_MomentText)]
 HostPort = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
 ComponentUrl = Annotated[str, AfterValidator(_component_url)]

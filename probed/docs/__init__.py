@@ -242,7 +242,7 @@ def _model_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 
 _KINDS: Mapping[str, str] = {
-    "Duration": "duration", "HostPort": "host:port", "HttpUrl": "http(s) address", "Name": "name",
+    "Duration": "duration", "Moment": "time", "HostPort": "host:port", "HttpUrl": "http(s) address", "Name": "name",
     "ComponentUrl": "http(s) or tcp:// address", "StatsAddress": "http(s) address or unix:/path", "PathText": "path",
     "Port": "port",
 }  # fmt: skip
@@ -263,6 +263,8 @@ def _kind_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return _kind_of(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_kind_of(argument) for argument in arguments if argument is not type(None))
+    if origin is typing.Literal:
+        return " | ".join(map(str, arguments))
     if origin is list:
         return f"list of {_kind_of(arguments[0])}"
     if origin is dict:

@@ -25,9 +25,9 @@ def page_of_the_api() -> str:
     ]
     return page(
         "API",
-        "Served under `/api/v1`; `GET /api/v1/openapi.json` describes it for programs (OpenAPI 3.1). Lists take `limit` "
-        'and `cursor` and answer `{"items": […], "next_cursor": …}`; errors are `application/problem+json`, with '
-        "everything that is wrong under `errors`. Times are RFC 3339 in UTC.",
+        "Served under `/api/v1`; `GET /api/v1/openapi.json` describes it for programs (OpenAPI 3.1). Lists take "
+        '`limit` and `cursor` and answer `{"items": […], "next_cursor": …}`; errors are `application/problem+json`, '
+        "with everything that is wrong under `errors`. Times are RFC 3339 in UTC.",
         (_operation(path, method, operation, described) for path, method, operation in operations),
     )
 

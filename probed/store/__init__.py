@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
 from probed.revisions import FILES, Patch, Revision
+from probed.silences import Silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,9 @@ class Change:
     event: Event
     kind: str
     """``opened``, ``resolved``, ``occurred``, ``lifted`` (it outlived its cause and is announced after all), ``told``
-    (a turn of a flapping event that lasts), ``linked`` (its cause became known after it had opened) or ``amended``
-    (more became known of it)."""
+    (a turn of a flapping event that lasts), ``linked`` (its cause became known after it had opened), ``amended``
+    (more became known of it), ``silenced`` (a silence came over it while it was open) or ``unsilenced`` (it outlived
+    its silence and is announced, after all or once more)."""
     at: float
     before: tuple[Sample, ...] = ()
     """Samples up to and with the trigger; kept with the event when it opens or occurs."""
@@ -32,8 +34,14 @@ class Change:
 
     @property
     def announced(self) -> bool:
-        """Whether anybody is to be told: not of what a cause explains, nor of each turn of what flaps."""
-        return not self.event.suppressed and not self.event.quiet
+        """Whether anybody is to be told: not of what a cause explains, of each turn of what flaps, or under a silence.
+
+        The end of what people were told of before the silence is told during it: an alarm without an end is worse.
+        """
+        event = self.event
+        if event.suppressed or event.quiet or event.silenced:
+            return False
+        return self.kind == "resolved" or not event.muted
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,8 @@ class Commit:
     """By event id; the same snapshot (collector, target, moment, side and time) again replaces what was there."""
     settled: tuple[tuple[str, Moment], ...] = ()
     """(event id, moment) whose evidence is complete: every change makes one owed, see ``Recovered.owed``."""
+    silences: tuple[Silence, ...] = ()
+    """New ones, and those that were ended; each is written whole."""
     audit: tuple[AuditRecord, ...] = ()
     revisions: tuple[Revision, ...] = ()
     """Of policies; refused when their number is taken."""
@@ -153,6 +163,8 @@ class Recovered:
     """What lies over the files of policies, by id; also of those that were restored since."""
     policies_version: int = FILES
     """Of the newest revision."""
+    silences: tuple[Silence, ...] = ()
+    """Those that may still hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +176,8 @@ class EventQuery:
     severity: Severity | None = None
     state: EventState | None = None
     suppressed: bool | None = None
+    silenced: bool | None = None
+    silenced_by: str | None = None
     since: float | None = None
     until: float | None = None
     limit: int = 100
@@ -227,6 +241,12 @@ class Store(Protocol):
 
     async def gaps(self, since: float, until: float) -> Sequence[GapRecord]:
         """Times in which nobody looked that reach into a span; newest first."""
+        ...
+
+    async def silence(self, silence_id: str) -> Silence | None: ...
+
+    async def silences(self, limit: int) -> Sequence[Silence]:
+        """The newest of all that were ever made and are kept, newest first."""
         ...
 
     async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:

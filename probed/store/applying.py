@@ -12,9 +12,11 @@ from probed.store import Change, Commit
 from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
+    SILENCE_COLUMNS,
     event_row,
     evidence_row,
     sample_json,
+    silence_row,
     streak_text,
     touched_row,
     worth_keeping,
@@ -26,6 +28,9 @@ ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name i
 """  # noqa: S608 - column names are constants
 _KEEP_EVIDENCE = f"""
 INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".join("?" * len(EVIDENCE_COLUMNS))})
+"""  # noqa: S608 - as above
+_KEEP_SILENCE = f"""
+INSERT OR REPLACE INTO silence ({", ".join(SILENCE_COLUMNS)}) VALUES ({", ".join("?" * len(SILENCE_COLUMNS))})
 """  # noqa: S608 - as above
 _OWES: Mapping[str, tuple[Moment, ...]] = {
     "opened": (Moment.TRIGGER,), "occurred": (Moment.TRIGGER, Moment.RECOVERY), "resolved": (Moment.RECOVERY,),
@@ -116,6 +121,10 @@ def _kept(connection: sqlite3.Connection, commit: Commit) -> None:
             connection.execute("INSERT OR REPLACE INTO kept (probe, target, state) VALUES (?, ?, ?)", row)
 
 
+def _silences(connection: sqlite3.Connection, commit: Commit) -> None:
+    connection.executemany(_KEEP_SILENCE, [silence_row(silence) for silence in commit.silences])
+
+
 def _audit(connection: sqlite3.Connection, commit: Commit) -> None:
     sql = """
         INSERT INTO audit (at, who, via, client, action, subject, reason, before, after)
@@ -141,6 +150,6 @@ def _revisions(connection: sqlite3.Connection, commit: Commit) -> None:
 
 
 _WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (
-    _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions,
+    _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions, _silences,
 )  # fmt: skip
 """In this order: evidence refers to events."""

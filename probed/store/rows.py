@@ -19,7 +19,9 @@ from probed.model import (
     Streak,
     Target,
 )
+from probed.recurrence import Recurrence
 from probed.revisions import Difference, Mark, Patch, Touched
+from probed.silences import Scope, Silence
 from probed.store import AuditRecord
 
 
@@ -33,7 +35,7 @@ EVENT_COLUMNS = (
     "id", "event", "name", "severity", "state", "instance", "node", "component", "member", "address", "fingerprint",
     "opened_at", "first_failed_at", "resolved_at", "resolve_reason", "count", "value", "threshold", "message",
     "suggestion", "policy_version", "observer", "caused_by", "suppressed", "acked_by", "labels",
-    "flapping", "details",
+    "flapping", "details", "silenced", "silenced_by",
 )  # fmt: skip
 
 
@@ -47,6 +49,7 @@ def event_row(event: Event) -> tuple[Any, ...]:
         None if event.value is None else json.dumps(event.value), event.threshold, event.message, event.suggestion,
         event.policy_version, event.observer, event.caused_by, int(event.suppressed), event.acked_by,
         json.dumps(dict(event.labels)), int(event.flapping), json.dumps(dict(event.details)),
+        int(event.silenced), event.silenced_by,
     )  # fmt: skip
 
 
@@ -76,6 +79,8 @@ def event_of(row: Row) -> Event:
         labels=json.loads(row["labels"]),
         flapping=bool(row["flapping"]),
         details=json.loads(row["details"]),
+        silenced=bool(row["silenced"]),
+        silenced_by=row["silenced_by"],
     )
 
 
@@ -180,3 +185,37 @@ def audit_of(row: Row) -> AuditRecord:
         row["at"], row["who"], row["via"], row["client"], row["action"], row["subject"], row["reason"], before, after,
         row["seq"],
     )  # fmt: skip
+
+
+SILENCE_COLUMNS = (
+    "id", "scope", "comment", "author", "created_at", "starts_at", "ends_at", "every", "ended_at", "ended_by",
+)  # fmt: skip
+
+
+def silence_row(silence: Silence) -> tuple[Any, ...]:
+    """In the order of ``SILENCE_COLUMNS``."""
+    every = None if silence.every is None else json.dumps(asdict(silence.every))
+    return (
+        silence.id, json.dumps(asdict(silence.scope)), silence.comment, silence.author, silence.created_at,
+        silence.starts_at, silence.ends_at, every, silence.ended_at, silence.ended_by,
+    )  # fmt: skip
+
+
+def silence_of(row: Row) -> Silence:
+    scope = {name: tuple(names) for name, names in json.loads(row["scope"]).items()}
+    scope["severities"] = tuple(map(Severity, scope["severities"]))
+    every = json.loads(row["every"]) if row["every"] is not None else None
+    if every is not None:
+        every = {name: tuple(value) if isinstance(value, list) else value for name, value in every.items()}
+    return Silence(
+        id=row["id"],
+        scope=Scope(**scope),
+        comment=row["comment"],
+        author=row["author"],
+        created_at=row["created_at"],
+        starts_at=row["starts_at"],
+        ends_at=row["ends_at"],
+        every=None if every is None else Recurrence(**every),
+        ended_at=row["ended_at"],
+        ended_by=row["ended_by"],
+    )

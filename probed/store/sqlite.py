@@ -29,6 +29,7 @@ from probed.clock import Clock, SystemClock, boot_id
 from probed.errors import StoreError
 from probed.model import Event, Moment, Severity
 from probed.revisions import Patch, Revision
+from probed.silences import CLOCK_ERROR_SECONDS, Silence
 from probed.store import (
     AuditRecord,
     Commit,
@@ -45,7 +46,7 @@ from probed.store import (
 )
 from probed.store.applying import apply
 from probed.store.migrating import migrate
-from probed.store.rows import audit_of, event_of, evidence_of, streak_of
+from probed.store.rows import audit_of, event_of, evidence_of, silence_of, streak_of
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -255,6 +256,8 @@ class SqliteStore:
             (row["probe"], row["target"]): json.loads(row["state"]) for row in connection.execute("SELECT * FROM kept")
         }
         owed = connection.execute(_OWED)
+        lasting = "SELECT * FROM silence WHERE ends_at > ? AND ended_at IS NULL"
+        silences = [silence_of(row) for row in connection.execute(lasting, (self._clock.wall() - CLOCK_ERROR_SECONDS,))]
         absence, shift = self._absence(connection)
         patches = policies.patches_of(connection.execute(policies.PATCHES_AT, (policies.NEWEST,)))
         return Recovered(
@@ -268,6 +271,7 @@ class SqliteStore:
             tuple(Owed(event_of(row), Moment(row["moment"]), row["at"], bool(row["frozen"])) for row in owed),
             patches,
             policies.newest(patches),
+            tuple(silences),
         )
 
     def _absence(self, connection: sqlite3.Connection) -> tuple[float | None, float]:
@@ -331,6 +335,14 @@ class SqliteStore:
             WHERE ended_at >= ? AND began_at < ? ORDER BY ended_at DESC LIMIT 1000
         """
         return [GapRecord(**dict(row)) for row in await self._select(sql, (since, until))]
+
+    async def silence(self, silence_id: str) -> Silence | None:
+        rows = await self._select("SELECT * FROM silence WHERE id = ?", (silence_id,))
+        return silence_of(rows[0]) if rows else None
+
+    async def silences(self, limit: int) -> Sequence[Silence]:
+        rows = await self._select("SELECT * FROM silence ORDER BY id DESC LIMIT ?", (limit,))
+        return [silence_of(row) for row in rows]
 
     async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:
         sql = "SELECT * FROM audit WHERE ? IS NULL OR seq < ? ORDER BY seq DESC LIMIT ?"
@@ -417,6 +429,8 @@ def _filters(query: EventQuery) -> tuple[str, list[Any]]:
         ("severity = ?", query.severity.value if query.severity else None),
         ("state = ?", query.state.value if query.state else None),
         ("suppressed = ?", None if query.suppressed is None else int(query.suppressed)),
+        ("silenced = ?", None if query.silenced is None else int(query.silenced)),
+        ("silenced_by = ?", query.silenced_by),
         ("opened_at >= ?", query.since),
         ("opened_at < ?", query.until),
         ("id < ?", query.before_id),

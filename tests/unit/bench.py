@@ -18,6 +18,7 @@ from probed.pipeline import Pipeline
 from probed.policy.load import load
 from probed.probes import catalogue
 from probed.reachability import Reachability
+from probed.silences import Silence
 from probed.store import Change, Commit, Recovered
 from probed.store.rows import streak_of, streak_text, worth_keeping
 from probed.testing import FakeClock
@@ -63,6 +64,7 @@ class Ledger:
         self.commits: list[Commit] = []
         self.events: dict[str, Event] = {}
         self.streaks: dict[str, str] = {}
+        self.silences: dict[str, Silence] = {}
         self.refuses = False
 
     def append(self, commit: Commit) -> asyncio.Future[None]:
@@ -81,6 +83,7 @@ class Ledger:
                 self.streaks.pop(key, None)
         for key in commit.forgotten:
             self.streaks.pop(key, None)
+        self.silences |= {silence.id: silence for silence in commit.silences}
         self.commits.append(commit)
         done.set_result(None)
         return done
@@ -98,6 +101,7 @@ class Ledger:
             last_switchover={event.target.instance: event.opened_at for event in switchovers},
             absence=absence,
             mono_shift=mono_shift,
+            silences=tuple(self.silences.values()),
         )
 
 

@@ -24,7 +24,6 @@ from probed.errors import StoreError
 from probed.incidents import new_id
 from probed.model import Event, EventState, Evidence, Moment, Phase, Severity, Side, Streak, Target
 from probed.store import Change, Commit, DailyCount, EventQuery, Member, Owed, Recovered, Store, migrating, sqlite
-from probed.store.applying import UPSERT
 from probed.store.migrating import migrate
 from probed.store.rows import EVENT_COLUMNS, event_row
 from probed.store.sqlite import SqliteStore
@@ -725,7 +724,11 @@ async def test_a_store_from_before_there_was_evidence_is_taken_over_with_its_eve
         patch.setattr(migrating, "SCHEMA", migrating.SCHEMA[:3])
         connection = sqlite3.connect(tmp_path / "probed.db", isolation_level=None)
         migrate(connection, "here")
-        connection.execute(UPSERT, event_row(event))
+        old = dict(zip(EVENT_COLUMNS, event_row(event), strict=True))
+        del old["silenced"], old["silenced_by"]
+        connection.execute(
+            f"INSERT INTO event ({', '.join(old)}) VALUES ({', '.join('?' * len(old))})", (*old.values(),)
+        )
         connection.close()
     async with opening(lambda directory, clock: SqliteStore(directory, clock=clock), tmp_path) as (store, recovered):
         assert recovered.open_events == (event,)
