@@ -19,7 +19,7 @@ from probed.model import (
     Streak,
     Target,
 )
-from probed.store import AuditRecord
+from probed.store import AuditRecord, TransitionRecord
 
 
 class Row(Protocol):
@@ -76,6 +76,10 @@ def event_of(row: Row) -> Event:
         flapping=bool(row["flapping"]),
         details=json.loads(row["details"]),
     )
+
+
+def transition_of(row: Row, event: Event) -> TransitionRecord:
+    return TransitionRecord(row["seq"], row["kind"], row["turned_at"], event, row["who"], row["comment"])
 
 
 _QUIET = Streak()
