@@ -13,6 +13,10 @@ import sqlite3
 MILESTONE_SECONDS = 3600
 
 _BEAT = "INSERT OR REPLACE INTO heartbeat (one, at, mono, boot, lived) VALUES (1, ?, ?, ?, ?)"
+_LAST_BEAT = """
+INSERT OR IGNORE INTO milestone (lived, seq, at)
+SELECT CAST(lived AS INTEGER) + 1, (SELECT ifnull(max(seq), 0) FROM transition), at FROM heartbeat
+"""
 _MILESTONE = """
 INSERT INTO milestone (lived, seq, at) SELECT ?, (SELECT ifnull(max(seq), 0) FROM transition), ?
 WHERE NOT EXISTS (SELECT 1 FROM milestone WHERE lived > ?)
@@ -31,6 +35,8 @@ class Life:
         self._base, self._since = (row["lived"] if row else 0.0), mono
         if row is not None and row["boot"] and row["boot"] == boot:
             self._since = min(mono, row["mono"])
+        # Whatever the time until now turns out to have been, it came after all that is there.
+        connection.execute(_LAST_BEAT)
 
     def at(self, mono: float) -> float:
         return self._base + max(0.0, mono - self._since)

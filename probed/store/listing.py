@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -21,8 +20,10 @@ from probed.store import EventDetail, EventQuery, Numbering, TransitionRecord
 from probed.store.rows import EVENT_COLUMNS, event_of, evidence_of, transition_of
 
 _COLUMNS = ", ".join(EVENT_COLUMNS)
-_FIRST_ID, _LAST_ID = "", "~"
-"""Before and after every id."""
+_LAST_ID = "~"
+"""After every id."""
+_EVER = 1e15
+"""Unix seconds beyond every event's, on either side."""
 _CHUNK, _LARGEST_CHUNK = 4, 64
 _FETCHED = 200
 """Rows that one statement reads by their ids."""
@@ -50,21 +51,22 @@ _NUMBERING = "SELECT purged.seq AS purged, (SELECT ifnull(max(seq), 0) FROM tran
 def ids(since: float, until: float) -> tuple[str, str]:
     """``(low, high)``: every event that began in the span has ``low <= id < high`` (see ``incidents.new_id``).
 
-    The milliseconds at both ends may hold others, too. Unix seconds; infinite ones are no bound.
+    The milliseconds at both ends may hold others, too. Unix seconds.
     """
-    low = _beginning(int(since * 1000)) if since > 0 else _FIRST_ID
-    return low, _LAST_ID if math.isinf(until) else _beginning(int(until * 1000) + 1)
+    return _beginning(int(since * 1000)), _beginning(int(until * 1000) + 1)
 
 
 def _beginning(milliseconds: int) -> str:
+    if milliseconds >= 1 << 48:
+        return _LAST_ID
     stamp = f"{max(0, milliseconds):012x}"
     return f"{stamp[:8]}-{stamp[8:12]}"
 
 
 def page(connection: sqlite3.Connection, query: EventQuery) -> list[Event]:
     """The newest ``query.limit`` events that fit, newest first. Raises what sqlite3 raises."""
-    since = -math.inf if query.since is None else query.since
-    until = math.inf if query.until is None else query.until
+    since = -_EVER if query.since is None else query.since
+    until = _EVER if query.until is None else query.until
     low, high = ids(since, until)
     if query.before_id is not None:
         high = min(high, query.before_id)

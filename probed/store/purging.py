@@ -105,19 +105,18 @@ class Purge:
 
     def _go_on(self, connection: sqlite3.Connection, walk: _Walk, ends: float) -> None:
         while not walk.done and self._timer() < ends:
-            horizon = walk.horizon(connection)
-            rows = connection.execute(_WALK, (walk.at, horizon, _BATCH)).fetchall()
+            rows = connection.execute(_WALK, (walk.at, walk.horizon(connection), _BATCH)).fetchall()
             if not rows:
                 walk.end()
             for row in rows:
                 if self._timer() >= ends:
                     return
                 walk.at = row["seq"]
-                self._weigh(connection, walk, row["event_id"], horizon)
+                self._weigh(connection, walk, row["event_id"])
 
-    def _weigh(self, connection: sqlite3.Connection, walk: _Walk, event_id: str, horizon: int) -> None:
+    def _weigh(self, connection: sqlite3.Connection, walk: _Walk, event_id: str) -> None:
         found = connection.execute(_OLD, (event_id,)).fetchone()
-        if found["newest"] is None or found["state"] == "open" or found["newest"] > horizon:
+        if found["newest"] is None or found["state"] == "open" or found["newest"] > walk.horizon(connection):
             return
         if found["causes"]:
             walk.held += 1
