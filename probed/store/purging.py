@@ -42,7 +42,8 @@ _BY_DATE = (
 )
 _COUNTS_BY_DATE = (
     "DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE at < ? LIMIT 500)",
-    "DELETE FROM tally WHERE quarter IN (SELECT quarter FROM tally WHERE quarter < ? / 900 LIMIT 500)",
+    "DELETE FROM tally WHERE quarter < (SELECT 96 * min(day + 1) FROM tally_day WHERE day < ?1 / 86400 - 1)",
+    "DELETE FROM tally_day WHERE day < (SELECT min(day + 1) FROM tally_day WHERE day < ?1 / 86400 - 1)",
 )
 
 

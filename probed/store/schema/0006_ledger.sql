@@ -17,6 +17,13 @@ CREATE TABLE tally (
     number  INTEGER NOT NULL,
     PRIMARY KEY (quarter, series)
 ) WITHOUT ROWID;
+-- The same by the day in UTC, of which most of any zone's day is made.
+CREATE TABLE tally_day (
+    day     INTEGER NOT NULL,
+    series  INTEGER NOT NULL REFERENCES series (id),
+    number  INTEGER NOT NULL,
+    PRIMARY KEY (day, series)
+) WITHOUT ROWID;
 
 -- Events that no filter of the list can tell apart stand on one shelf, by id. There are a few thousand shelves at most.
 CREATE TABLE shelf (
@@ -48,6 +55,8 @@ INSERT INTO tally (quarter, series, number)
     SELECT CAST(opened_at / 900 AS INTEGER) AS quarter, series.id, count(*)
     FROM event JOIN series USING (event, instance, severity) WHERE suppressed = 0
     GROUP BY quarter, series.id ORDER BY quarter, series.id;
+INSERT INTO tally_day (day, series, number)
+    SELECT quarter / 96 AS day, series, sum(number) FROM tally GROUP BY day, series ORDER BY day, series;
 
 -- The database holds the invariant: whatever writes an event, its shelf, its totals and its tally agree with it.
 CREATE TRIGGER placed_comes AFTER INSERT ON placed BEGIN
@@ -55,6 +64,13 @@ CREATE TRIGGER placed_comes AFTER INSERT ON placed BEGIN
 END;
 CREATE TRIGGER placed_goes AFTER DELETE ON placed BEGIN
     UPDATE shelf SET number = number - 1 WHERE id = old.shelf;
+END;
+CREATE TRIGGER tally_comes AFTER INSERT ON tally BEGIN
+    INSERT INTO tally_day (day, series, number) SELECT new.quarter / 96, new.series, new.number WHERE true
+        ON CONFLICT (day, series) DO UPDATE SET number = number + new.number;
+END;
+CREATE TRIGGER tally_grows AFTER UPDATE OF number ON tally BEGIN
+    UPDATE tally_day SET number = number + new.number - old.number WHERE day = new.quarter / 96 AND series = new.series;
 END;
 CREATE TRIGGER event_comes AFTER INSERT ON event BEGIN
     INSERT INTO series (event, instance, severity) SELECT new.event, new.instance, new.severity WHERE NOT EXISTS (
