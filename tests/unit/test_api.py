@@ -467,7 +467,7 @@ async def test_one_event_comes_with_its_samples_and_consequences(api: Api) -> No
     await seen.settle()
     items = {item["event"]: item for item in (await api.get("/api/v1/events"))["items"]}
     detail = await api.get(f"/api/v1/events/{items['database_unavailable']['id']}")
-    assert list(detail) == [*EVENT_KEYS, "samples", "evidence", "deliveries", "consequences"]
+    assert list(detail) == [*EVENT_KEYS, "samples", "evidence", "deliveries", "consequences", "history"]
     assert (detail["state"], detail["resolve_reason"]) == ("resolved", "recovered")
     assert detail["resolved_at"] == "2026-11-18T12:00:40.000Z"
     before, after = detail["samples"]["before"], detail["samples"]["after"]
@@ -605,7 +605,7 @@ async def test_a_page_has_a_hundred_events_unless_told_otherwise(api: Api) -> No
         ("event=%ff%fe", "event", None),
         ("sate=open", "sate", 'unknown parameter; did you mean "state"?'),
         ("Limit=5", "Limit", 'did you mean "limit"?'),
-        ("zzz=1", "zzz", "known here: cursor, event, instance, limit, severity, since, state, suppressed, until"),
+        ("zzz=1", "zzz", "known here: cursor, event, format, instance, limit, severity, since, state, suppressed, until"),
     ],
 )
 async def test_a_bad_query_is_refused_naming_the_parameter_and_what_was_expected(
