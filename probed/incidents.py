@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from probed.leadership import Passage
 from probed.model import (
@@ -114,6 +115,18 @@ def explain_switchover(event: Event, passage: Passage) -> Event:
     )
 
 
+def acknowledge(event: Event, who: str, at: float, comment: str) -> Event:
+    """Somebody has taken it on."""
+    said = {"by": who, "at": _rfc3339(at), "comment": comment}
+    return replace(event, acked_by=who, details={**event.details, "ack": said})
+
+
+def unacknowledge(event: Event) -> Event:
+    """Whoever had taken it on has given it back; the history of its transitions still tells of it."""
+    details = {key: value for key, value in event.details.items() if key != "ack"}
+    return replace(event, acked_by=None, details=details)
+
+
 def message(transition: Transition, policy: Policy, sample: Sample) -> str:
     """One sentence: what was seen, how often, and the target's own words."""
     rule = policy.detect
@@ -137,6 +150,10 @@ def message(transition: Transition, policy: Policy, sample: Sample) -> str:
             return sample.reason  # what happened once is said by who saw it
         case _:
             return sample.reason or f"{rule.reading}: {_plain(transition.value)}"
+
+
+def _rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _UNITS = ("_seconds", "_bytes", "_pct", "_ratio")

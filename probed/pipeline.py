@@ -24,6 +24,7 @@ from probed.judging import Judge
 from probed.leadership import Passage
 from probed.model import (
     NO_FACTS,
+    Event,
     Outcome,
     Phase,
     Policy,
@@ -35,7 +36,7 @@ from probed.probes import Combined, View
 from probed.reachability import Reachability, host_of
 from probed.sampling import combine
 from probed.silencing import Silencing
-from probed.store import Change, Commit, LeadershipRecord, Place, Recovered
+from probed.store import AuditRecord, Change, Commit, LeadershipRecord, Place, Recovered
 from probed.watches import Inheritance, Instance, Watch, watch_key
 
 _log = structlog.get_logger(__name__)
@@ -334,13 +335,39 @@ class Pipeline:
                 wanted[watch.policy.probe] = min(confirm, wanted.get(watch.policy.probe, confirm))
         return wanted
 
+    # --- what people do to an event -----------------------------------------------------------------------
+
+    def held(self, event_id: str) -> Event | None:
+        """The event as it stands, when what comes next would be made of it: it is open, or the last switchover."""
+        for state in self.instances.values():
+            if state.switchover is not None and state.switchover.id == event_id:
+                return state.switchover
+            for watch in state.watches:
+                if watch.event is not None and watch.event.id == event_id:
+                    return watch.event
+        return None
+
+    def amend(self, change: Change, audit: AuditRecord) -> asyncio.Future[None]:
+        """Record and announce what somebody did to an event, and go on from there; done when it is durable."""
+        event_id = change.event.id
+        for state in self.instances.values():
+            if state.switchover is not None and state.switchover.id == event_id:
+                state.switchover = change.event
+            for watch in state.watches:
+                if watch.event is not None and watch.event.id == event_id:
+                    watch.event = change.event
+        return self._append(Commit(changes=(change,), audit=(audit,)))
+
     # --- record, then announce ----------------------------------------------------------------------------
 
     def _commit(self, commit: Commit) -> None:
-        if not commit:
-            return
+        if commit:
+            _ = self._append(commit)
+
+    def _append(self, commit: Commit) -> asyncio.Future[None]:
         done = self._store.append(commit)
         done.add_done_callback(lambda future: self._committed(commit, future))
+        return done
 
     def _committed(self, commit: Commit, future: asyncio.Future[None]) -> None:
         error = None if future.cancelled() else future.exception()
@@ -362,9 +389,12 @@ def _see_pause(state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None
             state.paused = sample.readings.get("paused") == 1.0
 
 
+_GOOD_NEWS = ("resolved", "acked", "unacked")
+
+
 def _tell(change: Change) -> None:
     event = change.event
-    level = _log.warning if change.announced and change.kind != "resolved" else _log.info
+    level = _log.warning if change.announced and change.kind not in _GOOD_NEWS else _log.info
     level(
         f"event.{change.kind}",
         event_type=event.event,

@@ -8,7 +8,19 @@ from pathlib import Path
 
 from aiohttp import web
 
-from probed.api import audits, events, openapi, operations, policies, policy_exchange, policy_history, silences, status
+from probed.api import (
+    acks,
+    audits,
+    events,
+    openapi,
+    operations,
+    policies,
+    policy_exchange,
+    policy_history,
+    silences,
+    status,
+    streams,
+)
 from probed.api.access import Doorkeeper, OpenDoor
 from probed.api.guarding import MAX_BODY, Guard
 from probed.api.listening import Doors
@@ -23,14 +35,16 @@ LEAVING_SECONDS = 1.0
 Closer = Callable[[], Awaitable[None]]
 
 
-def table(served: Served, encoding: Executor) -> list[Route]:
+def table(served: Served, encoding: Executor, feed: streams.Feed) -> list[Route]:
     """Every route there is."""
     routes = [
         *operations.routes(served, encoding),
         *status.routes(served),
+        *streams.routes(feed),
         *events.routes(served),
         *policy_history.routes(served),  # before the policies, whose {id} would take their paths
         *policy_exchange.routes(served),
+        *acks.routes(served),
         *policies.routes(served),
         *silences.routes(served),
         *audits.routes(served),
@@ -42,11 +56,17 @@ def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper
     encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
     guard = Guard(addresses, doorkeeper or OpenDoor(), served.clock)
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
-    app.add_routes([guard.register(route) for route in table(served, encoding)])
+    feed = streams.Feed(served.store)
+    served.pipeline.on_announce(lambda _: feed.wake())
+    app.add_routes([guard.register(route) for route in table(served, encoding, feed)])
 
     async def let_go(_: web.Application) -> None:
         encoding.shutdown(wait=False)
 
+    async def end_streams(_: web.Application) -> None:
+        feed.close()
+
+    app.on_shutdown.append(end_streams)
     app.on_cleanup.append(let_go)
     return app
 

@@ -1,14 +1,16 @@
-"""``/api/v1/events``: the list, one event, and triggers per day."""
+"""``/api/v1/events``: the list, page by page or whole, one event, and triggers per day."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
-from probed.api import schemas, shapes
+from probed.api import downloads, schemas, shapes
 from probed.api.answers import as_json
+from probed.api.guarding import within_time
 from probed.api.problems import Refused, shown
 from probed.api.query import SINCE, UNTIL, Choice, Flag, Word, Zone, cursor, limit
 from probed.api.routing import Call, Route
@@ -31,22 +33,12 @@ DAYS = 30
 
 
 def routes(served: Served) -> list[Route]:
-    async def listing(call: Call) -> web.Response:
-        query, limit = call.query, call.query[LIMIT]
-        wanted = EventQuery(
-            instance=query[INSTANCE],
-            event=query[EVENT],
-            severity=query[SEVERITY],
-            state=query[STATE],
-            suppressed=query[SUPPRESSED],
-            silenced=query[SILENCED],
-            silenced_by=query[SILENCED_BY],
-            since=query[SINCE],
-            until=query[UNTIL],
-            limit=limit + 1,
-            before_id=query[CURSOR],
-        )
-        found = await served.store.events(wanted)
+    async def listing(call: Call) -> web.StreamResponse:
+        limit, wanted = call.query[LIMIT], _query(call)
+        form = downloads.form_of(call)
+        if form is not None:
+            return await downloads.send(call, served.store, wanted, form)
+        found = await within_time(served.store.events(replace(wanted, limit=limit + 1)))
         more = CURSOR.at(found[limit - 1].id) if len(found) > limit else None
         return as_json(shapes.page([shapes.event(event) for event in found[:limit]], more))
 
@@ -79,7 +71,10 @@ def routes(served: Served) -> list[Route]:
         records = await served.store.gaps(*span(call))
         return as_json(shapes.page([shapes.gap(record) for record in records], None))
 
-    filters = (LIMIT, CURSOR, INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SILENCED, SILENCED_BY, SINCE, UNTIL)
+    filters = (
+        LIMIT, CURSOR, INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SILENCED, SILENCED_BY, SINCE, UNTIL,
+        downloads.FORMAT,
+    )  # fmt: skip
     return [
         Route(
             "GET", "/api/v1/leadership", leadership, "How the leadership went on, newest first.",
@@ -90,17 +85,35 @@ def routes(served: Served) -> list[Route]:
             takes=(SINCE, UNTIL), gives=schemas.Page[schemas.Gap],
         ),
         Route(
-            "GET", "/api/v1/events", listing, "Events, newest first.", takes=filters, gives=schemas.Page[schemas.Event]
+            "GET", "/api/v1/events", listing,
+            "Events, newest first: a page, or with format (or Accept: text/csv) all of them as a download.",
+            takes=filters, gives=schemas.Page[schemas.Event], endless=True, headers=("Accept",), refusals=("too-many",),
         ),
         Route(
             "GET", "/api/v1/events/daily", daily, "Number of triggers per day, event and instance.",
             takes=(ZONE, SINCE, UNTIL), gives=schemas.Daily,
         ),
         Route(
-            "GET", "/api/v1/events/{id}", one, "One event with its samples, evidence and consequences.",
+            "GET", "/api/v1/events/{id}", one, "One event with its samples, evidence, consequences and history.",
             gives=schemas.EventDetail, refusals=("not-found",),
         ),
     ]  # fmt: skip
+
+
+def _query(call: Call) -> EventQuery:
+    query = call.query
+    return EventQuery(
+        instance=query[INSTANCE],
+        event=query[EVENT],
+        severity=query[SEVERITY],
+        state=query[STATE],
+        suppressed=query[SUPPRESSED],
+        silenced=query[SILENCED],
+        silenced_by=query[SILENCED_BY],
+        since=query[SINCE],
+        until=query[UNTIL],
+        before_id=query[CURSOR],
+    )
 
 
 def _midnight(at: float, days: int, zone: ZoneInfo) -> float:

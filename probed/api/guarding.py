@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import hdrs, web
@@ -22,6 +22,7 @@ from probed.errors import StoreError
 from probed.model import Role
 from probed.strict_yaml import did_you_mean
 
+_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 _WHO = web.RequestKey("who", Principal)
@@ -77,7 +78,9 @@ class Guard:
         try:
             self._check_host(request)
             request[_WHO] = await self._admit(request, route)
-            return await _within_time(request, handler, endless=route is not None and route.endless)
+            if route is not None and (route.endless or route.changes):
+                return await handler(request)  # a change that was begun is brought to its end
+            return await within_time(handler(request))
         except Refused as refused:
             return refused.response()
         except web.HTTPException as error:
@@ -108,7 +111,8 @@ class Guard:
     def _of(self, error: web.HTTPException, request: web.Request) -> web.Response:
         if isinstance(error, web.HTTPNotFound):
             path = request.path[:100]
-            detail = f"nothing is at {shown(path)}{did_you_mean(path, self._paths)}"
+            hint = did_you_mean(path, self._paths) or "; GET /api/v1/openapi.json lists what there is"
+            detail = f"nothing is at {shown(path)}{hint}"
             return Refused("not-found", detail).response()
         if isinstance(error, web.HTTPMethodNotAllowed):
             allowed = ", ".join(sorted(error.allowed_methods))
@@ -134,13 +138,12 @@ async def _body(request: web.Request, route: Route) -> Any:
     return await read_body(request, route.body, route.bodies) if route.body is not None else None
 
 
-async def _within_time(request: web.Request, handler: Handler, *, endless: bool) -> web.StreamResponse:
-    if endless or request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-        return await handler(request)  # a change that was begun is brought to its end
+async def within_time(work: Awaitable[_T]) -> _T:
+    """What ``work`` comes to; Refused when that takes too long."""
     limit = asyncio.timeout(ANSWER_SECONDS)
     try:
         async with limit:
-            return await handler(request)
+            return await work
     except TimeoutError:
         if not limit.expired():
             raise

@@ -90,11 +90,29 @@ class Evidence(TypedDict):
     error: NotRequired[str]
 
 
+TransitionWord = Literal["opened", "resolved", "occurred", "lifted", "told", "linked", "amended", "acked", "unacked"]
+
+
+class Transition(TypedDict):
+    """``seq`` numbers the transitions of all events in their order; who and comment: of what people do."""
+
+    seq: int
+    kind: TransitionWord
+    at: Instant
+    who: str | None
+    comment: str | None
+
+
+class StreamedEvent(Event):
+    transition: Transition
+
+
 class EventDetail(Event):
     samples: Samples
     evidence: list[Evidence]
     deliveries: list[Any]
     consequences: list[str]
+    history: list[Transition]
 
 
 class Recurrence(TypedDict):

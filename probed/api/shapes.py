@@ -28,7 +28,7 @@ from probed.model import (
 from probed.policy import words
 from probed.recurrence import WEEKDAYS, Recurrence, Window
 from probed.silences import Silence, SilenceState
-from probed.store import AuditRecord, DailyCount, EventDetail, GapRecord, LeadershipRecord
+from probed.store import AuditRecord, DailyCount, EventDetail, GapRecord, LeadershipRecord, TransitionRecord
 
 Json = dict[str, Any]
 _Item = TypeVar("_Item")
@@ -153,7 +153,23 @@ def event_detail(detail: EventDetail) -> schemas.EventDetail:
         "evidence": [_evidence(item) for item in detail.evidence],
         "deliveries": [],
         "consequences": list(detail.consequences),
+        "history": [transition(record) for record in detail.history],
     }
+
+
+def transition(record: TransitionRecord) -> schemas.Transition:
+    return {
+        "seq": record.seq,
+        "kind": cast(schemas.TransitionWord, record.kind),
+        "at": instant(record.at),
+        "who": record.who or None,
+        "comment": record.comment or None,
+    }
+
+
+def streamed(record: TransitionRecord) -> schemas.StreamedEvent:
+    """The event as it is by now, and the transition that is told of."""
+    return {**event(record.event), "transition": transition(record)}
 
 
 def _evidence(item: Evidence) -> schemas.Evidence:

@@ -24,13 +24,17 @@ class Change:
     kind: str
     """``opened``, ``resolved``, ``occurred``, ``lifted`` (it outlived its cause and is announced after all), ``told``
     (a turn of a flapping event that lasts), ``linked`` (its cause became known after it had opened), ``amended``
-    (more became known of it), ``silenced`` (a silence came over it while it was open) or ``unsilenced`` (it outlived
-    its silence and is announced, after all or once more)."""
+    (more became known of it), ``silenced`` (a silence came over it while it was open), ``unsilenced`` (it outlived
+    its silence and is announced, after all or once more), ``acked`` or ``unacked`` (somebody took it on, or gave it
+    back)."""
     at: float
     before: tuple[Sample, ...] = ()
     """Samples up to and with the trigger; kept with the event when it opens or occurs."""
     after: tuple[Sample, ...] = ()
     """Samples up to and with the recovery; kept when it resolves."""
+    who: str = ""
+    """Who did it, of what people do."""
+    comment: str = ""
 
     @property
     def announced(self) -> bool:
@@ -186,6 +190,30 @@ class EventQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class TransitionRecord:
+    """One transition as the store numbered it."""
+
+    seq: int
+    """Transitions are numbered from 1 in the order of their commits, without gaps."""
+    kind: str
+    """As in ``Change``."""
+    at: float
+    event: Event
+    """As it is by now, which may be later than this transition."""
+    who: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """What there is of the numbered transitions."""
+
+    purged: int
+    """Of those up to this number some are gone; above it, none."""
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventDetail:
     """One event with what was kept of it. Samples are JSON objects in the API's shape."""
 
@@ -194,6 +222,7 @@ class EventDetail:
     after: Sequence[Mapping[str, Any]] = ()
     consequences: Sequence[str] = ()
     evidence: Sequence[Evidence] = ()
+    history: Sequence[TransitionRecord] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +260,12 @@ class Store(Protocol):
 
     async def event(self, event_id: str) -> EventDetail | None: ...
 
+    async def transitions(self, after: int, limit: int) -> Sequence[TransitionRecord]:
+        """The first ``limit`` transitions numbered above ``after``, in order."""
+        ...
+
+    async def numbering(self) -> Numbering: ...
+
     async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
         """Triggers per day, event and instance, by the day on which they opened or occurred in ``zone``."""
         ...
@@ -262,7 +297,7 @@ class Store(Protocol):
         ...
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
-        """Events announced ever, by (event, severity, instance)."""
+        """Events announced ever, also those that were purged since, by (event, severity, instance)."""
         ...
 
     async def status(self) -> StoreStatus: ...

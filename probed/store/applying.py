@@ -55,8 +55,8 @@ def _change(connection: sqlite3.Connection, change: Change) -> None:
         _keep(connection, "samples_before", change.event.id, [sample_json(sample) for sample in change.before])
     if change.after:
         _keep(connection, "samples_after", change.event.id, [sample_json(sample) for sample in change.after])
-    row = (change.event.id, change.kind, change.at)
-    connection.execute("INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)", row)
+    row = (change.event.id, change.kind, change.at, change.who, change.comment)
+    connection.execute("INSERT INTO transition (event_id, kind, at, who, comment) VALUES (?, ?, ?, ?, ?)", row)
     for moment in _OWES.get(change.kind, ()):
         owed = (change.event.id, moment, change.at)
         connection.execute("INSERT OR REPLACE INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)", owed)

@@ -22,7 +22,7 @@ from probed.model import (
 from probed.recurrence import Recurrence
 from probed.revisions import Difference, Mark, Patch, Touched
 from probed.silences import Scope, Silence
-from probed.store import AuditRecord
+from probed.store import AuditRecord, TransitionRecord
 
 
 class Row(Protocol):
@@ -82,6 +82,10 @@ def event_of(row: Row) -> Event:
         silenced=bool(row["silenced"]),
         silenced_by=row["silenced_by"],
     )
+
+
+def transition_of(row: Row, event: Event) -> TransitionRecord:
+    return TransitionRecord(row["seq"], row["kind"], row["turned_at"], event, row["who"], row["comment"])
 
 
 _QUIET = Streak()

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -27,7 +26,7 @@ import structlog
 
 from probed.clock import Clock, SystemClock, boot_id
 from probed.errors import StoreError
-from probed.model import Event, Moment, Severity
+from probed.model import Event, Moment
 from probed.revisions import Patch, Revision
 from probed.silences import CLOCK_ERROR_SECONDS, Silence
 from probed.store import (
@@ -39,14 +38,20 @@ from probed.store import (
     GapRecord,
     LeadershipRecord,
     Member,
+    Numbering,
     Owed,
     Recovered,
     StoreStatus,
+    TransitionRecord,
+    counting,
+    listing,
     policies,
 )
+from probed.store.ageing import Life
 from probed.store.applying import apply
 from probed.store.migrating import migrate
-from probed.store.rows import audit_of, event_of, evidence_of, silence_of, streak_of
+from probed.store.purging import Limits, Purge
+from probed.store.rows import audit_of, event_of, silence_of, streak_of
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -56,6 +61,8 @@ MAX_QUEUED = 10_000
 """Commits kept in memory while the disk refuses; beyond that the newest are dropped, counted and told."""
 RETRY_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
+PURGE_PAUSE_SECONDS = 0.05
+"""Between two slices of a purge while nothing is to be written: it may take its time, and must not take the disk's."""
 
 _UNWRITABLE = (
     sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError, ValueError, TypeError,
@@ -70,12 +77,21 @@ SELECT event.*, owed.moment, owed.at,
        EXISTS (SELECT 1 FROM evidence WHERE event_id = event.id AND side = 'before') AS frozen
 FROM evidence_owed owed JOIN event ON event.id = owed.event_id ORDER BY owed.at
 """
+_SWITCHOVERS = """
+SELECT event.instance, max(event.opened_at) AS at FROM (
+    SELECT (SELECT max(event_id) FROM placed WHERE placed.shelf = labelled.shelf) AS id
+    FROM labelled WHERE event = 'ha_switchover'
+) newest JOIN event ON event.id = newest.id GROUP BY event.instance
+"""
+_STATUS = """
+SELECT (SELECT ifnull(sum(number), 0) FROM shelf) AS events, (SELECT user_version FROM pragma_user_version) AS version
+"""
 
 
 class SqliteStore:
     """See ``probed.store.Store``. ``directory`` is made when missing; one daemon at a time may own it."""
 
-    def __init__(self, directory: Path, *, clock: Clock | None = None) -> None:
+    def __init__(self, directory: Path, *, clock: Clock | None = None, limits: Limits | None = None) -> None:
         self._directory = directory
         self._path = directory / "probed.db"
         self._clock = clock or SystemClock()
@@ -87,12 +103,15 @@ class SqliteStore:
         self._read: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._life = Life()
+        self._purge = Purge(limits or Limits())
         self.write_seconds: Callable[[float], None] = lambda _: None
         """Told how long each transaction took; for the metric."""
         self.degraded = ""
         """Why the disk refuses, while it does."""
         self.progress_at = 0.0
         """Monotonic time of the writer's last sign of life, for the watchdog."""
+        self._beat_at = 0.0
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -119,6 +138,10 @@ class SqliteStore:
             os.close(self._lock)
             self._lock = None
 
+    def keep(self, limits: Limits) -> None:
+        """How much history is kept from now on."""
+        self._purge.limits = limits
+
     # --- writing ------------------------------------------------------------------------------------------
 
     def append(self, commit: Commit) -> asyncio.Future[None]:
@@ -144,7 +167,10 @@ class SqliteStore:
         stopping = False
         while not stopping:
             jobs, stopping = self._next_group()
-            self._write(connection, jobs)
+            if jobs or not self._purge.busy or self._clock.mono() - self._beat_at >= HEARTBEAT_SECONDS:
+                self._write(connection, jobs)
+            if not stopping and not self.degraded:
+                self._purge_a_little(connection)
         with contextlib.suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
@@ -152,7 +178,7 @@ class SqliteStore:
     def _next_group(self) -> tuple[list[_Job], bool]:
         jobs: list[_Job] = []
         try:
-            job = self._queue.get(timeout=HEARTBEAT_SECONDS)
+            job = self._queue.get(timeout=PURGE_PAUSE_SECONDS if self._purge.busy else HEARTBEAT_SECONDS)
             while job is not None:
                 jobs.append(job)
                 if len(jobs) >= MAX_GROUP:
@@ -199,14 +225,22 @@ class SqliteStore:
         try:
             for job in jobs:
                 apply(connection, job.commit)
-            beat = (self._clock.wall(), self._clock.mono(), boot_id())
-            connection.execute("INSERT OR REPLACE INTO heartbeat (one, at, mono, boot) VALUES (1, ?, ?, ?)", beat)
+            mono = self._clock.mono()
+            self._life.beat(connection, self._clock.wall(), mono, boot_id())
             connection.execute("COMMIT")
+            self._beat_at = mono
         except BaseException:  # whatever ends it, no half transaction may stay open
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
             raise
+
+    def _purge_a_little(self, connection: sqlite3.Connection) -> None:
+        self.progress_at = self._clock.mono()
+        try:
+            self._purge.slice(connection, self._life.at(self.progress_at))
+        except sqlite3.Error as error:  # a full disk, as a rule: commits tell of it, and the next look tries again
+            _log.warning("store.purge_failed", path=str(self._path), error=str(error))
 
     def _finish(self, jobs: Sequence[_Job], error: StoreError | None) -> None:
         def settle() -> None:
@@ -249,9 +283,7 @@ class SqliteStore:
         open_events = [event_of(row) for row in connection.execute("SELECT * FROM event WHERE state = 'open'")]
         streaks = {row["watch"]: streak_of(row["state"]) for row in connection.execute("SELECT * FROM streak")}
         members = [Member(**dict(row)) for row in connection.execute("SELECT * FROM member ORDER BY instance, name")]
-        switchovers = connection.execute(
-            "SELECT instance, max(opened_at) AS at FROM event WHERE event = 'ha_switchover' GROUP BY instance"
-        )
+        switchovers = connection.execute(_SWITCHOVERS)
         kept = {
             (row["probe"], row["target"]): json.loads(row["state"]) for row in connection.execute("SELECT * FROM kept")
         }
@@ -260,6 +292,7 @@ class SqliteStore:
         silences = [silence_of(row) for row in connection.execute(lasting, (self._clock.wall() - CLOCK_ERROR_SECONDS,))]
         absence, shift = self._absence(connection)
         patches = policies.patches_of(connection.execute(policies.PATCHES_AT, (policies.NEWEST,)))
+        self._life.recover(connection, self._clock.mono(), boot_id())
         return Recovered(
             tuple(open_events),
             streaks,
@@ -290,36 +323,13 @@ class SqliteStore:
     # --- reading ------------------------------------------------------------------------------------------
 
     async def events(self, query: EventQuery) -> Sequence[Event]:
-        where, values = _filters(query)
-        sql = f"SELECT * FROM event {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - filters are constants
-        rows = await self._select(sql, (*values, query.limit))
-        return [event_of(row) for row in rows]
+        return await self._reading(lambda read: listing.page(read, query))
 
     async def event(self, event_id: str) -> EventDetail | None:
-        rows = await self._select("SELECT * FROM event WHERE id = ?", (event_id,))
-        if not rows:
-            return None
-        consequences = await self._select("SELECT id FROM event WHERE caused_by = ? ORDER BY id", (event_id,))
-        evidence = await self._select("SELECT * FROM evidence WHERE event_id = ? ORDER BY taken_at, rowid", (event_id,))
-        row = rows[0]
-        return EventDetail(
-            event_of(row),
-            json.loads(row["samples_before"]),
-            json.loads(row["samples_after"]),
-            [item["id"] for item in consequences],
-            [evidence_of(item) for item in evidence],
-        )
+        return await self._reading(lambda read: listing.detail(read, event_id))
 
     async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
-        # Hours are counted in SQL and folded into days here: every zone's offset is constant within a quarter of an
-        # hour, so DST is exact, and a year of events is a few thousand rows.
-        sql = """
-            SELECT CAST(opened_at / 900 AS INTEGER) AS quarter, event, instance, severity, count(*) AS number
-            FROM event WHERE opened_at >= ? AND opened_at < ? AND suppressed = 0
-            GROUP BY quarter, event, instance, severity
-        """
-        rows = await self._select(sql, (since, until))
-        return _by_day(rows, ZoneInfo(zone))
+        return await self._reading(lambda read: counting.daily(read, since, until, ZoneInfo(zone)))
 
     async def leadership(self, instance: str | None, since: float, until: float) -> Sequence[LeadershipRecord]:
         sql = """
@@ -357,26 +367,30 @@ class SqliteStore:
     async def patches_at(self, version: int) -> Mapping[str, Patch]:
         return policies.patches_of(await self._select(policies.PATCHES_AT, (version,)))
 
+    async def transitions(self, after: int, limit: int) -> Sequence[TransitionRecord]:
+        return await self._reading(lambda read: listing.transitions(read, after, limit))
+
+    async def numbering(self) -> Numbering:
+        return await self._reading(listing.numbering)
+
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
-        sql = """
-            SELECT event, severity, instance, count(*) AS number
-            FROM event WHERE suppressed = 0 GROUP BY event, severity, instance
-        """
-        rows = await self._select(sql, ())
-        return {(row["event"], row["severity"], row["instance"]): row["number"] for row in rows}
+        return await self._reading(counting.totals)
 
     async def status(self) -> StoreStatus:
-        rows = await self._select(
-            "SELECT count(*) AS events, (SELECT user_version FROM pragma_user_version) AS v FROM event", ()
-        )
+        (row,) = await self._select(_STATUS, ())
         size = sum(file.stat().st_size for file in self._directory.glob("probed.db*"))
-        return StoreStatus(str(self._path), rows[0]["v"], rows[0]["events"], size, f"SQLite {sqlite3.sqlite_version}")
+        return StoreStatus(str(self._path), row["version"], row["events"], size, f"SQLite {sqlite3.sqlite_version}")
 
     async def _select(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        def run() -> list[sqlite3.Row]:
+        return await self._reading(lambda read: read.execute(sql, values).fetchall())
+
+    async def _reading(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+        """``function`` of the read-only connection, in its thread. StoreError instead of what sqlite3 raises."""
+
+        def run() -> _T:
             assert self._read is not None, "open() first"
             try:
-                return self._read.execute(sql, values).fetchall()
+                return function(self._read)
             except sqlite3.Error as error:
                 raise StoreError(self._cannot(error)) from None
 
@@ -399,6 +413,8 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     if read_only:
         connection.execute("PRAGMA query_only = ON")
         return connection
+    # Takes effect in a new file only, and only before anything else: what is purged can be given back, page by page.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     # Read back: a file system that cannot do WAL would silently weaken what a commit promises.
@@ -418,35 +434,3 @@ def _lock_directory(directory: Path) -> int:
             f"{directory} is in use by another probed; stop it, or choose another --storage.path"
         ) from None
     return handle
-
-
-def _filters(query: EventQuery) -> tuple[str, list[Any]]:
-    clauses: list[str] = []
-    values: list[Any] = []
-    wanted: list[tuple[str, Any]] = [
-        ("instance = ?", query.instance),
-        ("event = ?", query.event),
-        ("severity = ?", query.severity.value if query.severity else None),
-        ("state = ?", query.state.value if query.state else None),
-        ("suppressed = ?", None if query.suppressed is None else int(query.suppressed)),
-        ("silenced = ?", None if query.silenced is None else int(query.silenced)),
-        ("silenced_by = ?", query.silenced_by),
-        ("opened_at >= ?", query.since),
-        ("opened_at < ?", query.until),
-        ("id < ?", query.before_id),
-    ]
-    for clause, value in wanted:
-        if value is not None:
-            clauses.append(clause)
-            values.append(value)
-    return ("WHERE " + " AND ".join(clauses) if clauses else ""), values
-
-
-def _by_day(rows: Sequence[sqlite3.Row], zone: ZoneInfo) -> list[DailyCount]:
-    days: dict[tuple[str, str, str, str], int] = {}
-    for row in rows:
-        day = datetime.fromtimestamp(row["quarter"] * 900, UTC).astimezone(zone).date().isoformat()
-        key = (day, row["event"], row["instance"], row["severity"])
-        days[key] = days.get(key, 0) + row["number"]
-    ordered = sorted(days.items(), key=lambda item: (item[0][0], item[0][1:]), reverse=True)
-    return [DailyCount(day, event, name, Severity(grade), number) for (day, event, name, grade), number in ordered]

@@ -40,7 +40,7 @@ EVENT_KEYS = [
     "id", "event", "name", "severity", "state", "instance", "node", "component", "target", "opened_at",
     "first_failed_at", "resolved_at", "resolve_reason", "count", "value", "threshold", "message", "suggestion",
     "policy_version", "observer", "fingerprint", "caused_by", "suppressed", "acked_by", "labels",
-    "flapping", "details",
+    "flapping", "details", "silenced", "silenced_by",
 ]  # fmt: skip
 """interface.md, section 4, "Shapes"; the last line is ours beyond it."""
 
@@ -242,7 +242,7 @@ async def test_the_status_before_the_first_sample_waits_and_claims_nothing(api: 
     assert list(status) == ["observer", "instances", "self"]
     assert (status["self"]["state"], status["self"]["open_events"]) == ("waiting", [])
     [orders] = status["instances"]
-    assert list(orders) == ["name", "labels", "state", "leader", "nodes", "targets", "open_events"]
+    assert list(orders) == ["name", "labels", "state", "leader", "paused", "nodes", "targets", "open_events"]
     assert (orders["name"], orders["labels"], orders["leader"]) == ("orders", {"env": "prod"}, None)
     assert orders["open_events"] == []
     assert [(node["name"], node["role"], node["state"]) for node in orders["nodes"]] == [
@@ -420,6 +420,8 @@ async def test_an_event_has_exactly_the_promised_fields(api: Api) -> None:
         "labels": {"env": "prod"},
         "flapping": False,
         "details": {},
+        "silenced": False,
+        "silenced_by": None,
     }
 
 
@@ -483,7 +485,7 @@ async def test_one_event_comes_with_its_samples_and_consequences(api: Api) -> No
     await seen.settle()
     items = {item["event"]: item for item in (await api.get("/api/v1/events"))["items"]}
     detail = await api.get(f"/api/v1/events/{items['database_unavailable']['id']}")
-    assert list(detail) == [*EVENT_KEYS, "samples", "evidence", "deliveries", "consequences"]
+    assert list(detail) == [*EVENT_KEYS, "samples", "evidence", "deliveries", "consequences", "history"]
     assert (detail["state"], detail["resolve_reason"]) == ("resolved", "recovered")
     assert detail["resolved_at"] == "2026-11-18T12:00:40.000Z"
     before, after = detail["samples"]["before"], detail["samples"]["after"]
@@ -621,7 +623,11 @@ async def test_a_page_has_a_hundred_events_unless_told_otherwise(api: Api) -> No
         ("event=%ff%fe", "event", None),
         ("sate=open", "sate", 'unknown parameter; did you mean "state"?'),
         ("Limit=5", "Limit", 'did you mean "limit"?'),
-        ("zzz=1", "zzz", "known here: cursor, event, instance, limit, severity, since, state, suppressed, until"),
+        (
+            "zzz=1",
+            "zzz",
+            "known here: cursor, event, format, instance, limit, severity, silenced, silenced_by, since, state, suppressed, until",
+        ),
     ],
 )
 async def test_a_bad_query_is_refused_naming_the_parameter_and_what_was_expected(

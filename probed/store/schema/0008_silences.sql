@@ -17,4 +17,6 @@ CREATE INDEX silence_by_end ON silence (ends_at);
 -- The last silence that covered an event, and whether it kept people from being told of it.
 ALTER TABLE event ADD COLUMN silenced INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE event ADD COLUMN silenced_by TEXT;
+-- The list finds the few that were silenced by these, whatever else it is filtered by.
 CREATE INDEX event_by_silence ON event (silenced_by) WHERE silenced_by IS NOT NULL;
+CREATE INDEX event_silenced ON event (silenced) WHERE silenced = 1;

@@ -1,0 +1,175 @@
+"""What is read of events: pages of the list, one event, transitions in their order.
+
+A page comes as quickly with any filters among a million events as among a hundred.
+
+An id begins with the time of its event, so a span of time is a span of ids. Everything else that the list can be
+filtered by is the *shelf* on which an event stands (schema 0006): a page is the newest of every shelf that the filters
+allow, merged until it is full.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from probed.model import Event
+from probed.store import EventDetail, EventQuery, Numbering, TransitionRecord
+from probed.store.rows import EVENT_COLUMNS, event_of, evidence_of, transition_of
+
+_COLUMNS = ", ".join(EVENT_COLUMNS)
+_LAST_ID = "~"
+"""After every id."""
+_EVER = 1e15
+"""Unix seconds beyond every event's, on either side."""
+_CHUNK, _LARGEST_CHUNK = 4, 64
+_FETCHED = 200
+"""Rows that one statement reads by their ids."""
+
+_SPAN = f"""
+SELECT {_COLUMNS} FROM event WHERE id >= ? AND id < ? AND opened_at >= ? AND opened_at < ? ORDER BY id DESC LIMIT ?
+"""  # noqa: S608 - column names are constants
+_DOWN = "SELECT event_id FROM placed WHERE shelf = ? AND event_id < ? AND event_id >= ? ORDER BY event_id DESC LIMIT ?"
+_HEADS = """
+SELECT shelf, (
+    SELECT max(event_id) FROM placed WHERE placed.shelf = labelled.shelf AND event_id < ? AND event_id >= ?
+) AS head
+FROM labelled WHERE number > 0
+"""
+_EVIDENCE = "SELECT * FROM evidence WHERE event_id = ? ORDER BY taken_at, rowid"
+_CONSEQUENCES = "SELECT id FROM event WHERE caused_by = ? ORDER BY id"
+_HISTORY = "SELECT seq, kind, at AS turned_at, who, comment FROM transition WHERE event_id = ? ORDER BY seq"
+_TRANSITIONS = """
+SELECT seq, kind, transition.at AS turned_at, who, comment, event.*
+FROM transition JOIN event ON event.id = transition.event_id WHERE seq > ? ORDER BY seq LIMIT ?
+"""
+_NUMBERING = "SELECT purged.seq AS purged, (SELECT ifnull(max(seq), 0) FROM transition) AS newest FROM purged"
+
+
+def ids(since: float, until: float) -> tuple[str, str]:
+    """``(low, high)``: every event that began in the span has ``low <= id < high`` (see ``incidents.new_id``).
+
+    The milliseconds at both ends may hold others, too. Unix seconds.
+    """
+    return _beginning(int(since * 1000)), _beginning(int(until * 1000) + 1)
+
+
+def _beginning(milliseconds: int) -> str:
+    if milliseconds >= 1 << 48:
+        return _LAST_ID
+    stamp = f"{max(0, milliseconds):012x}"
+    return f"{stamp[:8]}-{stamp[8:12]}"
+
+
+def page(connection: sqlite3.Connection, query: EventQuery) -> list[Event]:
+    """The newest ``query.limit`` events that fit, newest first. Raises what sqlite3 raises."""
+    since = -_EVER if query.since is None else query.since
+    until = _EVER if query.until is None else query.until
+    low, high = ids(since, until)
+    if query.before_id is not None:
+        high = min(high, query.before_id)
+    if query.silenced or query.silenced_by is not None:
+        return _silenced(connection, query, low, high, since, until)
+    labels = _labels(query)
+    if query.silenced is None and not labels:
+        rows = connection.execute(_SPAN, (low, high, since, until, query.limit))
+        return [event_of(row) for row in rows]
+    merged = _merged(connection, labels, low, high)
+    found: list[Event] = []
+    while len(found) < query.limit:
+        wanted = list(islice(merged, min(query.limit - len(found), _FETCHED)))
+        if not wanted:
+            break
+        heard = query.silenced is None  # else only what people were told of: nearly all
+        found += [
+            event
+            for event in _by_id(connection, wanted)
+            if since <= event.opened_at < until and (heard or not event.silenced)
+        ]
+    return found
+
+
+def _silenced(
+    connection: sqlite3.Connection, query: EventQuery, low: str, high: str, since: float, until: float
+) -> list[Event]:
+    """Of the few that a silence covered: they have an index of their own."""
+    asked: dict[str, object] = {"silenced_by": query.silenced_by}
+    asked |= {"silenced": None if query.silenced is None else int(query.silenced), **_labels(query)}
+    asked = {column: value for column, value in asked.items() if value is not None}
+    also = "".join(f" AND {column} = ?" for column in asked)
+    # Said as the partial index says it, else SQLite does not take it.
+    few = "silenced_by IS NOT NULL" if query.silenced_by is not None else "silenced = 1"
+    sql = f"""
+        SELECT {_COLUMNS} FROM event WHERE {few} AND id >= ? AND id < ? AND opened_at >= ? AND opened_at < ?{also}
+        ORDER BY id DESC LIMIT ?
+    """  # noqa: S608 - column names are constants
+    rows = connection.execute(sql, (low, high, since, until, *asked.values(), query.limit))
+    return [event_of(row) for row in rows]
+
+
+def detail(connection: sqlite3.Connection, event_id: str) -> EventDetail | None:
+    """One event with everything that was kept of it."""
+    row = connection.execute("SELECT * FROM event WHERE id = ?", (event_id,)).fetchone()
+    if row is None:
+        return None
+    event = event_of(row)
+    return EventDetail(
+        event,
+        json.loads(row["samples_before"]),
+        json.loads(row["samples_after"]),
+        [item["id"] for item in connection.execute(_CONSEQUENCES, (event_id,))],
+        [evidence_of(item) for item in connection.execute(_EVIDENCE, (event_id,))],
+        [transition_of(item, event) for item in connection.execute(_HISTORY, (event_id,))],
+    )
+
+
+def transitions(connection: sqlite3.Connection, after: int, limit: int) -> list[TransitionRecord]:
+    """The first ``limit`` transitions with a number above ``after``, oldest first; events as they are by now."""
+    return [transition_of(row, event_of(row)) for row in connection.execute(_TRANSITIONS, (after, limit))]
+
+
+def numbering(connection: sqlite3.Connection) -> Numbering:
+    row = connection.execute(_NUMBERING).fetchone()
+    return Numbering(row["purged"], max(row["purged"], row["newest"]))
+
+
+def _labels(query: EventQuery) -> dict[str, object]:
+    """What the filters ask of a shelf, by column of ``labelled``."""
+    labels = {
+        "instance": query.instance,
+        "event": query.event,
+        "severity": query.severity and query.severity.value,
+        "state": query.state and query.state.value,
+        "suppressed": None if query.suppressed is None else int(query.suppressed),
+    }
+    return {column: value for column, value in labels.items() if value is not None}
+
+
+def _merged(connection: sqlite3.Connection, labels: dict[str, object], low: str, high: str) -> Iterator[str]:
+    """Ids in ``[low, high)`` on the shelves with these labels, newest first."""
+    sql = _HEADS + "".join(f" AND {column} = ?" for column in labels)
+    heads = connection.execute(sql, (high, low, *labels.values())).fetchall()
+    return heapq.merge(
+        *(_down(connection, row["shelf"], row["head"], low) for row in heads if row["head"]), reverse=True
+    )
+
+
+def _down(connection: sqlite3.Connection, shelf: int, head: str, low: str) -> Iterator[str]:
+    """One shelf from ``head`` on; most shelves of a page are never asked for more than that."""
+    yield head
+    size = _CHUNK
+    while True:
+        rows = connection.execute(_DOWN, (shelf, head, low, size)).fetchall()
+        for row in rows:
+            yield row["event_id"]
+        if len(rows) < size:
+            return
+        head, size = rows[-1]["event_id"], min(2 * size, _LARGEST_CHUNK)
+
+
+def _by_id(connection: sqlite3.Connection, wanted: Sequence[str]) -> list[Event]:
+    marks = ", ".join("?" * len(wanted))
+    sql = f"SELECT {_COLUMNS} FROM event WHERE id IN ({marks}) ORDER BY id DESC"  # noqa: S608 - only marks
+    return [event_of(row) for row in connection.execute(sql, wanted)]

@@ -1,0 +1,502 @@
+"""The ledger: pages of a long list, numbers that outlive what they count, transitions in order, and what goes when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from probed.incidents import new_id
+from probed.model import Event, EventState, Evidence, Moment, Severity, Side
+from probed.store import (
+    AuditRecord,
+    Change,
+    Commit,
+    DailyCount,
+    EventQuery,
+    GapRecord,
+    LeadershipRecord,
+    Numbering,
+    listing,
+)
+from probed.store import sqlite as engine
+from probed.store.ageing import Life
+from probed.store.applying import apply
+from probed.store.migrating import SCHEMA
+from probed.store.purging import DAY, Limits, Purge, pages_of, size
+from probed.store.rows import EVENT_COLUMNS, event_row
+from probed.store.sqlite import SqliteStore
+from probed.testing import FakeClock, make_sample
+from tests.unit.test_store import NOON, TARGET, an_event, opened, resolved
+
+HOUR = 3600.0
+FOR_GOOD = Limits(age=10_000 * DAY, size=1 << 40)
+
+
+@contextlib.asynccontextmanager
+async def opening(directory: Path, clock: FakeClock, limits: Limits = FOR_GOOD) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(directory, clock=clock, limits=limits)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(NOON)
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SqliteStore]:
+    async with opening(tmp_path, clock) as made:
+        yield made
+
+
+def rows(directory: Path, sql: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(directory / "probed.db")) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def motley(chance: random.Random, number: int, began: float = NOON) -> list[Event]:
+    """Events of every make, several in the same millisecond."""
+    events = []
+    for _ in range(number):
+        at = began + chance.randrange(40) + chance.choice((0.0, 0.0004, 0.0009, 0.25))
+        name = chance.choice(("no_leader", "ha_switchover", "deadlocks_frequent"))
+        state = (
+            EventState.OCCURRED if name == "ha_switchover" else chance.choice((EventState.OPEN, EventState.RESOLVED))
+        )
+        events.append(
+            an_event(
+                at,
+                event=name,
+                state=state,
+                severity=chance.choice(list(Severity)),
+                suppressed=chance.random() < 0.3,
+                silenced=(covered := chance.random() < 0.2),
+                silenced_by=chance.choice(("tuesday", "sunday")) if covered or chance.random() < 0.1 else None,
+                target=replace(TARGET, instance=chance.choice(("orders", "billing")), node=f"node-{chance.random()}"),
+            )
+        )
+    return events
+
+
+def fits(event: Event, query: EventQuery) -> bool:
+    return (
+        query.instance in (None, event.target.instance)
+        and query.event in (None, event.event)
+        and query.severity in (None, event.severity)
+        and query.state in (None, event.state)
+        and query.suppressed in (None, event.suppressed)
+        and query.silenced in (None, event.silenced)
+        and query.silenced_by in (None, event.silenced_by)
+        and (query.since is None or event.opened_at >= query.since)
+        and (query.until is None or event.opened_at < query.until)
+    )
+
+
+class TestList:
+    async def test_every_combination_of_filters_finds_what_fits_and_nothing_else(self, store: SqliteStore) -> None:
+        chance = random.Random(7)
+        events = motley(chance, 120)
+        await store.append(Commit(changes=tuple(Change(event, "opened", event.opened_at) for event in events)))
+        by_id = sorted(events, key=lambda event: event.id, reverse=True)
+        combinations = itertools.product(
+            (None, "orders", "nobody"), (None, "no_leader", "ha_switchover"), (None, Severity.FATAL),
+            (None, *EventState), (None, True, False), (None, NOON + 10.0005), (None, NOON + 20.25),
+            (None, True, False), (None, "sunday"),
+        )  # fmt: skip
+        for instance, event, severity, state, suppressed, since, until, silenced, silence in combinations:
+            query = EventQuery(
+                instance, event, severity, state, suppressed, silenced, silence, since=since, until=until, limit=1000
+            )
+            assert await store.events(query) == [item for item in by_id if fits(item, query)], query
+
+    @pytest.mark.parametrize("seed", range(4))
+    async def test_the_pages_together_are_the_whole_list_while_events_arrive(
+        self, store: SqliteStore, seed: int
+    ) -> None:
+        chance = random.Random(seed)
+        there = motley(chance, 80)
+        await store.append(Commit(changes=tuple(Change(event, "opened", event.opened_at) for event in there)))
+        filters: list[dict[str, Any]] = [
+            {}, {"instance": "orders"}, {"suppressed": False}, {"severity": Severity.FATAL, "instance": "billing"},
+            {"event": "no_leader", "since": NOON + 5}, {"state": EventState.OCCURRED, "until": NOON + 30},
+        ]  # fmt: skip
+        later = itertools.count(NOON + 60, 60)
+        for wanted in filters:
+            query, seen = EventQuery(**wanted, limit=chance.randrange(1, 9)), list[str]()
+            expected = [event.id for event in await store.events(replace(query, limit=10_000))]
+            while page := await store.events(query):
+                assert len(page) <= query.limit
+                seen += [event.id for event in page]
+                query = replace(query, before_id=page[-1].id)
+                late = motley(chance, 3, began=next(later))
+                await store.append(Commit(changes=tuple(Change(event, "opened", event.opened_at) for event in late)))
+            assert seen == expected
+
+    async def test_an_event_moves_with_its_state_and_is_never_listed_twice(self, store: SqliteStore) -> None:
+        event = an_event(suppressed=True)
+        await store.append(opened(event))
+        event = replace(event, suppressed=False)
+        await store.append(Commit(changes=(Change(event, "lifted", NOON + 5),)))
+        await store.append(resolved(event, NOON + 9))
+        assert [found.state for found in await store.events(EventQuery())] == [EventState.RESOLVED]
+        assert await store.events(EventQuery(state=EventState.OPEN)) == []
+        assert await store.events(EventQuery(suppressed=True)) == []
+        assert len(await store.events(EventQuery(suppressed=False, state=EventState.RESOLVED))) == 1
+
+    @pytest.mark.parametrize("at", [NOON, NOON + 0.0005, NOON + 0.9995, 1.8e9 + 0.123456, 4e9 + 1e-6])
+    def test_an_event_id_lies_within_the_span_of_its_time(self, at: float) -> None:
+        low, high = listing.ids(at, at + 1e-6)
+        assert low <= new_id(at) < high
+        low, high = listing.ids(at + 1.001, at + 2)
+        assert new_id(at) < low
+        assert new_id(at + 2.001) >= high
+
+    async def test_no_page_reads_the_table_from_end_to_end(self, store: SqliteStore, tmp_path: Path) -> None:
+        """Whatever the statement planner may come to think of them: every statement of a page seeks."""
+        await store.append(opened(an_event()))
+        with contextlib.closing(sqlite3.connect(tmp_path / "probed.db")) as connection:
+            connection.row_factory = sqlite3.Row
+            asked: list[str] = []
+            connection.set_trace_callback(asked.append)
+            listing.page(connection, EventQuery(instance="orders", state=EventState.OPEN, since=1.0))
+            listing.page(connection, EventQuery())
+            listing.transitions(connection, 0, 10)
+            connection.set_trace_callback(None)
+            plans = [row["detail"] for sql in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        assert len(asked) >= 4
+        assert [plan for plan in plans if plan.startswith("SCAN") and plan.split()[1] in ("event", "placed")] == []
+
+
+class TestCounts:
+    async def test_an_event_that_is_announced_late_counts_once_and_on_the_day_it_began(
+        self, store: SqliteStore
+    ) -> None:
+        event = an_event(suppressed=True)
+        await store.append(opened(event))
+        assert await store.counts() == {}
+        lifted = replace(event, suppressed=False)
+        await store.append(Commit(changes=(Change(lifted, "lifted", NOON + DAY),)))
+        await store.append(Commit(changes=(Change(lifted, "linked", NOON + DAY),)))
+        await store.append(resolved(lifted, NOON + 2 * DAY))
+        assert await store.counts() == {("database_unavailable", "fatal", "orders"): 1}
+        assert await store.daily(0, NOON + 9 * DAY, "UTC") == [
+            DailyCount("2026-11-18", "database_unavailable", "orders", Severity.FATAL, 1)
+        ]
+
+    @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/Apia"])
+    async def test_days_are_counted_as_if_every_event_was_looked_at(self, store: SqliteStore, zone: str) -> None:
+        chance = random.Random(zone)
+        began = 1_792_800_000.0  # a week around the end of DST in Europe, and in the Americas
+        events = [an_event(began + chance.random() * 20 * DAY) for _ in range(300)]
+        await store.append(Commit(changes=tuple(Change(event, "opened", event.opened_at) for event in events)))
+        for _ in range(20):
+            since = began + chance.random() * 20 * DAY
+            until = since + chance.choice((60.0, 1000.0, 3 * DAY, 30 * DAY)) * chance.random()
+            counted = {day.date: day.count for day in await store.daily(since, until, zone)}
+            looked = Counter(date_of(event.opened_at, zone) for event in events if since <= event.opened_at < until)
+            assert counted == dict(looked)
+
+    async def test_totals_and_days_outlive_the_events(self, tmp_path: Path, clock: FakeClock) -> None:
+        async with opening(tmp_path, clock, Limits(age=DAY)) as store:
+            for number in range(5):
+                event = an_event(NOON + number)
+                await store.append(opened(event))
+                await store.append(resolved(event, NOON + number + 1))
+            counts, days = await store.counts(), await store.daily(NOON - DAY, NOON + DAY, "UTC")
+            await live(store, clock, hours=26)
+            assert await store.events(EventQuery()) == []
+            assert await store.counts() == counts == {("database_unavailable", "fatal", "orders"): 5}
+            assert await store.daily(NOON - DAY, NOON + DAY, "UTC") == days
+            assert (await store.status()).events == 0
+        async with opening(tmp_path, clock) as store:
+            assert await store.counts() == counts
+
+
+def date_of(at: float, zone: str) -> str:
+    return datetime.fromtimestamp(at, ZoneInfo(zone)).date().isoformat()
+
+
+class TestTransitions:
+    async def test_they_come_in_order_from_any_number_on_with_who_made_them(self, store: SqliteStore) -> None:
+        event, other = an_event(), an_event()
+        await store.append(opened(event))
+        await store.append(opened(other))
+        acked = replace(event, acked_by="ann")
+        await store.append(Commit(changes=(Change(acked, "acked", NOON + 1, who="ann", comment="mine"),)))
+        first, second, third = await store.transitions(0, 10)
+        assert [(item.seq, item.kind, item.event.id) for item in (first, second)] == [
+            (1, "opened", event.id), (2, "opened", other.id)
+        ]  # fmt: skip
+        assert (third.seq, third.kind, third.at, third.who, third.comment) == (3, "acked", NOON + 1, "ann", "mine")
+        assert third.event == acked
+        assert await store.transitions(1, 1) == [second]
+        assert await store.transitions(3, 10) == []
+        assert await store.numbering() == Numbering(0, 3)
+
+    async def test_an_event_tells_its_own_history(self, store: SqliteStore) -> None:
+        event = an_event()
+        await store.append(opened(event))
+        await store.append(opened(an_event()))
+        await store.append(resolved(event, NOON + 60))
+        found = await store.event(event.id)
+        assert found is not None
+        assert [(item.seq, item.kind, item.at) for item in found.history] == [
+            (1, "opened", NOON),
+            (3, "resolved", NOON + 60),
+        ]
+
+
+async def live(store: SqliteStore, clock: FakeClock, hours: int) -> None:
+    """Time in which the daemon lives, with a sign of life every hour; then until nothing is left to purge."""
+    for _ in range(hours):
+        clock.step(HOUR)
+        await store.append(Commit())
+    await purged(store)
+
+
+async def purged(store: SqliteStore) -> None:
+    """Until the purge that is due has come to its end: the writer does a slice after each group of commits."""
+    before = -1
+    for _ in range(200):
+        await store.append(Commit())
+        if not store._purge.busy and store._purge.purged == before:
+            return
+        before = store._purge.purged
+    raise AssertionError("a purge that never ends")
+
+
+def told(at: float) -> Commit:
+    """Something of everything that ages besides events."""
+    return Commit(
+        gaps=(GapRecord(at - 60, at, "eye", "stopped"),),
+        leadership=(LeadershipRecord("orders", at, {"class": "failover", "old_leader": "a", "new_leader": "b"}),),
+        audit=(AuditRecord(at, "ann", "socket", "", "event.ack", "x"),),
+    )
+
+
+class TestAge:
+    async def test_an_event_goes_with_all_that_was_kept_of_it_once_it_is_old_enough(
+        self, tmp_path: Path, clock: FakeClock
+    ) -> None:
+        event = an_event()
+        async with opening(tmp_path, clock, Limits(age=DAY)) as store:
+            await store.append(
+                Commit(changes=(Change(event, "opened", NOON, before=(make_sample(),)),),
+                       evidence={event.id: [Evidence("pressure", "", NOON, Side.AFTER, Moment.TRIGGER, "{}")]})
+            )  # fmt: skip
+            await store.append(resolved(event, NOON + 60))
+            await store.append(told(NOON))
+            await live(store, clock, hours=23)
+            assert await store.event(event.id) is not None
+            await live(store, clock, hours=3)
+            assert await store.event(event.id) is None
+            assert await store.numbering() == Numbering(2, 2)
+            assert await store.gaps(0, NOON * 2) == []
+            assert await store.leadership(None, 0, NOON * 2) == []
+            assert len(await store.audit(None, 10)) == 1, "who changed what is kept longer"
+        for table in ("event", "transition", "evidence", "evidence_owed", "placed", "shelf"):
+            assert rows(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)], table
+
+    async def test_what_is_open_stays_and_so_does_its_cause_until_its_consequence_goes(
+        self, tmp_path: Path, clock: FakeClock
+    ) -> None:
+        cause, alone = an_event(), an_event()
+        consequence = an_event(caused_by=cause.id, suppressed=True)
+        async with opening(tmp_path, clock, Limits(age=DAY)) as store:
+            for event in (cause, alone, consequence):
+                await store.append(opened(event))
+            await store.append(resolved(cause, NOON + 60))
+            await store.append(resolved(alone, NOON + 60))
+            await live(store, clock, hours=48)
+            assert {event.id for event in await store.events(EventQuery())} == {cause.id, consequence.id}
+            await store.append(resolved(consequence, clock.wall()))
+            await live(store, clock, hours=23)
+            assert len(await store.events(EventQuery())) == 2, "it is as old as its last transition"
+            await live(store, clock, hours=3)
+            assert await store.events(EventQuery()) == []
+
+    async def test_transitions_of_what_stays_keep_their_numbers_and_new_ones_go_on(
+        self, tmp_path: Path, clock: FakeClock
+    ) -> None:
+        stays, goes = an_event(), an_event()
+        async with opening(tmp_path, clock, Limits(age=DAY)) as store:
+            await store.append(opened(stays))
+            await store.append(opened(goes))
+            await store.append(resolved(goes, NOON + 60))
+            await live(store, clock, hours=26)
+            await store.append(opened(an_event()))
+            assert [item.seq for item in await store.transitions(0, 10)] == [1, 4]
+            assert await store.numbering() == Numbering(3, 4)
+
+    @pytest.mark.parametrize("step", [DAY, 366 * DAY, 20_000 * DAY, -DAY, -20_000 * DAY])
+    async def test_a_step_of_the_date_purges_nothing(self, tmp_path: Path, clock: FakeClock, step: float) -> None:
+        event = an_event()
+        async with opening(tmp_path, clock, Limits(age=2 * DAY)) as store:
+            await store.append(opened(event))
+            await store.append(resolved(event, NOON + 60))
+            await store.append(told(NOON))
+            await live(store, clock, hours=3)
+            clock.step_wall(step)
+            await live(store, clock, hours=3)
+            clock.step_wall(-step)  # somebody puts it right
+            await live(store, clock, hours=3)
+            assert len(await store.events(EventQuery())) == 1
+            assert len(await store.gaps(0, 1e12)) == len(await store.leadership(None, 0, 1e12)) == 1
+            await live(store, clock, hours=45)
+            assert await store.events(EventQuery()) == [], "its time comes all the same"
+
+    async def test_a_date_that_is_wrong_after_a_reboot_purges_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        event = an_event()
+        async with opening(tmp_path, FakeClock(NOON), Limits(age=DAY)) as store:
+            await store.append(opened(event))
+            await store.append(resolved(event, NOON + 60))
+        monkeypatch.setattr(engine, "boot_id", lambda: "another boot")
+        clock = FakeClock(NOON + 366 * DAY, now_mono=5.0)
+        async with opening(tmp_path, clock, Limits(age=DAY)) as store:
+            await live(store, clock, hours=20)
+            assert len(await store.events(EventQuery())) == 1
+            await live(store, clock, hours=6)
+            assert await store.events(EventQuery()) == []
+
+    async def test_time_within_one_boot_counts_also_while_no_daemon_ran(self, tmp_path: Path, clock: FakeClock) -> None:
+        event = an_event()
+        async with opening(tmp_path, clock, Limits(age=DAY)) as store:
+            await store.append(opened(event))
+            await store.append(resolved(event, NOON + 60))
+        clock.step(DAY + HOUR)
+        async with opening(tmp_path, clock, Limits(age=DAY)) as store:
+            await live(store, clock, hours=1)
+            assert await store.events(EventQuery()) == []
+
+    async def test_a_shorter_age_takes_effect_at_a_reload(self, tmp_path: Path, clock: FakeClock) -> None:
+        event = an_event()
+        async with opening(tmp_path, clock, Limits(age=90 * DAY)) as store:
+            await store.append(opened(event))
+            await store.append(resolved(event, NOON + 60))
+            await live(store, clock, hours=26)
+            assert len(await store.events(EventQuery())) == 1
+            store.keep(Limits(age=DAY))
+            await live(store, clock, hours=1)
+            assert await store.events(EventQuery()) == []
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    """A store of 60 resolved events of some 30 KiB each, in memory."""
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    made.row_factory = sqlite3.Row
+    made.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    for file in SCHEMA:
+        made.executescript(file.read_text(encoding="utf-8"))
+    Life().beat(made, NOON, 0.0, "boot")
+    for number in range(60):
+        event = an_event(NOON + number, message="x" * 30_000)
+        apply(made, opened(event))
+        apply(made, resolved(event, NOON + number))
+    with contextlib.closing(made):
+        yield made
+
+
+def number_of(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM event").fetchone()[0])
+
+
+class TestSize:
+    def test_the_oldest_go_until_it_fits_and_the_file_gives_their_space_back(
+        self, connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("probed.store.purging.SPARE_PAGES", 8)
+        before, limit = pages_of(connection)[0], size(connection) // 2
+        purge = Purge(Limits(size=limit))
+        purge.slice(connection, 0.0)
+        while purge.busy:
+            purge.slice(connection, 0.0)
+        left = [row["id"] for row in connection.execute("SELECT id, opened_at FROM event ORDER BY id")]
+        assert 20 <= len(left) <= 30
+        assert connection.execute("SELECT min(opened_at) FROM event").fetchone()[0] == NOON + 60 - len(left)
+        assert size(connection) <= limit
+        assert pages_of(connection)[0] < 0.7 * before
+
+    def test_a_store_within_its_limits_loses_nothing(self, connection: sqlite3.Connection) -> None:
+        purge = Purge(Limits(size=size(connection)))
+        for minute in range(5):
+            purge.slice(connection, minute * 61.0)
+        assert number_of(connection) == 60
+
+    def test_what_is_open_stays_whatever_the_size(self, connection: sqlite3.Connection) -> None:
+        apply(connection, opened(an_event(message="x" * 500_000)))
+        purge = Purge(Limits(size=1))
+        purge.slice(connection, 0.0)
+        while purge.busy:
+            purge.slice(connection, 0.0)
+        assert number_of(connection) == 1
+
+    def test_a_slice_ends_when_its_time_is_up_and_the_next_goes_on(self, connection: sqlite3.Connection) -> None:
+        ticks = itertools.count()
+        purge = Purge(Limits(size=1), timer=lambda: next(ticks) * 0.001)  # each look at the timer takes 1 ms
+        left = [60]
+        while not left[1:] or purge.busy:
+            purge.slice(connection, 0.0)
+            assert not connection.in_transaction
+            left.append(number_of(connection))
+        steps = [before - after for before, after in itertools.pairwise(left)]
+        assert sum(steps) == 60
+        assert max(steps) <= 10
+
+    async def test_commits_go_on_while_a_purge_is_busy(self, tmp_path: Path, clock: FakeClock) -> None:
+        async with opening(tmp_path, clock) as store:
+            for number in range(100):
+                event = an_event(NOON + number, message="x" * 3_000)
+                after = resolved(event, NOON + number).changes
+                await store.append(Commit(changes=(*opened(event).changes, *after)))
+            store.keep(Limits(size=200_000))
+            clock.step(61)
+            lasting = an_event(NOON + 1000)
+            await asyncio.wait_for(store.append(opened(lasting)), 10)
+            await purged(store)
+            assert (await store.status()).events < 70
+            assert await store.event(lasting.id) is not None
+
+
+async def test_an_older_store_is_counted_and_shelved_when_it_is_migrated(tmp_path: Path, clock: FakeClock) -> None:
+    events = [replace(event, silenced=False, silenced_by=None) for event in motley(random.Random(3), 100)]
+    path = tmp_path / "probed.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for number, file in enumerate(SCHEMA[:5], start=1):
+            connection.executescript(file.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {number};")
+        connection.execute("INSERT INTO heartbeat (one, at, mono, boot) VALUES (1, ?, 1, 'b')", (NOON,))
+        known = [row[1] for row in connection.execute("PRAGMA table_info (event)")]
+        columns = [name for name in EVENT_COLUMNS if name in known]  # others came later
+        insert = f"INSERT INTO event ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        for event in events:
+            row = dict(zip(EVENT_COLUMNS, event_row(event), strict=True))
+            connection.execute(insert, [row[name] for name in columns])
+            transition = (event.id, event.opened_at)
+            connection.execute("INSERT INTO transition (event_id, kind, at) VALUES (?, 'opened', ?)", transition)
+    async with opening(tmp_path / "fresh", clock) as fresh:
+        await fresh.append(Commit(changes=tuple(Change(event, "opened", event.opened_at) for event in events)))
+        async with opening(tmp_path, clock) as migrated:
+            query = EventQuery(suppressed=False, instance="orders")
+            assert await migrated.events(query) == await fresh.events(query) != []
+            assert await migrated.events(EventQuery(limit=1000)) == await fresh.events(EventQuery(limit=1000))
+            assert await migrated.counts() == await fresh.counts() != {}
+            assert await migrated.daily(0, NOON * 2, "UTC") == await fresh.daily(0, NOON * 2, "UTC") != []
+            assert (await migrated.status()).events == 100
