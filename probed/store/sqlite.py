@@ -16,7 +16,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,16 +42,20 @@ from probed.store import (
     Owed,
     Recovered,
     StoreStatus,
+    outbox,
     policies,
 )
 from probed.store.applying import apply
 from probed.store.migrating import migrate
+from probed.store.notices import Backlog, Delivery, DeliveryQuery, Notice
 from probed.store.rows import audit_of, event_of, evidence_of, silence_of, streak_of
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 MAX_GROUP = 500
+MAX_DELIVERIES = 1000
+"""Of one event that are shown with it."""
 MAX_QUEUED = 10_000
 """Commits kept in memory while the disk refuses; beyond that the newest are dropped, counted and told."""
 RETRY_SECONDS = 1.0
@@ -308,6 +312,7 @@ class SqliteStore:
             json.loads(row["samples_after"]),
             [item["id"] for item in consequences],
             [evidence_of(item) for item in evidence],
+            await self.deliveries(DeliveryQuery(event_id=event_id, limit=MAX_DELIVERIES)),
         )
 
     async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
@@ -364,6 +369,15 @@ class SqliteStore:
         """
         rows = await self._select(sql, ())
         return {(row["event"], row["severity"], row["instance"]): row["number"] for row in rows}
+
+    async def owed(self, receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]:
+        return [outbox.notice_of(row) for row in await self._select(*outbox.owed_sql(receiver, limit, without))]
+
+    async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
+        return outbox.backlog_of(await self._select(outbox.BACKLOG, (float("inf") if before is None else before,)))
+
+    async def deliveries(self, query: DeliveryQuery) -> Sequence[Delivery]:
+        return [outbox.delivery_of(row) for row in await self._select(*outbox.history_sql(query))]
 
     async def status(self) -> StoreStatus:
         rows = await self._select(
