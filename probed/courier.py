@@ -138,9 +138,11 @@ class Courier:
         now = self.clock.mono()
         if now < max(self._resume_at, self._not_before):
             return False
-        waiting = [event for event, held in self._held.items() if held.due > now]
         limit = 1 if self._one_by_one else self.outlet.batch
-        notices = await self._look(limit, waiting)
+        # What was not taken stands back behind everything that may be.
+        notices = await self._look(limit, self._held.keys())
+        if not notices and any(held.due <= now for held in self._held.values()):
+            notices = await self._look(limit, [event for event, held in self._held.items() if held.due > now])
         if notices:
             await self._deliver(notices)
         elif self.outlet.refresh_seconds is not None and now >= self._refresh_at:
@@ -248,8 +250,7 @@ class Courier:
         for notice in notices:
             self._held.pop(notice.event.id, None)
         if self._failures >= DOWN:
-            for held in self._held.values():
-                held.due = 0.0
+            self._held.clear()
         if self._failing_since is not None:
             _log.info("receiver.recovered", receiver=self.receiver.name)
         self._failures, self._failing_since, self._one_by_one = 0, None, False

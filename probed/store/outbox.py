@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from probed.model import Event
+from probed.store import Change
 from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, Fate, GivenUp, Notice, Told
 from probed.store.rows import EVENT_COLUMNS, Row, event_of, event_row
 
@@ -15,20 +16,7 @@ Sql = tuple[str, tuple[Any, ...]]
 """A statement and its values."""
 
 
-class Telling(Protocol):
-    """What of a change concerns receivers; ``store.Change``."""
-
-    @property
-    def event(self) -> Event: ...
-    @property
-    def at(self) -> float: ...
-    @property
-    def told(self) -> Told | None: ...
-    @property
-    def owed(self) -> Sequence[str]: ...
-
-
-def owe(connection: sqlite3.Connection, seq: int, change: Telling) -> None:
+def owe(connection: sqlite3.Connection, seq: int, change: Change) -> None:
     """Owe a transition to the receivers that it names.
 
     An opening is owed once to each; what resolves is owed to those who were owed its opening, and to nobody else.
