@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from probed.clock import Clock
-from probed.courier import SEND_SECONDS, Courier, Queue, ReceiverState, Told
+from probed.courier import Courier, Queue, ReceiverState, Told
 from probed.errors import StoreError, Undelivered
 from probed.outlets import Outlet
 from probed.receivers import Receiver, owed
@@ -19,6 +19,8 @@ from probed.store.notices import Fate, GivenUp
 
 _log = structlog.get_logger(__name__)
 
+TEST_SECONDS = 4.0
+"""The deadline of a test message: somebody is waiting for the answer."""
 CLOSE_SECONDS = 2.0
 """For which the end of the daemon waits for attempts under way."""
 
@@ -118,10 +120,10 @@ class Couriers:
         outlet = self._couriers[name].outlet
         started = self._clock.mono()
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(TEST_SECONDS):
                 answer, delivered = await outlet.test(), True
         except TimeoutError:
-            answer, delivered = f"no answer within {SEND_SECONDS:g} s", False
+            answer, delivered = f"no answer within {TEST_SECONDS:g} s", False
         except Undelivered as error:
             answer, delivered = str(error), False
         return Tested(name, delivered, answer, self._clock.mono() - started)

@@ -8,7 +8,18 @@ from pathlib import Path
 
 from aiohttp import web
 
-from probed.api import audits, events, openapi, operations, policies, policy_exchange, policy_history, silences, status
+from probed.api import (
+    audits,
+    events,
+    notifications,
+    openapi,
+    operations,
+    policies,
+    policy_exchange,
+    policy_history,
+    silences,
+    status,
+)
 from probed.api.access import Doorkeeper, OpenDoor
 from probed.api.guarding import MAX_BODY, Guard
 from probed.api.listening import Doors
@@ -34,6 +45,7 @@ def table(served: Served, encoding: Executor) -> list[Route]:
         *policies.routes(served),
         *silences.routes(served),
         *audits.routes(served),
+        *notifications.routes(served),
     ]
     return [*routes, openapi.route(routes)]
 

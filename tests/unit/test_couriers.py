@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -101,8 +102,8 @@ class Office:
 
     def _own(self, work: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work())
-        self.tasks.append(task)  # type: ignore[arg-type]
-        return task  # type: ignore[return-value]
+        self.tasks.append(task)
+        return task
 
     def _count(self, receiver: str, outcome: str, notices: int) -> None:
         self.told[receiver, outcome] += notices
@@ -186,7 +187,7 @@ def test_a_receiver_is_owed_what_it_asked_for(receiver: Receiver, wanted: bool) 
 
 
 @pytest.mark.parametrize("values", [{"suppressed": True}, {"flapping": True, "details": {"quiet": True}}])
-def test_what_is_not_announced_is_owed_to_nobody(values: dict[str, object]) -> None:
+def test_what_is_not_announced_is_owed_to_nobody(values: dict[str, Any]) -> None:
     assert owed([Receiver("r")], Change(an_event(**values), "opened", NOON)) == ()
 
 
@@ -289,7 +290,7 @@ async def test_what_was_not_taken_is_tried_again_later_and_later_and_marked_when
 def test_pauses_are_between_1_s_and_5_min_with_jitter(failures: int) -> None:
     chance = random.Random(failures)
     pauses = [courier.pause(failures, chance) for _ in range(500)]
-    longest = min(300.0, 2.0**min(failures, 20))
+    longest = min(300.0, 2.0 ** min(failures, 20))
     assert all(max(1.0, longest / 2) <= seconds <= longest for seconds in pauses)
     assert len(set(pauses)) > 250
 
@@ -403,7 +404,9 @@ async def test_after_a_day_in_vain_a_notice_is_a_dead_letter_and_not_before(offi
     far.otherwise = None
     await office.resolve(event)
     await office.pass_(330)
-    assert [notice.told for notice in far.got] == [Told.RESOLVED], "the end is still owed: the beginning may have arrived"
+    assert [notice.told for notice in far.got] == [Told.RESOLVED], (
+        "the end is still owed: the beginning may have arrived"
+    )
 
 
 async def test_setting_the_clock_by_a_day_gives_up_nothing(office: Office) -> None:

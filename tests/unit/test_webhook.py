@@ -51,9 +51,7 @@ async def http() -> AsyncIterator[HttpClient]:
 
 def outlet(http: HttpClient, url: str, **options: Any) -> WebhookOutlet:
     door = HttpDoor(http, "hook", url)
-    return WebhookOutlet(
-        door, FakeClock(), observer="node-x y", render=shapes.event, instant=shapes.instant, **options
-    )
+    return WebhookOutlet(door, FakeClock(), observer="node-x y", render=shapes.event, instant=shapes.instant, **options)
 
 
 async def test_a_notice_is_a_cloud_event_whose_data_is_the_event_as_the_api_shows_it(http: HttpClient) -> None:
@@ -185,7 +183,9 @@ async def test_what_is_secret_in_an_address_is_in_no_message(http: HttpClient, a
     assert CANARY not in repr(caught.value)
 
 
-@pytest.mark.parametrize("text", [f"ftp://x/{CANARY}", f"not an address {CANARY}", f"https://a/{CANARY}\nhttps://b", ""])
+@pytest.mark.parametrize(
+    "text", [f"ftp://x/{CANARY}", f"not an address {CANARY}", f"https://a/{CANARY}\nhttps://b", ""]
+)
 async def test_an_unusable_url_file_is_told_without_what_it_holds(http: HttpClient, tmp_path: Path, text: str) -> None:
     file = tmp_path / "url"
     file.write_text(text)
