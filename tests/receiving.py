@@ -37,6 +37,8 @@ class Sink:
     answers: list[str] = field(default_factory=list)
     otherwise: str = "200"
     seen: list[Received] = field(default_factory=list)
+    taken: list[Received] = field(default_factory=list)
+    """Without those that it refused: whose answer was 2xx, or got lost."""
     on_request: Callable[[Received], None] = lambda _: None
     port: int = 0
 
@@ -55,6 +57,8 @@ class Sink:
             self.seen.append(request)
             self.on_request(request)
             answer = self.answers.pop(0) if self.answers else self.otherwise
+            if answer[:1] not in "345":
+                self.taken.append(request)
             if answer == "hang":
                 await line.hang()
             if answer == "lose":
