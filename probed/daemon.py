@@ -17,7 +17,7 @@ from probed.api import shapes
 from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
-from probed.config.notifications import Heartbeat
+from probed.config.notifications import Heartbeat, misdirected
 from probed.config.settings import Instance, Settings
 from probed.config.silences import misnamed
 from probed.couriers import Couriers
@@ -224,8 +224,10 @@ class Daemon:
         rules = Rules(readings_of(self.catalogue), settings.defaults, Site.of(settings))
         laid = (before.patches, before.version) if before is not None else ()
         library = Library.read(settings.policies.directory, rules, *laid)
-        telling.check(settings, library.policies)
-        problems = misnamed(settings.silences, library.policies)
+        problems = [
+            *misnamed(settings.silences, library.policies),
+            *misdirected(settings.notifications, library.policies),
+        ]
         if problems:
             raise ConfigError(problems)
         return library

@@ -12,8 +12,8 @@ from probed.config.access import Secured
 from probed.config.notifications import Alertmanager, Apprise, Heartbeat, Webhook, address_in
 from probed.config.settings import Settings
 from probed.couriers import Appointment
-from probed.errors import Blind, ConfigError, ProbeError, Problem
-from probed.model import Event, Policy, Severity
+from probed.errors import Blind, ProbeError
+from probed.model import Event, Severity
 from probed.outlets import Link, Outlet, hidden
 from probed.outlets.alertmanager import AlertmanagerOutlet
 from probed.outlets.apprise import AppriseOutlet
@@ -21,7 +21,6 @@ from probed.outlets.webhook import WebhookOutlet
 from probed.probes._access import Access
 from probed.probes._http import Answer, HttpClient
 from probed.receivers import Receiver
-from probed.strict_yaml import did_you_mean, dotted
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,30 +124,3 @@ def heartbeat_door(heartbeat: Heartbeat, http: HttpClient) -> HttpDoor | None:
     if heartbeat.url is None and heartbeat.url_file is None:
         return None
     return HttpDoor(http, "heartbeat", heartbeat.url, heartbeat.url_file)
-
-
-def check(settings: Settings, policies: Mapping[str, Policy], where: str = "probed.yml") -> None:
-    """Whether the events that receivers name exist, and their addresses can be read. ConfigError."""
-    told = settings.notifications
-    problems = []
-    for path, _, one in told.receivers() if told is not None else ():
-        here = dotted(("notifications", *path))
-        for event in one.events:
-            if event not in policies:
-                message = f'no policy is called "{event}"' + did_you_mean(event, sorted(policies))
-                problems.append(Problem(where, message, path=f"{here}.events"))
-        if isinstance(one, Webhook) and one.url_file is not None:
-            problems += [Problem(where, text, path=f"{here}.url_file") for text in _unusable(one.url_file)]
-    if told is not None and told.heartbeat is not None and told.heartbeat.url_file is not None:
-        found = _unusable(told.heartbeat.url_file)
-        problems += [Problem(where, text, path="notifications.heartbeat.url_file") for text in found]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _unusable(url_file: Path) -> list[str]:
-    try:
-        address_in(url_file)
-    except (OSError, ValueError) as error:
-        return [getattr(error, "strerror", None) or str(error)]
-    return []

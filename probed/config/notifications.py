@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,8 +11,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from probed.config.access import Secured
 from probed.config.values import Duration, HookUrl, HttpUrl, Name, PathText, hook_url
+from probed.errors import Problem
 from probed.model import Severity
-from probed.strict_yaml import Misplaced, Strict
+from probed.strict_yaml import Misplaced, Strict, did_you_mean, dotted
 
 
 def _severity(value: object) -> object:
@@ -174,3 +176,28 @@ def address_in(path: Path) -> str:
     if len(lines) != 1:
         raise ValueError(f'"{path}" does not hold one line with an address')
     return hook_url(lines[0])
+
+
+def misdirected(told: Notifications | None, policies: Collection[str], where: str = "probed.yml") -> list[Problem]:
+    """Events that receivers name and no policy brings, and files that hold no address."""
+    problems: list[Problem] = []
+    if told is None:
+        return problems
+    files: list[tuple[str, Path | None]] = []
+    for path, _, one in told.receivers():
+        here = dotted(("notifications", *path))
+        for index, event in enumerate(one.events):
+            if event not in policies:
+                message = f'no policy is called "{event}"' + did_you_mean(event, sorted(policies))
+                problems.append(Problem(where, message, path=f"{here}.events[{index}]"))
+        if isinstance(one, Webhook):
+            files.append((f"{here}.url_file", one.url_file))
+    if told.heartbeat is not None:
+        files.append(("notifications.heartbeat.url_file", told.heartbeat.url_file))
+    for here, file in files:
+        try:
+            if file is not None:
+                address_in(file)
+        except (OSError, ValueError) as error:
+            problems.append(Problem(where, getattr(error, "strerror", None) or str(error), path=here))
+    return problems
