@@ -8,7 +8,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # Debian packages that tests drive for real. `SYSTEM_PACKAGES= make test` installs none; what is missing is skipped.
-SYSTEM_PACKAGES ?= etcd-server haproxy iproute2 prometheus
+SYSTEM_PACKAGES ?= etcd-server haproxy iproute2 prometheus prometheus-alertmanager
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 

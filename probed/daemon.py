@@ -12,18 +12,22 @@ from dataclasses import replace
 
 import structlog
 
-from probed import systemd
+from probed import systemd, telling
+from probed.api import shapes
 from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
+from probed.config.notifications import Heartbeat, misdirected
 from probed.config.settings import Instance, Settings
 from probed.config.silences import misnamed
+from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.errors import ConfigError, Problem
 from probed.gathering import Gatherer
 from probed.membership import Membership
 from probed.metrics import Metrics
 from probed.model import OBSERVER, Policy
+from probed.outlets import heartbeat
 from probed.pipeline import Pipeline
 from probed.policy.library import Library, Rules
 from probed.policy.load import Catalogue
@@ -91,6 +95,10 @@ class Daemon:
         self._membership = Membership(self.board, self._http, self._record)
         doors = Doors(self._http, self._sessions.get)
         self._gatherer = Gatherer(self.board, self.clock, doors, record=self._record, start=self.own)
+        self._mail = HttpClient()
+        """For receivers: what hangs there shares nothing with the probes."""
+        self.couriers = Couriers(self.store, self.clock, own=self.own, told=self.metrics.notified)
+        self._heartbeat: tuple[Heartbeat | None, asyncio.Task[None] | None] = (None, None)
         self._rounds: dict[tuple[str, float], tuple[Rounds, asyncio.Task[None]]] = {}
         self._plans: dict[str, InstancePlan] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,6 +123,10 @@ class Daemon:
         self.pipeline.recover(recovered)
         self.pipeline.on_announce(self.metrics.announced)
         self.pipeline.on_announce(self._gatherer.announced)
+        self.pipeline.on_announce(self.couriers.announced)
+        self.pipeline.owe = self.couriers.owed
+        self.metrics.oldest_owed = self.couriers.oldest_age
+        await self._appoint(self.settings)
         await self._membership.bootstrap(self.settings.instances)
         self._apply(self.settings, self.policies)
         self.pipeline.forget_unknown(self._plans.keys())
@@ -137,6 +149,7 @@ class Daemon:
         self._started = False
         self.editor.close()
         self._gatherer.close()
+        await self.couriers.close()
         tasks = [*self._tasks, *(task for _, task in self._rounds.values())]
         for task in tasks:
             task.cancel()
@@ -147,6 +160,7 @@ class Daemon:
         for session in self._sessions.values():
             session.drop()
         await self._http.close()
+        await self._mail.close()
         await self.store.close()
 
     def on_late(self, told: Callable[[float], None]) -> None:
@@ -195,6 +209,7 @@ class Daemon:
             self.settings = settings
             self.editor.replace(library)
             self.pipeline.switchover_grace = settings.defaults.switchover_grace
+            await self._appoint(settings)
             self._apply(settings, self.policies)
             self.last_reload_ok, self.last_reload_at = True, self.clock.wall()
             _log.info("config.reloaded", instances=[instance.name for instance in settings.instances])
@@ -209,10 +224,32 @@ class Daemon:
         rules = Rules(readings_of(self.catalogue), settings.defaults, Site.of(settings))
         laid = (before.patches, before.version) if before is not None else ()
         library = Library.read(settings.policies.directory, rules, *laid)
-        problems = misnamed(settings.silences, library.policies)
+        problems = [
+            *misnamed(settings.silences, library.policies),
+            *misdirected(settings.notifications, library.policies),
+        ]
         if problems:
             raise ConfigError(problems)
         return library
+
+    async def _appoint(self, settings: Settings) -> None:
+        """Have the receivers and the heartbeat of these settings."""
+        shown = telling.Shapes(shapes.event, shapes.instant)
+        wanted = telling.appointments(settings, self._mail, self.clock, shown)
+        await self.couriers.appoint(wanted)
+        beat = settings.notifications.heartbeat if settings.notifications else None
+        door = telling.heartbeat_door(beat, self._mail) if beat else None
+        self.metrics.expect_receivers([*(one.receiver.name for one in wanted), *([heartbeat.NAME] if door else ())])
+        before, task = self._heartbeat
+        if beat == before:
+            return
+        if task is not None:
+            task.cancel()
+        task = None
+        if beat is not None and door is not None:
+            pulse = heartbeat.Heartbeat(door, self.clock, beat.interval, self.unready, self.metrics.notified)
+            task = self.own(pulse.run, "heartbeat")
+        self._heartbeat = (beat, task)
 
     def _unchangeable(self, settings: Settings) -> None:
         problems = [

@@ -3,6 +3,7 @@
 ProbedError
 ├── ConfigError       the operator's files or flags; carries every problem found, each with its place
 ├── StoreError        the history cannot be read or written
+├── Undelivered       a receiver did not take a notice
 ├── ApiError          a client command could not get its answer
 └── ProbeError        one cycle did not yield readings; never leaves ``take_sample``
     ├── TargetFailed  the target's fault
@@ -51,6 +52,18 @@ class StoreError(ProbedError):
 
 class ApiError(ProbedError):
     pass
+
+
+class Undelivered(ProbedError):
+    """A receiver did not take what it was sent; the text is one line without secrets.
+
+    ``retry_after``: seconds for which the receiver asked to be left alone. ``final``: it will never take it.
+    ``unwanted``: it objects to what it was sent, and may well take something else.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float = 0.0, final: bool = False, unwanted: bool = False) -> None:
+        self.retry_after, self.final, self.unwanted = retry_after, final, unwanted
+        super().__init__(reason)
 
 
 class ProbeError(ProbedError):

@@ -131,6 +131,11 @@ CATALOGUE: tuple[Series, ...] = (
            "Events recorded but not announced, because their cause was open; since the start."),
     Series("probed_silences_active", "gauge", (),
            "Silences that hold now: somebody does not want to be told of something."),
+    Series("probed_notifications_total", "counter", ("receiver", "outcome"),
+           "Notices by what became of them: delivered, failed (an attempt that will be repeated), refused, expired or "
+           "dropped; since the start."),
+    Series("probed_outbox_oldest_age_seconds", "gauge", (),
+           "For how long the oldest notice that was not delivered yet has been owed; 0 when nothing is."),
     Series("probed_blind_targets", "gauge", (),
            "Pairs of probe and target that cannot be observed for a reason of ours, or have not been for 3 intervals."),
     Series("probed_build_info", "info", ("version",), "The version of probed."),
@@ -218,6 +223,9 @@ class Metrics:
         self._skipped = 0
         self._suppressed = 0
         self._events: Counter[tuple[str, str]] = Counter()
+        self._notifications: Counter[tuple[str, str]] = Counter()
+        self.oldest_owed: Callable[[], float] = lambda: 0.0
+        """Asked at each scrape for the age of the oldest notice that is owed, in seconds."""
 
     # --- hooks --------------------------------------------------------------------------------------------
 
@@ -248,6 +256,16 @@ class Metrics:
         else:
             self._events[event.event, event.severity.value] += 1
 
+    def expect_receivers(self, names: Iterable[str]) -> None:
+        """Show these receivers from the start: 0 says more than a series that is not there yet."""
+        for name in names:
+            for outcome in ("delivered", "failed"):
+                self._notifications[name, outcome] += 0
+
+    def notified(self, receiver: str, outcome: str, notices: int = 1) -> None:
+        """So many notices were sent to a receiver, or given up."""
+        self._notifications[receiver, outcome] += notices
+
     # --- scrape -------------------------------------------------------------------------------------------
 
     def snapshot(self, observed: Observed) -> Snapshot:
@@ -264,6 +282,8 @@ class Metrics:
                 "probed_events_total": self._counted(observed.policies.values()),
                 "probed_event_suppressed_total": {(): self._suppressed},
                 "probed_silences_active": {(): silencing.active(observed.clock.wall(), now)},
+                "probed_notifications_total": {key: float(n) for key, n in sorted(self._notifications.items())},
+                "probed_outbox_oldest_age_seconds": {(): self.oldest_owed()},
                 "probed_build_info": {(self._version,): 1.0},
                 "probed_config_last_reload_successful": {(): float(observed.last_reload_ok)},
                 "probed_config_last_reload_success_timestamp_seconds": {(): observed.last_reload_at},

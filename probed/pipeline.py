@@ -50,6 +50,8 @@ class Appender(Protocol):
 
 Announce = Callable[[Change], None]
 """Told of every change that became durable and is not held back."""
+Owe = Callable[[Change], tuple[str, ...]]
+"""Who is to be told of a change: names of receivers."""
 
 
 class Pipeline:
@@ -71,6 +73,8 @@ class Pipeline:
         self._reachability = reachability or Reachability()
         self._inheritance: Inheritance | None = None
         self._announce: list[Announce] = []
+        self.owe: Owe = lambda _: ()
+        """Asked about every change before it is committed, so that what is owed is durable together with it."""
         self._kept: dict[Place, Mapping[str, object]] = {}
 
     @property
@@ -365,6 +369,7 @@ class Pipeline:
             _ = self._append(commit)
 
     def _append(self, commit: Commit) -> asyncio.Future[None]:
+        commit = replace(commit, changes=tuple(replace(change, owed=self.owe(change)) for change in commit.changes))
         done = self._store.append(commit)
         done.add_done_callback(lambda future: self._committed(commit, future))
         return done

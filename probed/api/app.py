@@ -12,6 +12,7 @@ from probed.api import (
     acks,
     audits,
     events,
+    notifications,
     openapi,
     operations,
     policies,
@@ -48,6 +49,7 @@ def table(served: Served, encoding: Executor, feed: streams.Feed) -> list[Route]
         *policies.routes(served),
         *silences.routes(served),
         *audits.routes(served),
+        *notifications.routes(served),
     ]
     return [*routes, openapi.route(routes)]
 

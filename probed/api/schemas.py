@@ -90,7 +90,10 @@ class Evidence(TypedDict):
     error: NotRequired[str]
 
 
-TransitionWord = Literal["opened", "resolved", "occurred", "lifted", "told", "linked", "amended", "acked", "unacked"]
+TransitionWord = Literal[
+    "opened", "resolved", "occurred", "lifted", "told", "linked", "amended", "silenced", "unsilenced", "acked",
+    "unacked",
+]  # fmt: skip
 
 
 class Transition(TypedDict):
@@ -107,10 +110,47 @@ class StreamedEvent(Event):
     transition: Transition
 
 
+class Delivery(TypedDict):
+    transition: str
+    receiver: str
+    event_id: str
+    event: str
+    instance: str
+    told: Literal["opened", "resolved", "occurred"]
+    fate: Literal["owed", "delivered", "refused", "expired", "dropped"]
+    owed_at: Instant
+    attempts: int
+    tried_at: Instant | None
+    settled_at: Instant | None
+    answer: str
+
+
+class Receiver(TypedDict):
+    name: str
+    kind: Literal["alertmanager", "webhook", "apprise"]
+    owed: int
+    oldest_owed_at: Instant | None
+    failing_since: Instant | None
+    answer: str
+
+
+class Notifications(TypedDict):
+    receivers: list[Receiver]
+    items: list[Delivery]
+    next_cursor: str | None
+
+
+class Tested(TypedDict):
+    receiver: str
+    delivered: bool
+    answer: str
+    seconds: float
+
+
 class EventDetail(Event):
     samples: Samples
     evidence: list[Evidence]
-    deliveries: list[Any]
+    deliveries: list[Delivery]
     consequences: list[str]
     history: list[Transition]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from probed.config.settings import Settings
+from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.metrics import Metrics, Observed
 from probed.store import Store
@@ -20,6 +21,8 @@ class Served(Observed, Protocol):
     def store(self) -> Store: ...
     @property
     def editor(self) -> Editor: ...
+    @property
+    def couriers(self) -> Couriers: ...
     @property
     def metrics(self) -> Metrics: ...
 

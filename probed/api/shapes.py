@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 from probed.api import schemas
 from probed.board import Entry
+from probed.courier import ReceiverState
+from probed.couriers import Tested
 from probed.model import (
     Change,
     Condition,
@@ -29,6 +31,7 @@ from probed.policy import words
 from probed.recurrence import WEEKDAYS, Recurrence, Window
 from probed.silences import Silence, SilenceState
 from probed.store import AuditRecord, DailyCount, EventDetail, GapRecord, LeadershipRecord, TransitionRecord
+from probed.store.notices import Backlog, Delivery
 
 Json = dict[str, Any]
 _Item = TypeVar("_Item")
@@ -151,7 +154,7 @@ def event_detail(detail: EventDetail) -> schemas.EventDetail:
             "after": [_kept_sample(sample) for sample in detail.after],
         },
         "evidence": [_evidence(item) for item in detail.evidence],
-        "deliveries": [],
+        "deliveries": [delivery(one) for one in reversed(detail.deliveries)],
         "consequences": list(detail.consequences),
         "history": [transition(record) for record in detail.history],
     }
@@ -170,6 +173,43 @@ def transition(record: TransitionRecord) -> schemas.Transition:
 def streamed(record: TransitionRecord) -> schemas.StreamedEvent:
     """The event as it is by now, and the transition that is told of."""
     return {**event(record.event), "transition": transition(record)}
+
+
+def delivery(one: Delivery) -> schemas.Delivery:
+    return {
+        "transition": one.transition,
+        "receiver": one.receiver,
+        "event_id": one.event_id,
+        "event": one.event,
+        "instance": one.instance,
+        "told": one.told.value,
+        "fate": one.fate.value,
+        "owed_at": instant(one.owed_at),
+        "attempts": one.attempts,
+        "tried_at": instant(one.tried_at),
+        "settled_at": instant(one.settled_at),
+        "answer": one.answer,
+    }
+
+
+def receiver(state: ReceiverState, backlog: Backlog | None) -> schemas.Receiver:
+    return {
+        "name": state.name,
+        "kind": cast(Literal["alertmanager", "webhook", "apprise"], state.kind),
+        "owed": backlog.notices if backlog else 0,
+        "oldest_owed_at": instant(backlog.oldest_at) if backlog else None,
+        "failing_since": instant(state.failing_since),
+        "answer": state.answer,
+    }
+
+
+def tested(one: Tested) -> schemas.Tested:
+    return {
+        "receiver": one.receiver,
+        "delivered": one.delivered,
+        "answer": one.answer,
+        "seconds": round(one.seconds, 3),
+    }
 
 
 def _evidence(item: Evidence) -> schemas.Evidence:

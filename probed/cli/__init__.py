@@ -28,6 +28,7 @@ COMMANDS = (
     "explain",
     "policy",
     "silence",
+    "notify",
     "schema",
     "completion",
     "healthcheck",

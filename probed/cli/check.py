@@ -55,12 +55,16 @@ def _check(path: Path, kind: str | None) -> None:
     match kind or _kind(path):
         case "config":
             from probed.config import load
+            from probed.config.notifications import misdirected
             from probed.config.silences import misnamed
             from probed.policy.site import Site
 
             settings = load.load_file(path)
             policies = checked_policies(settings.policies.directory, settings.defaults, site=Site.of(settings))
-            problems = misnamed(settings.silences, policies)
+            problems = [
+                *misnamed(settings.silences, policies),
+                *misdirected(settings.notifications, policies, str(path)),
+            ]
             if problems:
                 raise ConfigError(problems)
             _warn(path, settings)

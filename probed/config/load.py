@@ -77,7 +77,9 @@ def _validated(data: dict[str, object], where: str) -> Settings:
     return strict_yaml.validate(document, Settings)
 
 
-FILE_KEYS = ("password_file", "sslrootcert", "ca_file", "cert_file", "key_file", "bearer_token_file")
+FILE_KEYS = (
+    "password_file", "sslrootcert", "ca_file", "cert_file", "key_file", "bearer_token_file", "secret_file", "url_file",
+)  # fmt: skip
 
 
 def missing_files(document: strict_yaml.Document) -> list[Problem]:
@@ -116,8 +118,6 @@ def not_used_yet(settings: Settings) -> list[str]:
             if idle:
                 named = " and ".join(idle)
                 unused.append(f"{instance.name}/{node.name}: {named} (probed must run on that node, with local: true)")
-    if settings.notifications is not None:
-        unused.append("notifications")
     if settings.inspections:
         unused.append("inspections")
     if settings.storage.fleet is not None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, model_validator
 
 from probed.config.access import Secured, TlsFiles
 from probed.config.components import Component
+from probed.config.notifications import Notifications
 from probed.config.silences import DeclaredSilence
 from probed.config.values import (
     Duration,
@@ -52,6 +52,9 @@ class Web(Strict):
         default=None, description="UNIX socket for the CLI; default probed.sock in storage.path."
     )
     insecure: bool = Field(default=False, description="Allow a non-loopback address without authentication.")
+    external_url: HttpUrl | None = Field(
+        default=None, description="Where people reach this daemon: messages link to it."
+    )
 
 
 class Storage(Strict):
@@ -205,13 +208,6 @@ class Instance(Strict):
         return wrong
 
 
-class Notifications(Strict):
-    alertmanager: list[HttpUrl] = Field(default_factory=list)
-    webhooks: list[dict[str, Any]] = Field(default_factory=list)
-    apprise: list[dict[str, Any]] = Field(default_factory=list)
-    heartbeat: dict[str, Any] | None = None
-
-
 class Inspection(Strict):
     name: Name
     schedule: str
@@ -225,7 +221,7 @@ class Settings(Strict):
     defaults: Defaults = Field(default_factory=Defaults)
     observer: Name = Field(default_factory=_host_name, description="This daemon's name.")
     instances: list[Instance] = Field(min_length=1)
-    notifications: Notifications | None = None
+    notifications: Notifications | None = Field(default=None, description="Who is told of events.")
     inspections: list[Inspection] = Field(default_factory=list)
     silences: list[DeclaredSilence] = Field(
         default_factory=list, description="Maintenance windows: what people are not to be told of, and when."
@@ -239,6 +235,12 @@ class Settings(Strict):
                 text = f'"{OBSERVER}" is what this daemon calls itself in its history; choose another name'
                 wrong.append((("instances", index, "name"), text))
         wrong += self._misnamed_silences()
+        known = {OBSERVER, *(instance.name for instance in self.instances)}
+        for path, _, receiver in self.notifications.receivers() if self.notifications else ():
+            for index, name in enumerate(receiver.instances):
+                if name not in known:
+                    message = f'no instance is called "{name}"' + did_you_mean(name, sorted(known))
+                    wrong.append((("notifications", *path, "instances", index), message))
         if self.defaults.timeout >= self.defaults.interval:
             wrong.append((("defaults", "timeout"), "expected a duration below defaults.interval"))
         for index, listen in enumerate(self.web.listen):

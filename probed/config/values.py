@@ -50,6 +50,21 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def hook_url(value: str) -> str:
+    """An address that may hold a secret: taken as it stands, and never shown."""
+    expected = "expected an address such as https://hooks.example/x (what was found is not shown)"
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(expected) from None
+    if not known or not value.isprintable() or " " in value:
+        raise ValueError(expected)
+    if parts.username or parts.password:
+        raise ValueError("credentials do not belong into an address; use a *_file key")
+    return value
+
+
 def _stats_address(value: str) -> str:
     return value if value.startswith("unix:/") else http_url(value)
 
@@ -83,6 +98,7 @@ _MomentText = Annotated[str, Field(json_schema_extra={"format": "date-time"}, ex
 Moment = Annotated[float, BeforeValidator(_moment, json_schema_input_type=_MomentText)]
 HostPort = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
+HookUrl = Annotated[str, AfterValidator(hook_url)]
 ComponentUrl = Annotated[str, AfterValidator(_component_url)]
 StatsAddress = Annotated[str, AfterValidator(_stats_address)]
 Name = Annotated[str, AfterValidator(_name)]

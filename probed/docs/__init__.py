@@ -243,6 +243,7 @@ def _model_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 _KINDS: Mapping[str, str] = {
     "Duration": "duration", "Moment": "time", "HostPort": "host:port", "HttpUrl": "http(s) address", "Name": "name",
+    "HookUrl": "http(s) address",
     "ComponentUrl": "http(s) or tcp:// address", "StatsAddress": "http(s) address or unix:/path", "PathText": "path",
     "Port": "port",
 }  # fmt: skip

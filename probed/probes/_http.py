@@ -113,26 +113,53 @@ class HttpClient:
         self._by_hand = by_hand
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, url: str, *, headers: Mapping[str, str] | None = None, access: Access | None = None) -> Answer:
-        """GET ``url`` and read at most 64 KiB. TargetFailed or Blind; CancelledError when the deadline ends it."""
-        return await self._ask("GET", url, headers or {}, access)
+    async def get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        access: Access | None = None,
+        shown: str = "",
+    ) -> Answer:
+        """GET ``url`` and read at most 64 KiB. TargetFailed or Blind; CancelledError when the deadline ends it.
+
+        ``shown``: what messages call an address that may not be shown.
+        """
+        return await self._ask("GET", url, headers or {}, access, shown=shown)
 
     async def head(self, url: str, *, access: Access | None = None) -> Answer:
         """HEAD ``url``: an answer without a body. Errors as of ``get``."""
         return await self._ask("HEAD", url, {}, access)
 
-    async def _ask(self, method: str, url: str, headers: Mapping[str, str], access: Access | None) -> Answer:
+    async def post(
+        self, url: str, body: bytes, *, headers: Mapping[str, str], access: Access | None = None, shown: str = ""
+    ) -> Answer:
+        """POST ``body``, which only receivers of notices get, never targets. ``shown``: what messages call ``url``."""
+        return await self._ask("POST", url, headers, access, body=body, shown=shown)
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        access: Access | None,
+        *,
+        body: bytes | None = None,
+        shown: str = "",
+    ) -> Answer:
         session = self._open()
-        shown = url.partition("?")[0]
+        shown = shown or url.partition("?")[0]
         tls: ssl.SSLContext | bool = True
         if access is not None:
             headers, tls = {**headers, **access.headers(url)}, access.tls(url)
         try:
-            async with session.request(method, url, headers=headers, ssl=tls, allow_redirects=False) as response:
+            async with session.request(
+                method, url, data=body, headers=headers, ssl=tls, allow_redirects=False
+            ) as response:
                 steps.end("first byte")
                 with steps.step("body"):
-                    body, truncated = await self._body(response)
-                return Answer(shown, response.status, response.headers, body, truncated)
+                    read, truncated = await self._body(response)
+                return Answer(shown, response.status, response.headers, read, truncated)
         except ProbeError:
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -7,13 +7,19 @@ announce only when its future is done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
 from probed.revisions import FILES, Patch, Revision
 from probed.silences import Silence
+from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, GivenUp, Notice, Told
+
+_TOLD = {
+    "opened": Told.OPENED, "lifted": Told.OPENED, "told": Told.OPENED, "unsilenced": Told.OPENED,
+    "occurred": Told.OCCURRED, "resolved": Told.RESOLVED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,13 @@ class Change:
     who: str = ""
     """Who did it, of what people do."""
     comment: str = ""
+    owed: tuple[str, ...] = ()
+    """Receivers that are to be told, by name; a resolution only if they were owed the opening."""
+
+    @property
+    def told(self) -> Told | None:
+        """What receivers hear of it, if anything."""
+        return _TOLD.get(self.kind)
 
     @property
     def announced(self) -> bool:
@@ -131,6 +144,11 @@ class Commit:
     audit: tuple[AuditRecord, ...] = ()
     revisions: tuple[Revision, ...] = ()
     """Of policies; refused when their number is taken."""
+    attempts: tuple[Attempt, ...] = ()
+    """What came of sending notices."""
+    given_up: tuple[GivenUp, ...] = ()
+    deliveries_until: float | None = None
+    """Forget deliveries that were settled before this time."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, item.name) for item in fields(self))
@@ -223,6 +241,7 @@ class EventDetail:
     consequences: Sequence[str] = ()
     evidence: Sequence[Evidence] = ()
     history: Sequence[TransitionRecord] = ()
+    deliveries: Sequence[Delivery] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +318,16 @@ class Store(Protocol):
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
         """Events announced ever, also those that were purged since, by (event, severity, instance)."""
         ...
+
+    async def owed(self, receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]:
+        """What a receiver is owed, oldest first, leaving out the events with these ids."""
+        ...
+
+    async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
+        """What is owed (since before a time) by receiver; who is owed nothing is missing."""
+        ...
+
+    async def deliveries(self, query: DeliveryQuery) -> Sequence[Delivery]: ...
 
     async def status(self) -> StoreStatus: ...
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from probed.model import Moment
-from probed.store import Change, Commit
+from probed.store import Change, Commit, outbox
 from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
@@ -56,7 +56,10 @@ def _change(connection: sqlite3.Connection, change: Change) -> None:
     if change.after:
         _keep(connection, "samples_after", change.event.id, [sample_json(sample) for sample in change.after])
     row = (change.event.id, change.kind, change.at, change.who, change.comment)
-    connection.execute("INSERT INTO transition (event_id, kind, at, who, comment) VALUES (?, ?, ?, ?, ?)", row)
+    sql = "INSERT INTO transition (event_id, kind, at, who, comment) VALUES (?, ?, ?, ?, ?)"
+    numbered = connection.execute(sql, row)
+    assert numbered.lastrowid is not None
+    outbox.owe(connection, numbered.lastrowid, change)
     for moment in _OWES.get(change.kind, ()):
         owed = (change.event.id, moment, change.at)
         connection.execute("INSERT OR REPLACE INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)", owed)
@@ -149,7 +152,17 @@ def _revisions(connection: sqlite3.Connection, commit: Commit) -> None:
         connection.executemany(patch, [touched_row(made.version, item) for item in made.touched])
 
 
+def _outbox(connection: sqlite3.Connection, commit: Commit) -> None:
+    for attempt in commit.attempts:
+        outbox.settle(connection, attempt)
+    for given in commit.given_up:
+        outbox.give_up(connection, given)
+    if commit.deliveries_until is not None:
+        outbox.purge(connection, commit.deliveries_until)
+
+
 _WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (
     _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions, _silences,
+    _outbox,
 )  # fmt: skip
 """In this order: evidence refers to events."""

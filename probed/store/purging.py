@@ -1,8 +1,8 @@
 """What is too old, or too much, goes: oldest first, in slices short enough to go unnoticed between two commits.
 
 An event goes with its transitions, samples and evidence when all of its transitions are old. It stays while it is open,
-and while a consequence of it is still there; the consequence goes first, so it follows in the same purge. How many
-events there were is kept apart (schema 0006) and outlives them.
+while a consequence of it is still there, and while somebody is owed news of it; a consequence goes first, so its cause
+follows in the same purge. How many events there were is kept apart (schema 0006) and outlives them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ _WALK = "SELECT seq, event_id FROM transition WHERE seq > ? AND seq <= ? ORDER B
 _OLD = """
 SELECT (SELECT state FROM event WHERE id = ?1) AS state,
        (SELECT max(seq) FROM transition WHERE event_id = ?1) AS newest,
-       EXISTS (SELECT 1 FROM event WHERE caused_by = ?1) AS causes
+       EXISTS (SELECT 1 FROM event WHERE caused_by = ?1)
+       OR EXISTS (SELECT 1 FROM delivery WHERE event_id = ?1 AND fate = 'owed') AS needed
 """
-_PARTS = ("evidence", "evidence_owed", "transition")
+_NOTICES = "DELETE FROM notice WHERE seq IN (SELECT seq FROM transition WHERE event_id = ?)"
+_PARTS = ("evidence", "evidence_owed", "delivery", "transition")
 """Tables whose rows belong to an event, by their ``event_id``."""
 _BY_DATE = (
     "DELETE FROM gap WHERE rowid IN (SELECT rowid FROM gap WHERE ended_at < ? LIMIT 500)",
+    "DELETE FROM silence WHERE id IN (SELECT id FROM silence WHERE ifnull(ended_at, ends_at) < ? LIMIT 500)",
     "DELETE FROM leadership WHERE (instance, at) IN (SELECT instance, at FROM leadership WHERE at < ? LIMIT 500)",
 )
 _COUNTS_BY_DATE = (
@@ -119,9 +122,10 @@ class Purge:
         found = connection.execute(_OLD, (event_id,)).fetchone()
         if found["newest"] is None or found["state"] == "open" or found["newest"] > walk.horizon(connection):
             return
-        if found["causes"]:
+        if found["needed"]:
             walk.held += 1
             return
+        connection.execute(_NOTICES, (event_id,))
         for table in _PARTS:
             connection.execute(f"DELETE FROM {table} WHERE event_id = ?", (event_id,))  # noqa: S608 - a constant
         connection.execute("DELETE FROM event WHERE id = ?", (event_id,))

@@ -16,8 +16,9 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -45,11 +46,13 @@ from probed.store import (
     TransitionRecord,
     counting,
     listing,
+    outbox,
     policies,
 )
 from probed.store.ageing import Life
 from probed.store.applying import apply
 from probed.store.migrating import migrate
+from probed.store.notices import Backlog, Delivery, DeliveryQuery, Notice
 from probed.store.purging import Limits, Purge
 from probed.store.rows import audit_of, event_of, silence_of, streak_of
 
@@ -57,6 +60,8 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 MAX_GROUP = 500
+MAX_DELIVERIES = 1000
+"""Of one event that are shown with it."""
 MAX_QUEUED = 10_000
 """Commits kept in memory while the disk refuses; beyond that the newest are dropped, counted and told."""
 RETRY_SECONDS = 1.0
@@ -326,7 +331,10 @@ class SqliteStore:
         return await self._reading(lambda read: listing.page(read, query))
 
     async def event(self, event_id: str) -> EventDetail | None:
-        return await self._reading(lambda read: listing.detail(read, event_id))
+        detail = await self._reading(lambda read: listing.detail(read, event_id))
+        if detail is None:
+            return None
+        return replace(detail, deliveries=await self.deliveries(DeliveryQuery(event_id=event_id, limit=MAX_DELIVERIES)))
 
     async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
         return await self._reading(lambda read: counting.daily(read, since, until, ZoneInfo(zone)))
@@ -375,6 +383,15 @@ class SqliteStore:
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
         return await self._reading(counting.totals)
+
+    async def owed(self, receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]:
+        return [outbox.notice_of(row) for row in await self._select(*outbox.owed_sql(receiver, limit, without))]
+
+    async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
+        return outbox.backlog_of(await self._select(outbox.BACKLOG, (float("inf") if before is None else before,)))
+
+    async def deliveries(self, query: DeliveryQuery) -> Sequence[Delivery]:
+        return [outbox.delivery_of(row) for row in await self._select(*outbox.history_sql(query))]
 
     async def status(self) -> StoreStatus:
         (row,) = await self._select(_STATUS, ())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from probed.board import Board
 from probed.config.settings import Instance, Settings
+from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.errors import ConfigError
 from probed.metrics import Metrics
@@ -56,6 +57,7 @@ class Stack:
     clock: FakeClock
     metrics: Metrics
     editor: Editor
+    couriers: Couriers
     last_reload_ok: bool = True
     last_reload_at: float = NOON - 60
     bad_files: ConfigError | None = None
@@ -148,11 +150,19 @@ async def stack(directory: Path, **instance: object) -> Stack:
 
     editor = Editor(library, store, apply, asyncio.Lock())
     editor.recover(recovered.patches, recovered.policies_version)
-    made = Stack(settings, editor.library.policies, probes, pipeline, store, clock, Metrics(), editor)
+    couriers = Couriers(store, clock, own=_own)
+    made = Stack(settings, editor.library.policies, probes, pipeline, store, clock, Metrics(), editor, couriers)
     pipeline.on_announce(made.metrics.announced)
     made.watch(settings.instances[0])
     made.watch_oneself()
     return made
+
+
+def _own(work: Callable[[], Awaitable[None]], _: str) -> asyncio.Task[None]:
+    async def run() -> None:
+        await work()
+
+    return asyncio.create_task(run())
 
 
 def free_port() -> int:

@@ -84,7 +84,17 @@ def test_probes_and_evaluators_do_not_see_each_other() -> None:
 def test_a_private_module_of_the_probes_is_seen_only_where_targets_are_reached() -> None:
     """Who may open a connection to a target is a short list."""
     seen = {line_of(module) for module, path in FILES.items() if any(n.startswith("probes._") for n in ours(path))}
-    assert seen <= {"probes", "reaching", "discovery", "membership", "evidence", "snapshots", "daemon", "cli"}
+    assert seen <= {
+        "probes",
+        "reaching",
+        "telling",
+        "discovery",
+        "membership",
+        "evidence",
+        "snapshots",
+        "daemon",
+        "cli",
+    }
 
 
 def test_nothing_imports_the_daemon_but_the_commands_that_run_one() -> None:

@@ -59,6 +59,7 @@ OWN: dict[str, Question] = {
 @pytest_asyncio.fixture
 async def seen(tmp_path: Path) -> AsyncIterator[Stack]:
     made = await stack(tmp_path, **WHOLE)
+    made.metrics.expect_receivers(["hooks.example"])
     large = Threshold(Condition((Comparison("database_size_bytes", ">=", 1e9),)), 1)
     mine = make_policy(large, id="database_large", probe="database_size", severity=Severity.NORMAL, interval=300.0)
     made.policies = {**made.policies, mine.id: mine}
@@ -121,7 +122,9 @@ def test_every_metric_has_a_well_formed_name_type_labels_and_help() -> None:
         assert re.fullmatch(r"probed_[a-z]+(_[a-z]+)*", series.name)
         assert series.help.endswith(".") and len(series.help) > 10
         assert (series.type == "counter") == series.name.endswith("_total")
-        allowed = {"db_instance", "node", "component", "probe", "event", "severity", "outcome", "reason", "version"}
+        allowed = {
+            "db_instance", "node", "component", "probe", "event", "severity", "outcome", "reason", "receiver", "version",
+        }  # fmt: skip
         assert set(series.labels) <= allowed, "never instance or job, which Prometheus renames"
         assert not series.name.endswith(("_pct", "_ms", "_percent"))
 

@@ -1,0 +1,80 @@
+"""``probed notify``: who is told of events, what became of it, and whether a receiver can be reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from probed.cli import flags
+
+_ALL = (
+    "owed_at", "receiver", "told", "event", "instance", "event_id", "fate", "attempts", "tried_at", "settled_at",
+    "answer", "transition",
+)  # fmt: skip
+NOTHING = "Nobody was told of anything yet: no event was announced since there are receivers."
+NO_RECEIVERS = "No receiver is configured. Name one under `notifications` in probed.yml; see docs/alarms.md."
+
+
+@click.group("notify")
+def command() -> None:
+    """Who is told of events, and what became of it."""
+
+
+@command.command("list")
+@flags.flag("--receiver", metavar="NAME", help="Only to this receiver.")
+@flags.flag(
+    "--fate",
+    type=click.Choice(["owed", "delivered", "refused", "expired", "dropped"]),
+    help="Only what came to this.",
+)
+@flags.flag("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
+@flags.client_flags
+@flags.output_flag
+@flags.watch_flag
+def list_(where: flags.Where, output: str, watch: float | None, limit: int, **filters: object) -> None:
+    """Receivers and how they fare; then what was sent, is owed, or was given up, newest first."""
+    from probed.cli.output import Column, emit, repeat
+
+    client = where.client()
+
+    def show_list() -> None:
+        answer = client.items("/api/v1/notifications", filters, limit)
+        if output == "table":
+            _tell(answer)
+        else:
+            emit(output, answer, [Column(key) for key in _ALL], answer["items"])
+
+    repeat(watch, show_list)
+
+
+def _tell(answer: dict[str, Any]) -> None:
+    from probed.cli.output import Column, emit
+
+    receivers = [
+        Column("name", "receiver"), Column("kind"), Column("owed", right=True), Column("oldest_owed_at", "oldest"),
+        Column("failing_since", "failing since"), Column("answer", prose=True),
+    ]  # fmt: skip
+    emit("table", answer, receivers, answer["receivers"], empty=NO_RECEIVERS)
+    if not answer["receivers"] and not answer["items"]:
+        return
+    click.echo()
+    columns = [
+        Column("owed_at", "when"), Column("receiver"), Column("told"), Column("event"), Column("instance"),
+        Column("fate"), Column("attempts", right=True), Column("answer", prose=True),
+    ]  # fmt: skip
+    emit("table", answer, columns, answer["items"], empty=NOTHING)
+
+
+@command.command("test")
+@click.argument("receiver", metavar="NAME")
+@flags.client_flags
+def test(receiver: str, where: flags.Where) -> None:
+    """Send a test message to one receiver now; exit 1 when it does not take it."""
+    answer = where.client().change("POST", "/api/v1/notifications/test", {"receiver": receiver})
+    from probed.cli.output import text
+
+    if not answer["delivered"]:
+        click.echo(f"probed: {text(receiver)} did not take it: {text(answer['answer'])}", err=True)
+        click.get_current_context().exit(1)
+    click.echo(f"{text(receiver)} took it ({text(answer['answer'])}, {answer['seconds']:.2f} s)")

@@ -1,0 +1,108 @@
+"""What receivers are owed of transitions, and what became of it. Values only; ``outbox`` has the SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from probed.model import Event
+
+
+class Told(StrEnum):
+    """What a receiver hears of an event."""
+
+    OPENED = "opened"
+    RESOLVED = "resolved"
+    OCCURRED = "occurred"
+
+
+class Fate(StrEnum):
+    """What became of a notice."""
+
+    OWED = "owed"
+    """Not yet delivered, or tried in vain; it will be tried (again)."""
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    """The receiver said that it never will take it (HTTP 410)."""
+    EXPIRED = "expired"
+    """It was tried for a day in vain."""
+    DROPPED = "dropped"
+    """Its receiver is not configured any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One transition that one receiver is to be told of."""
+
+    id: int
+    """Ascending in the order of transitions."""
+    transition: str
+    """The transition's id: the same in every attempt and for every receiver."""
+    told: Told
+    event: Event
+    """As it was at the transition."""
+    owed_at: float
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of sending some notices of one receiver at once; Unix seconds."""
+
+    ids: tuple[int, ...]
+    at: float
+    fate: Fate
+    """``OWED`` when it failed and will be tried again."""
+    answer: str
+    """``HTTP 503``, ``refused`` …: one line without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Everything that a receiver is owed, or what of it is older than ``owed_before``, is not tried any more."""
+
+    receiver: str
+    at: float
+    fate: Fate
+    answer: str
+    owed_before: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The history of one notice."""
+
+    id: int
+    receiver: str
+    transition: str
+    event_id: str
+    event: str
+    instance: str
+    told: Told
+    fate: Fate
+    owed_at: float
+    attempts: int
+    tried_at: float | None
+    """The newest attempt."""
+    settled_at: float | None
+    """When it was delivered or given up."""
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryQuery:
+    """Filters of the delivery history; newest first."""
+
+    receiver: str | None = None
+    fate: Fate | None = None
+    event_id: str | None = None
+    limit: int = 100
+    before_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What one receiver is owed."""
+
+    notices: int
+    oldest_at: float

@@ -1,0 +1,121 @@
+"""The outbox in SQL: notices are owed in the transaction of their transition, and settled one attempt at a time."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from probed.model import Event
+from probed.store import Change
+from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, Fate, GivenUp, Notice, Told
+from probed.store.rows import EVENT_COLUMNS, Row, event_of, event_row
+
+Sql = tuple[str, tuple[Any, ...]]
+"""A statement and its values."""
+
+
+def owe(connection: sqlite3.Connection, seq: int, change: Change) -> None:
+    """Owe a transition to the receivers that it names.
+
+    An opening is owed once to each; what resolves is owed to those who were owed its opening, and to nobody else.
+    """
+    told = change.told
+    if told is None or not change.owed:
+        return
+    sql = "SELECT receiver FROM delivery WHERE event_id = ? AND told = 'opened' AND fate <> 'dropped'"
+    heard = {row[0] for row in connection.execute(sql, (change.event.id,))}
+    names = [name for name in change.owed if (name in heard) == (told is Told.RESOLVED)]
+    if not names:
+        return
+    connection.execute("INSERT INTO notice (seq, event) VALUES (?, ?)", (seq, _frozen(change.event)))
+    connection.executemany(
+        "INSERT INTO delivery (seq, receiver, event_id, told, fate, owed_at) VALUES (?, ?, ?, ?, 'owed', ?)",
+        [(seq, name, change.event.id, told.value, change.at) for name in names],
+    )
+
+
+def settle(connection: sqlite3.Connection, attempt: Attempt) -> None:
+    """Note what came of an attempt."""
+    settled_at = None if attempt.fate is Fate.OWED else attempt.at
+    connection.executemany(
+        "UPDATE delivery SET fate = ?, attempts = attempts + 1, tried_at = ?, settled_at = ?, answer = ?"
+        " WHERE id = ? AND fate = 'owed'",
+        [(attempt.fate.value, attempt.at, settled_at, attempt.answer, number) for number in attempt.ids],
+    )
+
+
+def give_up(connection: sqlite3.Connection, given: GivenUp) -> None:
+    connection.execute(
+        "UPDATE delivery SET fate = ?, settled_at = ?, answer = ?"
+        " WHERE receiver = ? AND fate = 'owed' AND owed_at < coalesce(?, 9e99)",
+        (given.fate.value, given.at, given.answer, given.receiver, given.owed_before),
+    )
+
+
+def purge(connection: sqlite3.Connection, settled_before: float) -> None:
+    """Forget deliveries that were settled before a time, and the notices that nobody needs any more."""
+    connection.execute("DELETE FROM delivery WHERE settled_at < ?", (settled_before,))
+    connection.execute("DELETE FROM notice WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = notice.seq)")
+
+
+def owed_sql(receiver: str, limit: int, without: Collection[str]) -> Sql:
+    """What a receiver is owed, oldest first, but for some events."""
+    marks = ", ".join("?" * len(without))
+    sql = f"""
+        SELECT delivery.*, notice.event AS frozen FROM delivery JOIN notice ON notice.seq = delivery.seq
+        WHERE receiver = ? AND fate = 'owed' AND event_id NOT IN ({marks}) ORDER BY id LIMIT ?
+    """  # noqa: S608 - marks are question marks
+    return sql, (receiver, *without, limit)
+
+
+def notice_of(row: Row) -> Notice:
+    event = event_of(json.loads(row["frozen"]))
+    return Notice(row["id"], _transition(row), Told(row["told"]), event, row["owed_at"], row["attempts"])
+
+
+BACKLOG = """
+SELECT receiver, count(*) AS notices, min(owed_at) AS oldest_at FROM delivery
+WHERE fate = 'owed' AND owed_at < ? GROUP BY receiver
+"""
+
+
+def backlog_of(rows: Sequence[Row]) -> Mapping[str, Backlog]:
+    return {row["receiver"]: Backlog(row["notices"], row["oldest_at"]) for row in rows}
+
+
+def history_sql(query: DeliveryQuery) -> Sql:
+    clauses: list[str] = []
+    values: list[Any] = []
+    wanted: list[tuple[str, Any]] = [
+        ("delivery.receiver = ?", query.receiver),
+        ("delivery.fate = ?", query.fate.value if query.fate else None),
+        ("delivery.event_id = ?", query.event_id),
+        ("delivery.id < ?", query.before_id),
+    ]
+    for clause, value in wanted:
+        if value is not None:
+            clauses.append(clause)
+            values.append(value)
+    where = "WHERE " + " AND ".join(clauses) if clauses else ""
+    sql = f"""
+        SELECT delivery.*, event.event, event.instance FROM delivery JOIN event ON event.id = delivery.event_id
+        {where} ORDER BY delivery.id DESC LIMIT ?
+    """  # noqa: S608 - clauses are constants
+    return sql, (*values, query.limit)
+
+
+def delivery_of(row: Row) -> Delivery:
+    return Delivery(
+        row["id"], row["receiver"], _transition(row), row["event_id"], row["event"], row["instance"], Told(row["told"]),
+        Fate(row["fate"]), row["owed_at"], row["attempts"], row["tried_at"], row["settled_at"], row["answer"],
+    )  # fmt: skip
+
+
+def _transition(row: Row) -> str:
+    return f"{row['event_id']}-{row['seq']}"
+
+
+def _frozen(event: Event) -> str:
+    return json.dumps(dict(zip(EVENT_COLUMNS, event_row(event), strict=True)))

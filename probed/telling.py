@@ -1,0 +1,126 @@
+"""Settings -> receivers and the doors to them. What is secret in an address stays in here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from probed.clock import Clock
+from probed.config.access import Secured
+from probed.config.notifications import Alertmanager, Apprise, Heartbeat, Webhook, address_in
+from probed.config.settings import Settings
+from probed.couriers import Appointment
+from probed.errors import Blind, ProbeError
+from probed.model import Event, Severity
+from probed.outlets import Link, Outlet, hidden
+from probed.outlets.alertmanager import AlertmanagerOutlet
+from probed.outlets.apprise import AppriseOutlet
+from probed.outlets.webhook import WebhookOutlet
+from probed.probes._access import Access
+from probed.probes._http import Answer, HttpClient
+from probed.receivers import Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDoor:
+    """One address that may hold a secret, known to everybody else by its name. The file is read at every attempt."""
+
+    http: HttpClient
+    name: str
+    url: str | None = None
+    url_file: Path | None = None
+    secured: Secured | None = None
+    path: str = ""
+    """What follows the address."""
+
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        url = self._url()
+        try:
+            return await self.http.post(url, body, headers=headers, access=self._access(url), shown=self.name)
+        except ProbeError as error:
+            raise type(error)(error.kind, hidden(str(error), url)) from None
+
+    async def get(self) -> Answer:
+        url = self._url()
+        try:
+            return await self.http.get(url, access=self._access(url), shown=self.name)
+        except ProbeError as error:
+            raise type(error)(error.kind, hidden(str(error), url)) from None
+
+    def _url(self) -> str:
+        if self.url is not None:
+            return self.url + self.path
+        assert self.url_file is not None
+        try:
+            return address_in(self.url_file) + self.path
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise Blind("config", f'url_file "{self.url_file}": {reason}') from None
+
+    def _access(self, url: str) -> Access | None:
+        return Access(url, *astuple(self.secured.keys())) if self.secured is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """How the API shows things; receivers are to see the same."""
+
+    event: Callable[[Event], Mapping[str, Any]]
+    instant: Callable[[float], str | None]
+
+
+def appointments(settings: Settings, http: HttpClient, clock: Clock, shapes: Shapes) -> Sequence[Appointment]:
+    """Every receiver of the configuration."""
+    told = settings.notifications
+    if told is None:
+        return ()
+    link = Link(settings.web.external_url or "", told.runbook_url or "")
+    watchdog = told.heartbeat is not None and told.heartbeat.alertmanager
+    found = []
+    for _, name, one in told.receivers():
+        receiver = Receiver(name, one.min_severity, frozenset(one.instances), frozenset(one.events), one.resolved)
+        make = _maker(one, name, settings.observer, http, clock, shapes, link, watchdog=watchdog)
+        found.append(Appointment(receiver, make, (one, link, watchdog, settings.observer)))
+    return found
+
+
+def _maker(
+    one: Alertmanager | Webhook | Apprise,
+    name: str,
+    observer: str,
+    http: HttpClient,
+    clock: Clock,
+    shapes: Shapes,
+    link: Link,
+    *,
+    watchdog: bool,
+) -> Callable[[], Outlet]:
+    match one:
+        case Alertmanager():
+            door = HttpDoor(http, name, one.url, secured=one, path="/api/v2/alerts")
+            severities = {severity: getattr(one.severity, severity.value) for severity in Severity}
+            return lambda: AlertmanagerOutlet(
+                door, clock, observer=observer, severities=severities, link=link, watchdog=watchdog
+            )
+        case Webhook():
+            to = HttpDoor(http, name, one.url, one.url_file, one)
+            return lambda: WebhookOutlet(
+                to,
+                clock,
+                observer=observer,
+                render=shapes.event,
+                instant=shapes.instant,
+                secret_file=one.secret_file,
+                link=link,
+            )
+        case Apprise():
+            return lambda: AppriseOutlet(one.url_file, link=link)
+
+
+def heartbeat_door(heartbeat: Heartbeat, http: HttpClient) -> HttpDoor | None:
+    """Whom to ping; nobody, when only Alertmanagers are to know."""
+    if heartbeat.url is None and heartbeat.url_file is None:
+        return None
+    return HttpDoor(http, "heartbeat", heartbeat.url, heartbeat.url_file)

@@ -1,0 +1,209 @@
+"""The whole daemon as a process, with receivers on real sockets: what arrives, what survives, and what stays secret."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.hostile import listening
+from tests.receiving import Sink
+from tests.unit.serving import free_port
+
+SECRETS = {name: f"cAnArY-{name}-8d1f" for name in ("path", "query", "file", "signing", "token", "ping")}
+
+POLICY = """
+id: door_closed
+name: The door is closed
+severity: critical
+suggestion: Open it.
+probe: tcp
+tcp: {{address: "127.0.0.1:{door}"}}
+detect: {{type: threshold, when: failed, count: 2, resolve_count: 2}}
+interval: 300ms
+timeout: 100ms
+"""
+
+
+@dataclass
+class House:
+    """A daemon that watches one port, and everybody whom it tells."""
+
+    directory: Path
+    hook: Sink = field(default_factory=Sink)
+    filed: Sink = field(default_factory=Sink)
+    alertmanager: Sink = field(default_factory=Sink)
+    pings: Sink = field(default_factory=Sink)
+    door: int = field(default_factory=free_port)
+    web: int = field(default_factory=free_port)
+    process: asyncio.subprocess.Process | None = None
+
+    def configure(self) -> None:
+        self.directory.joinpath("policies.d").mkdir(exist_ok=True)
+        self.directory.joinpath("policies.d", "door.yaml").write_text(POLICY.format(door=self.door))
+        for name in ("signing", "token"):
+            self.directory.joinpath(name).write_text(SECRETS[name])
+        self.directory.joinpath("address").write_text(f"{self.filed.url}/{SECRETS['file']}\n")
+        self.config.write_text(f"""
+web: {{listen: ["127.0.0.1:{self.web}"], external_url: https://probed.example}}
+storage: {{path: {self.directory}/store}}
+policies: {{directory: {self.directory}/policies.d}}
+defaults: {{interval: 1s, timeout: 500ms}}
+instances: [{{name: orders, nodes: [{{name: node-a, postgres: {{host: 127.0.0.1, port: 1}}}}]}}]
+notifications:
+  alertmanager: [{{url: "{self.alertmanager.url}", bearer_token_file: {self.directory}/token, events: [door_closed]}}]
+  webhooks:
+    - url: {self.hook.url}/{SECRETS["path"]}?key={SECRETS["query"]}
+      name: hook
+      events: [door_closed]
+      secret_file: {self.directory}/signing
+    - {{url_file: {self.directory}/address, name: filed, events: [door_closed], resolved: false}}
+  heartbeat: {{url: "{self.pings.url}/{SECRETS["ping"]}", interval: 500ms}}
+""")
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "probed.yml"
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    async def start(self) -> None:
+        with (self.directory / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "probed", "run", "--config.file", str(self.config), "--log.level", "debug",
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        await self.until(lambda: "daemon.started" in self.log or self.process_ended, "the start")
+
+    @property
+    def process_ended(self) -> bool:
+        return self.process is not None and self.process.returncode is not None
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), 15)
+
+    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+        for _ in range(int(seconds / 0.05)):
+            if condition():
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"never: {what}\n{self.log[-4000:]}")
+
+    async def command(self, *arguments: str, code: int = 0) -> str:
+        """Output of a command of ours, on the daemon's socket."""
+        command = [sys.executable, "-m", "probed", *arguments]
+        environ = {**os.environ, "PROBED_SOCKET": str(self.directory / "store" / "probed.sock")}
+        done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    async def get(self, path: str) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.web)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.web}\r\nConnection: close\r\n\r\n".encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        return answer
+
+
+@pytest_asyncio.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    made = House(tmp_path)
+    async with made.hook.listen(), made.filed.listen(), made.alertmanager.listen(), made.pings.listen():
+        made.configure()
+        yield made
+        if made.process is not None and made.process.returncode is None:
+            await made.kill()
+
+
+def kinds(sink: Sink) -> list[str]:
+    return [request.json["type"].rpartition(".")[2] for request in sink.taken]
+
+
+@pytest.mark.timeout(180)
+async def test_an_alarm_outlives_a_receiver_that_is_down_and_a_daemon_that_is_killed(house: House) -> None:
+    house.hook.otherwise = house.alertmanager.otherwise = "500"
+    await house.start()
+    await house.until(lambda: house.pings.seen, "a sign of life")
+    await house.until(lambda: house.hook.seen and house.filed.seen, "the alarm, at who is up and who is not")
+    (told,) = house.filed.seen
+    first = house.hook.seen[0]
+    assert told.json["data"]["event"] == "door_closed"
+    assert told.json["id"] == first.json["id"], "every receiver sees the same id"
+
+    await house.kill()
+    house.hook.otherwise = house.alertmanager.otherwise = "200"
+    pings = len(house.pings.seen)
+    await house.start()
+    await house.until(lambda: house.hook.taken, "the alarm that is owed")
+    assert house.hook.taken[0].body == first.body
+    assert house.hook.taken[0].headers["webhook-id"] == first.headers["webhook-id"]
+    await house.until(lambda: house.alertmanager.taken, "the alert")
+    await house.until(lambda: len(house.pings.seen) > pings, "signs of life again")
+
+    async with listening(lambda line: line.hang(), port=house.door):
+        await house.until(lambda: len(house.hook.taken) == 2, "the end of it")
+    assert kinds(house.hook) == ["opened", "resolved"]
+    assert kinds(house.filed) == ["opened"], "delivered before the kill, not sent again; and it wants no ends"
+    assert await house.stop() == 0
+
+
+@pytest.mark.timeout(180)
+async def test_no_secret_of_a_receiver_is_seen_anywhere_but_at_the_receiver(house: House) -> None:
+    """Logs at debug level, metrics, the API, commands, the store: raw, quoted and in base64."""
+    house.hook.answers = ["500", "301 Location: /elsewhere", "lose", "429 Retry-After: 1"]
+    house.alertmanager.answers = ["503"]
+    house.pings.answers = ["500", "lose"]
+    await house.start()
+    await house.until(
+        lambda: len(house.hook.seen) > 4 and house.alertmanager.taken and len(house.pings.seen) > 3, "all", 60
+    )
+    assert house.alertmanager.taken[0].headers["authorization"] == f"Bearer {SECRETS['token']}"
+    shown = [
+        await house.get(path) for path in ("/metrics", "/api/v1/notifications", "/api/v1/events", "/api/v1/status")
+    ]
+    assert 'probed_notifications_total{outcome="delivered",receiver="hook"}' in shown[0]
+    assert '"receiver": "hook"' in shown[1] or '"receiver":"hook"' in shown[1]
+    shown += [
+        await house.command("notify", "list"),
+        await house.command("notify", "list", "-o", "json"),
+        await house.command("notify", "test", "hook"),
+        await house.command("check", str(house.config)),
+    ]
+    house.filed.otherwise = "500"
+    shown.append(await house.command("notify", "test", "filed", code=1))
+    shown.append(await house.command("notify", "test", "nobody", code=1))
+    house.directory.joinpath("address").write_text(f"gopher://{SECRETS['file']}")
+    shown.append(await house.command("notify", "test", "filed", code=1))
+    shown.append(await house.command("check", str(house.config), code=1))
+    house.config.write_text(house.config.read_text().replace("http://", "htp://"))
+    shown.append(await house.command("check", str(house.config), code=1))
+    assert await house.stop() == 0
+    shown.append(house.log)
+    stored = b"".join(file.read_bytes() for file in (house.directory / "store").iterdir() if file.is_file())
+    for name, secret in SECRETS.items():
+        for form in (secret, urllib.parse.quote(secret), base64.b64encode(secret.encode()).decode()[:-3]):
+            assert all(form not in text for text in shown), f"{name} is shown"
+            assert form.encode() not in stored, f"{name} is stored"
