@@ -184,6 +184,8 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
             continue
         path = _real_path(loc, document)
         if item["type"] == "extra_forbidden":
+            if not document.places:  # what was sent and not read from a file; any text may be a key there
+                path = (*_real_path(loc[:-1], document), loc[-1])
             names = _names_at(model, path[:-1])
             message = f'unknown key "{path[-1]}"' + did_you_mean(str(path[-1]), names)
             problem = document.problem(path, message, at_key=True)
@@ -354,6 +356,8 @@ def _is_tag(part: Any) -> bool:
 def _expectation(kind: str, message: str) -> str:
     if kind == "value_error":
         return message.removeprefix("Value error, ")
+    if kind == "model_type":  # its own words name the class
+        return "expected a map"
     message = re.sub(r"^\w+ should have (.*?)(?: after validation.*)?$", r"expected \1", message)
     message = message.replace("String should match pattern", "expected text that matches")
     return message.replace("Input should be", "expected").replace("valid ", "").replace("a integer", "an integer")

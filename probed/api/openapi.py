@@ -82,7 +82,8 @@ def _operation(route: Route, of: dict[str, Json]) -> Json:
     answer: Json = {"description": "Done."}
     if route.status != 204:
         schema = of[str(id(route.gives))] if route.gives is not None else {"type": "string"}
-        answer["content"] = {route.media: {"schema": schema}}
+        also = {kind: {"schema": schema if "yaml" in kind else {"type": "string"}} for kind in route.also}
+        answer["content"] = {route.media: {"schema": schema}, **also}
     operation: Json = {
         "operationId": _operation_id(route),
         "summary": route.says,
