@@ -82,7 +82,7 @@ def _operation(route: Route, of: dict[str, Json]) -> Json:
     answer: Json = {"description": "Done."}
     if route.status != 204:
         schema = of[str(id(route.gives))] if route.gives is not None else {"type": "string"}
-        answer["content"] = {route.media: {"schema": schema}}
+        answer["content"] = {media: {"schema": schema} for media in (route.media, *route.also)}
     operation: Json = {
         "operationId": _operation_id(route),
         "summary": route.says,

@@ -66,6 +66,8 @@ class Route:
     """Type of the JSON answer (a TypedDict); ``None``: an answer that is not JSON."""
     media: str = JSON
     """Content type of the answer."""
+    also: Sequence[str] = ()
+    """Content types that the answer may have instead."""
     status: int = 200
     refusals: Sequence[str] = ()
     """Kinds of problems (``problems.KINDS``) that it answers with, beyond those that every route may."""
@@ -102,7 +104,7 @@ async def read_body(request: web.Request, model: type[_M], content_types: Sequen
 def validated(data: Any, model: type[_M]) -> _M:
     """``data`` as ``model``; Refused (422) with every problem."""
     try:
-        return strict_yaml.validate(strict_yaml.Document("body", data), model)
+        return strict_yaml.validate(strict_yaml.unplaced(data, "body"), model)
     except ConfigError as error:
         raise invalid(error.problems) from None
 
