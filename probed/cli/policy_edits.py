@@ -253,14 +253,16 @@ def _shown(text: str) -> str:
 def origins(item: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each value of a policy with where it comes from."""
     return [
-        {"path": path, "value": _at(item, path), "origin": _origin(origin)} for path, origin in item["origin"].items()
+        {"path": path, "origin": _origin(origin), "value": _at(item, path)}
+        for path, origin in item["origin"].items()
+        if path != "examples"
     ]
 
 
 def _origin(origin: Mapping[str, Any]) -> str:
     if origin["layer"] == "patch":
         return f"version {origin.get('version', '?')} by {origin.get('author', '?')}"
-    return f"{origin['layer']} {origin.get('where', '')}".rstrip()
+    return str(origin["where"] if origin["layer"] == "file" else origin["layer"])
 
 
 def _at(item: Mapping[str, Any], path: str) -> Any:

@@ -135,7 +135,7 @@ async def test_the_origin_of_files_can_be_seen_without_a_daemon(tmp_path: Path) 
     (tmp_path / "x.yaml").write_text("id: no_leader\nparams: {no_leader_count: 4}\n")
     command = ["policy", "show", "no_leader", "--origin", "--policies.directory", str(tmp_path)]
     result = CliRunner().invoke(cli, command)
-    assert f"file {tmp_path}/x.yaml:2:27" in result.output
+    assert f"{tmp_path}/x.yaml:2:27" in result.output
 
 
 async def test_history_and_rollback(policy: Terminal) -> None:
