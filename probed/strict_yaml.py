@@ -110,7 +110,7 @@ def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None, ex
             raise ConfigError(problems[:MAX_PROBLEMS])
         root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError([_syntax_problem(error, where)]) from None
+        raise ConfigError([_syntax_problem(error, text, where)]) from None
     except UnicodeEncodeError as error:  # half a surrogate pair: no file holds one, an argument can
         line = text.count("\n", 0, error.start) + 1
         raise ConfigError([Problem(where, f"not valid YAML: {error.reason}", line, 1)]) from None
@@ -249,7 +249,12 @@ def _scan(text: str, where: str, problems: list[Problem]) -> None:
             return
 
 
-def _syntax_problem(error: yaml.YAMLError, where: str) -> Problem:
+def _syntax_problem(error: yaml.YAMLError, text: str, where: str) -> Problem:
+    if isinstance(error, yaml.reader.ReaderError):  # it knows the character, and no line
+        found: Any = error.character
+        at = max(0, text.find(found if isinstance(found, str) else chr(found)))
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        return Problem(where, f"not valid YAML: U+{ord(text[at]):04X} is not allowed", line, column)
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     message = getattr(error, "problem", None) or str(error).splitlines()[0]
     context = getattr(error, "context", None)
