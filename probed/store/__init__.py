@@ -323,6 +323,10 @@ class Store(Protocol):
         """What a receiver is owed, oldest first, leaving out the events with these ids."""
         ...
 
+    async def heard(self, receiver: str) -> Collection[str]:
+        """Ids of the open events whose opening a receiver was owed."""
+        ...
+
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
         """What is owed (since before a time) by receiver; who is owed nothing is missing."""
         ...

@@ -240,6 +240,21 @@ async def test_an_opening_is_owed_once_however_often_it_is_announced(office: Off
     assert await office.fates("r") == [("opened", "delivered")]
 
 
+async def test_after_a_silence_people_are_told_once_more_and_of_the_end_in_any_case(office: Office) -> None:
+    far = Far(batch=100, refresh_seconds=60.0)
+    await office.appoint(r=far)
+    event = await office.open()
+    silenced = replace(event, silenced_by="s")
+    await office.commit(silenced, "silenced")
+    await office.pass_(70)
+    assert far.refreshed[-1] == [event.id], "who heard of it is not to think that it is over"
+    await office.commit(event, "unsilenced")
+    await office.commit(silenced, "silenced")
+    await office.resolve(silenced)
+    await office.until(lambda: len(far.got) == 3, "all three")
+    assert [notice.told for notice in far.got] == [Told.OPENED, Told.OPENED, Told.RESOLVED]
+
+
 async def test_a_notice_says_what_was_so_at_its_transition(office: Office) -> None:
     """Also when it is delivered after the event has gone on."""
     far = Far(script=[Undelivered("HTTP 500")])
