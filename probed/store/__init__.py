@@ -147,8 +147,6 @@ class Commit:
     attempts: tuple[Attempt, ...] = ()
     """What came of sending notices."""
     given_up: tuple[GivenUp, ...] = ()
-    deliveries_until: float | None = None
-    """Forget deliveries that were settled before this time."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, item.name) for item in fields(self))

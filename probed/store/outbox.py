@@ -58,12 +58,6 @@ def give_up(connection: sqlite3.Connection, given: GivenUp) -> None:
     )
 
 
-def purge(connection: sqlite3.Connection, settled_before: float) -> None:
-    """Forget deliveries that were settled before a time, and the notices that nobody needs any more."""
-    connection.execute("DELETE FROM delivery WHERE settled_at < ?", (settled_before,))
-    connection.execute("DELETE FROM notice WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = notice.seq)")
-
-
 def owed_sql(receiver: str, limit: int, without: Collection[str]) -> Sql:
     """What a receiver is owed, oldest first, but for some events."""
     marks = ", ".join("?" * len(without))
