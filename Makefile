@@ -52,7 +52,7 @@ LOCK_ARGS ?=
 lock: .venv/ready ## pin anew what pyproject.toml allows (LOCK_ARGS=--upgrade for newer versions)
 	@$(COMPILE) --group build --output-file requirements/build.lock
 	@$(COMPILE) pyproject.toml --output-file requirements/runtime.lock
-	@$(COMPILE) pyproject.toml --extra demo --group dev --output-file requirements/dev.lock
+	@$(COMPILE) pyproject.toml --extra demo --extra apprise --group dev --output-file requirements/dev.lock
 
 clean: ## remove the environment and every cache
 	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -147,8 +147,6 @@ class Commit:
     attempts: tuple[Attempt, ...] = ()
     """What came of sending notices."""
     given_up: tuple[GivenUp, ...] = ()
-    deliveries_until: float | None = None
-    """Forget deliveries that were settled before this time."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, item.name) for item in fields(self))
@@ -321,6 +319,10 @@ class Store(Protocol):
 
     async def owed(self, receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]:
         """What a receiver is owed, oldest first, leaving out the events with these ids."""
+        ...
+
+    async def heard(self, receiver: str) -> Collection[str]:
+        """Ids of the open events whose opening a receiver was owed."""
         ...
 
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
