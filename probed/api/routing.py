@@ -67,6 +67,8 @@ class Route:
     media: str = JSON
     """Content type of the answer."""
     status: int = 200
+    also: Sequence[int] = ()
+    """Other statuses with the same answer: 200 for a dry run of what else is 201."""
     refusals: Sequence[str] = ()
     """Kinds of problems (``problems.KINDS``) that it answers with, beyond those that every route may."""
     otherwise: str = ""
