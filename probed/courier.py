@@ -20,7 +20,7 @@ from probed.errors import StoreError, Undelivered
 from probed.model import Event, EventState
 from probed.outlets import Outlet
 from probed.receivers import Receiver
-from probed.store import Change, Commit, EventQuery
+from probed.store import Commit, EventQuery
 from probed.store.notices import Attempt, Backlog, Fate, GivenUp, Notice
 
 _log = structlog.get_logger(__name__)
@@ -240,7 +240,8 @@ class Courier:
         while True:
             query = EventQuery(state=EventState.OPEN, suppressed=False, limit=PAGE, before_id=before)
             page = await self.store.events(query)
-            found += [e for e in page if self.receiver.wants(e) and Change(e, "opened", e.opened_at).announced]
+            # Also while a silence holds over what was told before: to stop telling would tell that it is over.
+            found += [event for event in page if self.receiver.wants(event) and not event.held_back]
             if len(page) < PAGE:
                 return found
             before = page[-1].id
