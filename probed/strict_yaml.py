@@ -184,8 +184,8 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
             continue
         path = _real_path(loc, document)
         if item["type"] == "extra_forbidden":
-            if not document.places:  # what was sent and not read from a file; any text may be a key there
-                path = (*_real_path(loc[:-1], document), loc[-1])
+            if path[-1:] != loc[-1:]:
+                path = (*path, loc[-1])  # the one part that is no tag, whatever it looks like
             names = _names_at(model, path[:-1])
             message = f'unknown key "{path[-1]}"' + did_you_mean(str(path[-1]), names)
             problem = document.problem(path, message, at_key=True)

@@ -89,7 +89,10 @@ def _operation(route: Route, of: dict[str, Json]) -> Json:
         "summary": route.says,
         "description": f"Needs the role {route.needs}." if route.needs is not None else "Open to everybody.",
         "parameters": parameters,
-        "responses": {str(route.status): answer, **_refusals(route, of["problem"])},
+        "responses": {
+            **{str(status): answer for status in (route.status, *route.also)},
+            **_refusals(route, of["problem"]),
+        },
     }
     if route.body is not None:
         content = {kind: {"schema": of[str(id(route.body))]} for kind in route.bodies}

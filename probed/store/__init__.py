@@ -55,10 +55,9 @@ class Change:
 
         The end of what people were told of before the silence is told during it: an alarm without an end is worse.
         """
-        event = self.event
-        if event.suppressed or event.quiet or event.silenced:
+        if self.event.held_back:
             return False
-        return self.kind == "resolved" or not event.muted
+        return self.kind == "resolved" or not self.event.muted
 
 
 @dataclass(frozen=True, slots=True)

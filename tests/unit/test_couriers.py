@@ -524,12 +524,24 @@ async def test_what_is_open_is_told_again_every_minute_and_nothing_else_is(offic
     event = await office.open()
     await office.open(suppressed=True)
     await office.open(flapping=True, details={"quiet": True})
+    await office.open(silenced=True, silenced_by="s1", details={"silence": {}})
     await office.pass_(185)
     await office.resolve(event)
     await office.pass_(60)
     assert far.refreshed[0] == []
     assert far.refreshed[1:-1] == [[event.id]] * 3
     assert far.refreshed[-1] == []
+
+
+async def test_what_was_told_before_a_silence_is_told_again_under_it_lest_it_seem_over(office: Office) -> None:
+    far = Far(batch=100, refresh_seconds=60.0)
+    await office.appoint(r=far)
+    event = await office.open()
+    muted = replace(event, silenced_by="s1", details={"silence": {}})
+    assert muted.muted
+    await office.store.append(Commit(changes=(Change(muted, "silenced", office.clock.wall()),)))
+    await office.pass_(125)
+    assert far.refreshed[1:] == [[event.id]] * 2
 
 
 # --- what operators see
