@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.watching import free_port, until
+from probed.demo.ports import free_ports
+from tests.acceptance.watching import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
@@ -52,7 +53,7 @@ async def demo(place: Path) -> AsyncIterator[Demo]:
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "probed", "demo", "--directory", str(directory)),
-            *("--web.listen-address", f"127.0.0.1:{free_port()}"),
+            *("--web.listen-address", f"127.0.0.1:{free_ports(1)[0]}"),
             stdout=out,
             stderr=out,
         )
