@@ -6,15 +6,17 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+APART = ("tests/acceptance/", "tests/reliability/")
 
-class Spread(LoadScopeScheduling):
-    """A file, so that its servers are started once. But of tests/acceptance a test, for each worker has a cluster.
+
+class Spread(LoadScopeScheduling):  # type: ignore[misc]  # xdist 3.8 comes without types
+    """A file, so that its servers are started once. But a test where files share none, or each worker has its own.
 
     Acceptance comes first, and waits more than it computes: what computes follows when most of it is done.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if nodeid.startswith("tests/acceptance/") else nodeid.split("::", 1)[0]
+        return nodeid if nodeid.startswith(APART) else nodeid.split("::", 1)[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Spread:
