@@ -33,6 +33,11 @@ def free_ports(count: int) -> list[int]:
         return [_next() for _ in range(count)]
 
 
+def free_port() -> int:
+    """One such port."""
+    return free_ports(1)[0]
+
+
 def free_pair() -> int:
     """The first of two such ports in a row."""
     with _lock:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from probed.demo.ports import free_ports
+from probed.demo.ports import free_port
 from tests.acceptance.watching import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
@@ -53,7 +53,7 @@ async def demo(place: Path) -> AsyncIterator[Demo]:
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "probed", "demo", "--directory", str(directory)),
-            *("--web.listen-address", f"127.0.0.1:{free_ports(1)[0]}"),
+            *("--web.listen-address", f"127.0.0.1:{free_port()}"),
             stdout=out,
             stderr=out,
         )

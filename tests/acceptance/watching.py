@@ -18,7 +18,7 @@ import aiohttp
 
 from probed.demo import configuration
 from probed.demo.lab import Lab
-from probed.demo.ports import free_ports
+from probed.demo.ports import free_port
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -40,7 +40,7 @@ def configure(directory: Path, lab: Lab, *, extra: str = "", declared: bool = Fa
     for name, policy in configuration.POLICIES.items():
         (overrides / f"{name}.yaml").write_text(policy)
     text = f"""
-web: {{listen: ["127.0.0.1:{free_ports(1)[0]}"]}}
+web: {{listen: ["127.0.0.1:{free_port()}"]}}
 storage: {{path: {directory}/store}}
 policies: {{directory: {overrides}}}
 defaults: {{interval: {INTERVAL:g}s, timeout: {TIMEOUT:g}s, switchover_grace: {GRACE:g}s}}

@@ -17,7 +17,7 @@ from pathlib import Path
 from probed.demo import servers
 from probed.demo.binaries import Account, choose_account
 from probed.demo.launching import environment
-from probed.demo.ports import free_ports
+from probed.demo.ports import free_port
 from probed.demo.processes import ProcessId, send, wait_gone
 
 ROLE, PASSWORD = "probed", "pass word"
@@ -76,7 +76,7 @@ class Server:
 
     @classmethod
     def primary(cls, folder: Path, place: Path) -> Server:
-        server = cls(folder, place / "primary", free_ports(1)[0], choose_account())
+        server = cls(folder, place / "primary", free_port(), choose_account())
         if server.account.switch:
             os.chown(place, server.account.uid, server.account.gid)
         server.run("initdb", "-D", str(server.data), "-U", "postgres", "--no-sync", "-A", "trust", "-E", "UTF8")
@@ -89,7 +89,7 @@ class Server:
 
     def replica(self) -> Server:
         """A streaming standby of this server."""
-        other = Server(self.folder, self.data.with_name("replica"), free_ports(1)[0], self.account)
+        other = Server(self.folder, self.data.with_name("replica"), free_port(), self.account)
         address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres")
         self.run("pg_basebackup", *address, "-D", str(other.data), "-R", "-c", "fast", "--no-sync")
         other.start()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from probed.clock import SystemClock
-from probed.demo.ports import free_ports
+from probed.demo.ports import free_port
 from probed.model import Outcome, Sample, Target
 from probed.probes import Context, Probe, catalogue
 from probed.sampling import take_sample
@@ -221,7 +221,7 @@ def test_no_kill_is_lost_or_told_twice_by_a_daemon_that_is_killed_itself(tmp_pat
     (policies / "oom.yaml").write_text("{id: oom_killed, interval: 500ms, timeout: 300ms}\n")
     (tmp_path / "probed.yml").write_text(
         f"""
-web: {{listen: ["127.0.0.1:{free_ports(1)[0]}"]}}
+web: {{listen: ["127.0.0.1:{free_port()}"]}}
 storage: {{path: {tmp_path}/store}}
 policies: {{directory: {policies}}}
 instances:
