@@ -20,7 +20,7 @@ from probed.errors import StoreError, Undelivered
 from probed.model import Event, EventState
 from probed.outlets import Outlet
 from probed.receivers import Receiver
-from probed.store import Commit, EventQuery
+from probed.store import Change, Commit, EventQuery
 from probed.store.notices import Attempt, Backlog, Fate, GivenUp, Notice
 
 _log = structlog.get_logger(__name__)

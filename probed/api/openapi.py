@@ -90,7 +90,7 @@ def _operation(route: Route, of: dict[str, Json]) -> Json:
         "description": f"Needs the role {route.needs}." if route.needs is not None else "Open to everybody.",
         "parameters": parameters,
         "responses": {
-            **{str(status): answer for status in (route.status, *route.also)},
+            **{str(status): answer for status in (route.status, *route.statuses)},
             **_refusals(route, of["problem"]),
         },
     }

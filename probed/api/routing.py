@@ -69,7 +69,7 @@ class Route:
     also: Sequence[str] = ()
     """Other content types of the answer, for those who ask for them."""
     status: int = 200
-    also: Sequence[int] = ()
+    statuses: Sequence[int] = ()
     """Other statuses with the same answer: 200 for a dry run of what else is 201."""
     refusals: Sequence[str] = ()
     """Kinds of problems (``problems.KINDS``) that it answers with, beyond those that every route may."""

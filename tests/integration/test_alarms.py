@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from probed.demo.ports import free_port
 from tests.hostile import listening
 from tests.receiving import Sink
-from tests.unit.serving import free_port
 
 SECRETS = {name: f"cAnArY-{name}-8d1f" for name in ("path", "query", "file", "signing", "token", "ping")}
 
