@@ -13,11 +13,13 @@ from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
     SILENCE_COLUMNS,
+    TOKEN_COLUMNS,
     event_row,
     evidence_row,
     sample_json,
     silence_row,
     streak_text,
+    token_row,
     touched_row,
     worth_keeping,
 )
@@ -31,6 +33,9 @@ INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".jo
 """  # noqa: S608 - as above
 _KEEP_SILENCE = f"""
 INSERT OR REPLACE INTO silence ({", ".join(SILENCE_COLUMNS)}) VALUES ({", ".join("?" * len(SILENCE_COLUMNS))})
+"""  # noqa: S608 - as above
+_KEEP_TOKEN = f"""
+INSERT OR REPLACE INTO token ({", ".join(TOKEN_COLUMNS)}) VALUES ({", ".join("?" * len(TOKEN_COLUMNS))})
 """  # noqa: S608 - as above
 _OWES: Mapping[str, tuple[Moment, ...]] = {
     "opened": (Moment.TRIGGER,), "occurred": (Moment.TRIGGER, Moment.RECOVERY), "resolved": (Moment.RECOVERY,),
@@ -161,8 +166,12 @@ def _outbox(connection: sqlite3.Connection, commit: Commit) -> None:
         outbox.purge(connection, commit.deliveries_until)
 
 
+def _tokens(connection: sqlite3.Connection, commit: Commit) -> None:
+    connection.executemany(_KEEP_TOKEN, [token_row(record) for record in commit.tokens])
+
+
 _WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (
     _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions, _silences,
-    _outbox,
+    _outbox, _tokens,
 )  # fmt: skip
 """In this order: evidence refers to events."""

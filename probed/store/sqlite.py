@@ -43,6 +43,7 @@ from probed.store import (
     Owed,
     Recovered,
     StoreStatus,
+    TokenRecord,
     TransitionRecord,
     counting,
     listing,
@@ -54,7 +55,7 @@ from probed.store.applying import apply
 from probed.store.migrating import migrate
 from probed.store.notices import Backlog, Delivery, DeliveryQuery, Notice
 from probed.store.purging import Limits, Purge
-from probed.store.rows import audit_of, event_of, silence_of, streak_of
+from probed.store.rows import audit_of, event_of, silence_of, streak_of, token_of
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -380,6 +381,9 @@ class SqliteStore:
 
     async def numbering(self) -> Numbering:
         return await self._reading(listing.numbering)
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        return [token_of(row) for row in await self._select("SELECT * FROM token ORDER BY created_at, id", ())]
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
         return await self._reading(counting.totals)
