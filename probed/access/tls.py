@@ -1,9 +1,8 @@
-"""The listening side of TLS, as web-config.yml asks for it; a new file serves the next handshake."""
+"""The listening side of TLS, as web-config.yml asks for it."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 from probed.config.web_config import SUITES, TlsServer, WebConfig
@@ -22,22 +21,6 @@ class Context(ssl.SSLContext):
 
     trust: bytes
     """``WebConfig.trust`` of those files."""
-
-
-class Current(ssl.SSLContext):
-    """Given to a listener once; each connection gets the context that is current when it begins."""
-
-    newest: Callable[[], ssl.SSLContext]
-
-    @classmethod
-    def of(cls, newest: Callable[[], ssl.SSLContext]) -> Current:
-        made = cls(ssl.PROTOCOL_TLS_SERVER)
-        made.newest = newest
-        return made
-
-    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
-        # What event loops call once for each connection.
-        return self.newest().wrap_bio(*arguments, **named)
 
 
 def context_of(config: WebConfig, where: str) -> Context | None:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from probed.store import TokenRecord
 
@@ -37,7 +37,7 @@ class Tokens:
     def __init__(self, records: Iterable[TokenRecord] = ()) -> None:
         self._by_id = {record.id: record for record in records}
 
-    def __iter__(self) -> Iterable[TokenRecord]:
+    def __iter__(self) -> Iterator[TokenRecord]:
         return iter(sorted(self._by_id.values(), key=lambda record: (record.created_at, record.id)))
 
     def put(self, record: TokenRecord) -> None:

@@ -52,13 +52,6 @@ class WebFile:
         self._look()
         return self._loaded.context
 
-    def use(self, fits: Fits) -> None:
-        """Other settings from now on. ConfigError when they and the file do not go together; then nothing changes."""
-        problems = fits(self._loaded.config)
-        if problems:
-            raise ConfigError(problems)
-        self._fits = fits
-
     def _look(self) -> None:
         now = self._clock.mono()
         if now - self._looked_at < LOOK_SECONDS:
