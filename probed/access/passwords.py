@@ -12,7 +12,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from probed.access.limiting import Limiter
 from probed.clock import Clock
@@ -24,11 +23,12 @@ BCRYPT_BYTES = 72
 """What bcrypt looks at; htpasswd and Go cut off the rest silently, and so must who checks their hashes."""
 
 
-@dataclass(frozen=True, slots=True)
 class Later(Exception):
-    """Too many attempts: not looked at."""
+    """Too many attempts: not looked at. ``seconds`` until it may be."""
 
-    seconds: float
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"in {seconds:g} s")
 
 
 class Passwords:

@@ -35,14 +35,16 @@ from probed.api.served import Served
 
 MAX_LINE = 8190
 IDLE_SECONDS = 30.0
-"""A connection without a complete request is closed after so long; slow headers count as none."""
+"""A connection without a complete request is closed after so long; a new one sooner (``listening``)."""
 LEAVING_SECONDS = 1.0
+
+GUARD = web.AppKey("guard", Guard)
 
 Closer = Callable[[], Awaitable[None]]
 
 
 def table(served: Served, encoding: Executor, feed: streams.Feed, people: KnownPeople | None = None) -> list[Route]:
-    """Every route there is."""
+    """Every route of the API."""
     people = people or KnownPeople(served)
     routes = [
         *operations.routes(served, encoding),
@@ -57,7 +59,7 @@ def table(served: Served, encoding: Executor, feed: streams.Feed, people: KnownP
         *audits.routes(served),
         *notifications.routes(served),
         *tokens.routes(served, people),
-        *sessions.routes(served, people),
+        *sessions.routes(),
     ]
     return [*routes, openapi.route(routes)]
 
@@ -69,7 +71,9 @@ def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
     feed = streams.Feed(served.store)
     served.pipeline.on_announce(lambda _: feed.wake())
-    app.add_routes([guard.register(route) for route in table(served, encoding, feed, people)])
+    routes = [*table(served, encoding, feed, people), *sessions.doors(served, people)]
+    app.add_routes([guard.register(route) for route in routes])
+    app[GUARD] = guard
     app.on_response_prepare.append(guard.sign)
 
     async def prepare(_: web.Application) -> None:

@@ -93,7 +93,7 @@ class KnownPeople:
             raise Refused("too-many", detail, headers={hdrs.RETRY_AFTER: str(seconds)}) from None
         if not right:
             self._failures.note(request, "password", name if name in self.users else "")
-            raise challenge(request, WRONG)
+            raise unauthorized(WRONG, request)
         return Principal(name, self._role(name), "password")
 
     def session_of(self, request: web.Request) -> Session | None:
@@ -112,14 +112,14 @@ class KnownPeople:
             name, password = _decoded(credentials.strip())
             return await self.log_in(request, name, password)
         self._failures.note(request, "password", "")
-        raise challenge(request, "expected one Authorization header: Basic or Bearer")
+        raise unauthorized("expected one Authorization header: Basic or Bearer", request)
 
     def _by_token(self, request: web.Request, text: str) -> Principal:
         now = self._served.clock.wall()
         record = self.tokens.of(text, now)
         if record is None:
             self._failures.note(request, "token", "")
-            raise challenge(request, WRONG)
+            raise unauthorized(WRONG, request)
         scope = "metrics" if request.path == METRICS else "api"
         if scope not in record.scopes:
             raise Refused("forbidden", f"the token {record.name} is for {' and '.join(record.scopes)} only")
@@ -149,14 +149,6 @@ class KnownPeople:
 
     def _role(self, name: str) -> Role:
         return self._served.settings.web.role_of(name)
-
-
-def challenge(request: web.Request, detail: str) -> Refused:
-    """401. A script of the page must not have its browser ask for a password: it is not offered Basic."""
-    refused = unauthorized(detail)
-    if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
-        return replace(refused, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="probed"'})
-    return refused
 
 
 def _decoded(credentials: str) -> tuple[str, str]:

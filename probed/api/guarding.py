@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import secrets
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ _log = structlog.get_logger(__name__)
 
 _WHO = web.RequestKey("who", Principal)
 MAX_BODY = 64 * 1024
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@/\[\]]+?)\.?)(?::\d*)?")
 MAX_HEADERS = 16 * 1024
 ANSWER_SECONDS = 30.0
 HEADERS = {
@@ -60,6 +62,11 @@ class Guard:
         if route.method == hdrs.METH_GET:
             return web.get(route.path, handle)
         return web.route(route.method, route.path, handle)
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """All that were registered."""
+        return list(self._routes.values())
 
     @property
     def middleware(self) -> Middleware:
@@ -115,7 +122,7 @@ class Guard:
         if who.via != "anonymous":
             raise Refused("forbidden", f"{who.name} is {who.role or 'nobody here'}; this needs the role {needs}")
         if who.role is None:
-            raise unauthorized("credentials are needed")
+            raise unauthorized("credentials are needed", request)
         more = f"; {route.otherwise}" if route is not None and route.otherwise else ""
         raise Refused("read-only", self._doorkeeper.remedy + more)
 
@@ -175,10 +182,9 @@ async def within_time(work: Awaitable[_T]) -> _T:
 
 
 def _host_name(host: str) -> str:
-    """``[::1]:7432`` -> ``::1``, ``LocalHost.:7432`` -> ``localhost``."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].rstrip(".").lower()
+    """``[::1]:7432`` -> ``::1``, ``LocalHost.:7432`` -> ``localhost``; empty for what is no host and port."""
+    match = _HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else ""
 
 
 def _is_address(name: str) -> bool:

@@ -69,9 +69,14 @@ class Refused(ProbedError):
         return _answer(status, body, self.headers)
 
 
-def unauthorized(detail: str) -> Refused:
-    """No credentials, or wrong ones; which of the two is nobody's business."""
-    return Refused("unauthorized", detail, headers={hdrs.WWW_AUTHENTICATE: 'Basic realm="probed", charset="UTF-8"'})
+def unauthorized(detail: str, request: web.Request | None = None) -> Refused:
+    """No credentials, or wrong ones; which of the two is nobody's business.
+
+    A script of the page must not make its browser ask for a password: it is not offered Basic.
+    """
+    by_script = request is not None and request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate"
+    how = 'Bearer realm="probed"' if by_script else 'Basic realm="probed", charset="UTF-8"'
+    return Refused("unauthorized", detail, headers={hdrs.WWW_AUTHENTICATE: how})
 
 
 def plain(status: int, headers: Mapping[str, str]) -> web.Response:

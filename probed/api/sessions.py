@@ -54,7 +54,18 @@ class Login(Strict):
     password: str
 
 
-def routes(served: Served, people: KnownPeople) -> list[Route]:
+def routes() -> list[Route]:
+    async def whoami(call: Call) -> web.Response:
+        who = call.who
+        return as_json(_who({"name": who.name, "role": str(who.role), "via": who.via, "csrf": who.csrf}))
+
+    says = "Who the credentials of this request are, and what they may."
+    return [Route("GET", "/api/v1/whoami", whoami, says, gives=schemas.Who)]
+
+
+def doors(served: Served, people: KnownPeople) -> list[Route]:
+    """Of the page, not of the API."""
+
     def page(back: str, problem: str = "", status: int = 200) -> web.Response:
         told = f'<p role="alert">{escape(problem)}</p>' if problem else ""
         observer = escape(served.settings.observer)
@@ -100,19 +111,13 @@ def routes(served: Served, people: KnownPeople) -> list[Route]:
             return web.Response(status=303, headers={**headers, hdrs.LOCATION: "../"})
         return web.Response(status=204, headers=headers)
 
-    async def whoami(call: Call) -> web.Response:
-        who = call.who
-        return as_json(_who({"name": who.name, "role": str(who.role), "via": who.via, "csrf": who.csrf}))
-
     return [
         Route("GET", "/-/login", form, "A form to log in by.", needs=None, takes=(BACK,), media=HTML,
               refusals=("not-found",)),
         Route("POST", "/-/login", log_in, "Log in: a form or JSON with username and password; answers with a cookie.",
-              needs=None, gives=schemas.Who, refusals=("too-many", "cross-site")),
+              needs=None, refusals=("too-many", "cross-site")),
         Route("POST", "/-/logout", log_out, "End the session of the cookie.", needs=None, status=204,
               refusals=("cross-site",)),
-        Route("GET", "/api/v1/whoami", whoami, "Who the credentials of this request are, and what they may.",
-              gives=schemas.Who),
     ]  # fmt: skip
 
 
