@@ -54,7 +54,15 @@ class Guard:
         async def handle(request: web.Request) -> web.StreamResponse:
             query = Query(request.query, self._clock.wall(), route.takes)
             body = await _body(request, route)
-            return await route.handler(Call(request, request[_WHO], self._clock.wall(), query, body))
+
+            async def still_may() -> bool:
+                try:
+                    await self._admit(request, route)
+                except Refused:
+                    return False
+                return True
+
+            return await route.handler(Call(request, request[_WHO], self._clock.wall(), query, body, still_may))
 
         self._routes[handle] = route
         self._paths = sorted({*self._paths, route.path})

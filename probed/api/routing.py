@@ -36,6 +36,8 @@ class Call:
     query: Query
     body: Any = None
     """What ``Route.body`` made of it."""
+    still_may: Callable[[], Awaitable[bool]] | None = None
+    """Whether the caller might begin the same now; for what takes longer than a revoked credential should live."""
 
     def path(self, name: str) -> str:
         """A part of the path, such as ``id`` of ``/events/{id}``."""

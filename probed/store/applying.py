@@ -8,18 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from probed.model import Moment
-from probed.store import Change, Commit, outbox
+from probed.store import Change, Commit, outbox, tokens
 from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
     SILENCE_COLUMNS,
-    TOKEN_COLUMNS,
     event_row,
     evidence_row,
     sample_json,
     silence_row,
     streak_text,
-    token_row,
     touched_row,
     worth_keeping,
 )
@@ -33,9 +31,6 @@ INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".jo
 """  # noqa: S608 - as above
 _KEEP_SILENCE = f"""
 INSERT OR REPLACE INTO silence ({", ".join(SILENCE_COLUMNS)}) VALUES ({", ".join("?" * len(SILENCE_COLUMNS))})
-"""  # noqa: S608 - as above
-_KEEP_TOKEN = f"""
-INSERT OR REPLACE INTO token ({", ".join(TOKEN_COLUMNS)}) VALUES ({", ".join("?" * len(TOKEN_COLUMNS))})
 """  # noqa: S608 - as above
 _OWES: Mapping[str, tuple[Moment, ...]] = {
     "opened": (Moment.TRIGGER,), "occurred": (Moment.TRIGGER, Moment.RECOVERY), "resolved": (Moment.RECOVERY,),
@@ -167,7 +162,7 @@ def _outbox(connection: sqlite3.Connection, commit: Commit) -> None:
 
 
 def _tokens(connection: sqlite3.Connection, commit: Commit) -> None:
-    connection.executemany(_KEEP_TOKEN, [token_row(record) for record in commit.tokens])
+    connection.executemany(tokens.KEEP, [tokens.row_of(record) for record in commit.tokens])
 
 
 _WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (

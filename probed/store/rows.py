@@ -22,7 +22,7 @@ from probed.model import (
 from probed.recurrence import Recurrence
 from probed.revisions import Difference, Mark, Patch, Touched
 from probed.silences import Scope, Silence
-from probed.store import AuditRecord, TokenRecord, TransitionRecord
+from probed.store import AuditRecord, TransitionRecord
 
 
 class Row(Protocol):
@@ -223,17 +223,3 @@ def silence_of(row: Row) -> Silence:
         ended_at=row["ended_at"],
         ended_by=row["ended_by"],
     )
-
-
-TOKEN_COLUMNS = (
-    "id", "name", "role", "scopes", "digest", "created_at", "created_by", "expires_at", "revoked_at", "used_at",
-)  # fmt: skip
-
-
-def token_row(record: TokenRecord) -> tuple[object, ...]:
-    return tuple(",".join(record.scopes) if name == "scopes" else getattr(record, name) for name in TOKEN_COLUMNS)
-
-
-def token_of(row: Row) -> TokenRecord:
-    given = {name: row[name] for name in TOKEN_COLUMNS}
-    return TokenRecord(**{**given, "scopes": tuple(row["scopes"].split(","))})

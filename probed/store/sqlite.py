@@ -49,13 +49,14 @@ from probed.store import (
     listing,
     outbox,
     policies,
+    tokens,
 )
 from probed.store.ageing import Life
 from probed.store.applying import apply
 from probed.store.migrating import migrate
 from probed.store.notices import Backlog, Delivery, DeliveryQuery, Notice
 from probed.store.purging import Limits, Purge
-from probed.store.rows import audit_of, event_of, silence_of, streak_of, token_of
+from probed.store.rows import audit_of, event_of, silence_of, streak_of
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -383,7 +384,7 @@ class SqliteStore:
         return await self._reading(listing.numbering)
 
     async def tokens(self) -> Sequence[TokenRecord]:
-        return [token_of(row) for row in await self._select("SELECT * FROM token ORDER BY created_at, id", ())]
+        return [tokens.token_of(row) for row in await self._select(tokens.ALL, ())]
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
         return await self._reading(counting.totals)

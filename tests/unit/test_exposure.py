@@ -89,7 +89,7 @@ def test_an_address_that_a_flag_names_is_held_against_the_people_too(place: Path
     file = place / "probed.yml"
     file.write_text(INSTANCES + f"web: {{config_file: '{place / 'web-config.yml'}'}}\n")
     assert Source(file).read().web.listen == ["127.0.0.1:7432"]
-    with pytest.raises(ConfigError, match="web.config_file knows nobody who may"):
+    with pytest.raises(ConfigError, match=r"web\.config_file knows nobody who may"):
         Source(file, listen=["0.0.0.0:7432"]).read()
 
 

@@ -296,6 +296,17 @@ async def test_a_revoked_token_is_dead_even_when_the_disk_refuses(
     revoking.cancel()
 
 
+async def test_a_stream_ends_with_the_token_that_opened_it(seen: Stack, visitor: Visitor) -> None:
+    _, _, made = await visitor.ask("/api/v1/tokens", "POST", as_user("anna"), json={"name": "t", "role": "viewer"})
+    async with visitor.open("/api/v1/events/stream", headers=bearer(made["token"])) as answer:
+        assert (await answer.content.readuntil(b"\n\n")).startswith(b"retry:")
+        await seen.outage("node-a")
+        assert b"database_unavailable" in await answer.content.readuntil(b"\n\n")
+        assert await visitor.status("/api/v1/tokens/t", "DELETE", as_user("anna")) == 204
+        await seen.outage("node-b")
+        assert await answer.content.read() == b""
+
+
 @pytest.mark.parametrize(
     "body, path",
     [
