@@ -43,9 +43,8 @@ GUARD = web.AppKey("guard", Guard)
 Closer = Callable[[], Awaitable[None]]
 
 
-def table(served: Served, encoding: Executor, feed: streams.Feed, people: KnownPeople | None = None) -> list[Route]:
+def table(served: Served, encoding: Executor, feed: streams.Feed, people: KnownPeople) -> list[Route]:
     """Every route of the API."""
-    people = people or KnownPeople(served)
     routes = [
         *operations.routes(served, encoding),
         *status.routes(served),
