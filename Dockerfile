@@ -1,7 +1,7 @@
 # Build:  docker build -t probed .
 # Run:    docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #           -v ./probed.yml:/etc/probed/probed.yml:ro -v probed:/var/lib/probed probed
-# The page listens on the container's loopback; to publish a port, give it a password or TLS first (web.config_file),
+# The page listens on the container's loopback; to publish a port, give it users and TLS first (web.config_file, docs/access.md),
 # then `--web.listen-address 0.0.0.0:7432`.
 
 FROM python:3.13-slim AS build

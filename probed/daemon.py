@@ -13,6 +13,7 @@ from dataclasses import replace
 import structlog
 
 from probed import systemd, telling
+from probed.access.web_file import WebFile
 from probed.api import shapes
 from probed.board import Board
 from probed.clock import Clock, SystemClock
@@ -71,6 +72,7 @@ class Daemon:
         self.clock: Clock = clock or SystemClock()
         self.catalogue = catalogue()
         library = self._library(settings)
+        self.web_file = self._web_file(settings)
         self.store = SqliteStore(settings.storage.path, clock=self.clock)
         self.board = Board()
         self.vitals = Vitals(self.clock, 2 * settings.defaults.interval, on_gap=self._keep_gap)
@@ -251,6 +253,13 @@ class Daemon:
             task = self.own(pulse.run, "heartbeat")
         self._heartbeat = (beat, task)
 
+    def _web_file(self, settings: Settings) -> WebFile | None:
+        """``web.config_file``, followed from now on. ConfigError when it, or what goes with it, is bad."""
+        path = settings.web.config_file
+        if path is None:
+            return None
+        return WebFile(path, lambda config: load.web_misfits(self.settings.web, config), self.clock)
+
     def _unchangeable(self, settings: Settings) -> None:
         problems = [
             Problem("probed.yml", "cannot be changed by a reload; restart the daemon", path=path)
@@ -258,6 +267,7 @@ class Daemon:
                 ("storage.path", self.settings.storage.path, settings.storage.path),
                 ("web.listen", self.settings.web.listen, settings.web.listen),
                 ("web.socket", self.settings.socket, settings.socket),
+                ("web.config_file", self.settings.web.config_file, settings.web.config_file),
             )
             if before != after
         ]

@@ -143,6 +143,11 @@ CATALOGUE: tuple[Series, ...] = (
            "1 when the last reload was applied, 0 when it was refused."),
     Series("probed_config_last_reload_success_timestamp_seconds", "gauge", (),
            "When the configuration in use was read."),
+    Series("probed_web_config_last_reload_successful", "gauge", (),
+           "1 when web.config_file is in use as it stands, 0 when its last state was refused; absent without one."),
+    Series("probed_web_config_reloads_total", "counter", ("outcome",),
+           "Changes of web.config_file, or of a file that it names, that were taken up (ok) or refused (failed)."),
+    Series("probed_login_failures_total", "counter", ("reason",), "Wrong credentials: password or token."),
     Series("probed_scheduler_lateness_seconds", "histogram", (), "How long after its due time a cycle started."),
     Series("probed_scheduler_skipped_total", "counter", (), "Rounds that were due and did not start."),
     Series("probed_store_write_seconds", "histogram", (), "How long a transaction of the event store took."),
@@ -154,6 +159,17 @@ _OF_PROBE: dict[str, list[Series]] = {}
 for _series in CATALOGUE:
     if _series.reading is not None:
         _OF_PROBE.setdefault(_series.reading[0], []).append(_series)
+
+
+class Reloaded(Protocol):
+    """A file that is read again when it changes."""
+
+    @property
+    def last_ok(self) -> bool: ...
+    @property
+    def reloads(self) -> Mapping[str, int]:
+        """By ``ok`` and ``failed``."""
+        ...
 
 
 class Observed(Protocol):
@@ -169,6 +185,8 @@ class Observed(Protocol):
     def last_reload_ok(self) -> bool: ...
     @property
     def last_reload_at(self) -> float: ...
+    @property
+    def web_file(self) -> Reloaded | None: ...
 
 
 Buckets = tuple[list[tuple[str, float]], float]
@@ -226,6 +244,7 @@ class Metrics:
         self._notifications: Counter[tuple[str, str]] = Counter()
         self.oldest_owed: Callable[[], float] = lambda: 0.0
         """Asked at each scrape for the age of the oldest notice that is owed, in seconds."""
+        self._logins: Counter[str] = Counter({"password": 0, "token": 0})
 
     # --- hooks --------------------------------------------------------------------------------------------
 
@@ -241,6 +260,10 @@ class Metrics:
     def skipped(self, number: int) -> None:
         """So many rounds were due and did not start."""
         self._skipped += number
+
+    def login_failed(self, via: str) -> None:
+        """Wrong credentials: ``password`` or ``token``."""
+        self._logins[via] += 1
 
     def wrote(self, seconds: float) -> None:
         """A transaction took this long. Called by the store's writer thread."""
@@ -288,6 +311,8 @@ class Metrics:
                 "probed_config_last_reload_successful": {(): float(observed.last_reload_ok)},
                 "probed_config_last_reload_success_timestamp_seconds": {(): observed.last_reload_at},
                 "probed_scheduler_skipped_total": {(): self._skipped},
+                "probed_login_failures_total": {(via,): float(number) for via, number in self._logins.items()},
+                **_of_web_file(observed.web_file),
             },
             {
                 "probed_scheduler_lateness_seconds": self._lateness.read(),
@@ -303,6 +328,15 @@ class Metrics:
                 if policy.enabled and severity is not None:
                     counted.setdefault((policy.id, severity.value), 0.0)
         return dict(sorted(counted.items()))
+
+
+def _of_web_file(file: Reloaded | None) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+    if file is None:
+        return {}
+    return {
+        "probed_web_config_last_reload_successful": {(): float(file.last_ok)},
+        "probed_web_config_reloads_total": {(outcome,): float(number) for outcome, number in file.reloads.items()},
+    }
 
 
 Values = dict[str, dict[tuple[str, ...], float]]

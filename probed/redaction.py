@@ -35,8 +35,11 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}-----|\Z)", re.DOTALL), MASK),
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*"), MASK),
+    # Our own API tokens, of which the part before the secret may be shown; bcrypt hashes.
+    (re.compile(r"\b(probed_[0-9a-f]{16}_)[\w-]+"), rf"\1{MASK}"),
+    (re.compile(r"(\$2[aby]\$\d\d\$)[./A-Za-z0-9]+"), rf"\1{MASK}"),
 )
-_SUSPICIOUS = re.compile(r"[=:]|,\s*[\"']|(?i:bearer)|eyJ|-----BEGIN")
+_SUSPICIOUS = re.compile(r"[=:]|,\s*[\"']|(?i:bearer)|eyJ|-----BEGIN|probed_|\$2")
 """Without any of these no pattern can match; most texts have none."""
 _CUT_URL = re.compile(r"(?<=://)([^\s:@/]*):\S*\Z")
 _CUT_JWT = re.compile(r"\beyJ[\w.-]*\Z")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pwd
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
@@ -25,6 +25,8 @@ class Principal:
     """``None``: may do nothing but what is open to everybody."""
     via: str
     """``socket``, ``password``, ``token``, ``certificate``, ``session`` or ``anonymous``."""
+    csrf: str = field(default="", repr=False)
+    """What a form of a session must repeat in its field ``csrf``; empty for everybody else."""
 
     def may(self, needs: Role) -> bool:
         return self.role is not None and self.role.rank >= needs.rank
@@ -45,19 +47,6 @@ class Doorkeeper(Protocol):
 
 NOBODY = Principal("anonymous", None, "anonymous")
 READER = Principal("anonymous", Role.VIEWER, "anonymous")
-
-
-class OpenDoor:
-    """Without ``web.config_file``: whoever reaches a TCP listener may read, whoever may open the socket may all."""
-
-    remedy = (
-        "over TCP this daemon only reads while it knows nobody (web.config_file); use the UNIX socket: the probed "
-        "command on this machine, or curl --unix-socket PATH, where PATH is web.socket, by default probed.sock in "
-        "storage.path"
-    )
-
-    async def identify(self, request: web.Request) -> Principal:
-        return of_socket(request) or READER
 
 
 def by_socket(request: web.Request) -> bool:

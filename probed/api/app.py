@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from aiohttp import web
 
+from probed.access.web_file import WebFile
 from probed.api import (
     acks,
     audits,
@@ -18,26 +20,31 @@ from probed.api import (
     policies,
     policy_exchange,
     policy_history,
+    sessions,
     silences,
     status,
     streams,
+    tokens,
 )
-from probed.api.access import Doorkeeper, OpenDoor
+from probed.api.access import Doorkeeper
+from probed.api.doorkeeping import KnownPeople
 from probed.api.guarding import MAX_BODY, Guard
-from probed.api.listening import Doors
+from probed.api.listening import Doors, NewestContext
 from probed.api.routing import Route
 from probed.api.served import Served
 
 MAX_LINE = 8190
 IDLE_SECONDS = 30.0
-"""A connection without a complete request is closed after so long; slow headers count as none."""
+"""A connection without a complete request is closed after so long; a new one sooner (``listening``)."""
 LEAVING_SECONDS = 1.0
+
+GUARD = web.AppKey("guard", Guard)
 
 Closer = Callable[[], Awaitable[None]]
 
 
-def table(served: Served, encoding: Executor, feed: streams.Feed) -> list[Route]:
-    """Every route there is."""
+def table(served: Served, encoding: Executor, feed: streams.Feed, people: KnownPeople) -> list[Route]:
+    """Every route of the API."""
     routes = [
         *operations.routes(served, encoding),
         *status.routes(served),
@@ -50,25 +57,36 @@ def table(served: Served, encoding: Executor, feed: streams.Feed) -> list[Route]
         *silences.routes(served),
         *audits.routes(served),
         *notifications.routes(served),
+        *tokens.routes(served, people),
+        *sessions.routes(),
     ]
     return [*routes, openapi.route(routes)]
 
 
 def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper | None = None) -> web.Application:
     encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
-    guard = Guard(addresses, doorkeeper or OpenDoor(), served.clock)
+    people = KnownPeople(served)
+    guard = Guard(addresses, doorkeeper or people, served)
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
     feed = streams.Feed(served.store)
     served.pipeline.on_announce(lambda _: feed.wake())
-    app.add_routes([guard.register(route) for route in table(served, encoding, feed)])
+    routes = [*table(served, encoding, feed, people), *sessions.doors(served, people)]
+    app.add_routes([guard.register(route) for route in routes])
+    app[GUARD] = guard
+    app.on_response_prepare.append(guard.sign)
+
+    async def prepare(_: web.Application) -> None:
+        await people.open()
 
     async def let_go(_: web.Application) -> None:
         encoding.shutdown(wait=False)
+        people.close()
 
     async def end_streams(_: web.Application) -> None:
         feed.close()
 
     app.on_shutdown.append(end_streams)
+    app.on_startup.append(prepare)
     app.on_cleanup.append(let_go)
     return app
 
@@ -90,7 +108,8 @@ async def serve(served: Served, *, addresses: Sequence[str], socket_path: Path |
     )
     await runner.setup()
     assert runner.server is not None
-    doors = Doors(runner.server)
+    file = served.web_file
+    doors = Doors(runner.server, _newest(file) if file is not None and file.context is not None else None)
     try:
         await doors.open(addresses, socket_path)
     except BaseException:  # cancellation too: nothing may keep listening
@@ -102,3 +121,12 @@ async def serve(served: Served, *, addresses: Sequence[str], socket_path: Path |
         await runner.cleanup()
 
     return close
+
+
+def _newest(file: WebFile) -> NewestContext:
+    def newest() -> ssl.SSLContext:
+        context = file.context
+        assert context is not None, "a file that switches TLS off is not taken"
+        return context
+
+    return newest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import secrets
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
@@ -13,10 +14,12 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from probed.api.access import NOBODY, Doorkeeper, Principal, by_socket
+from probed.api.listening import SPEECHLESS
+from probed.api.origins import check_origin, check_session
 from probed.api.problems import Refused, plain, shown, unauthorized
 from probed.api.query import Query
-from probed.api.routing import Call, Route, read_body
-from probed.clock import Clock
+from probed.api.routing import Call, Route, patiently, read_body
+from probed.api.served import Served
 from probed.config.values import is_loopback, split_address
 from probed.errors import StoreError
 from probed.model import Role
@@ -27,9 +30,10 @@ _log = structlog.get_logger(__name__)
 
 _WHO = web.RequestKey("who", Principal)
 MAX_BODY = 64 * 1024
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@/\[\]]+?)\.?)(?::\d*)?")
+MAX_HEADERS = 16 * 1024
 ANSWER_SECONDS = 30.0
 HEADERS = {
-    hdrs.SERVER: "probed",
     hdrs.CACHE_CONTROL: "no-store",
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -39,12 +43,10 @@ HEADERS = {
 class Guard:
     """The one middleware, and what turns a ``Route`` into a handler of aiohttp's. Deny by default."""
 
-    def __init__(self, addresses: Sequence[str], doorkeeper: Doorkeeper, clock: Clock) -> None:
-        hosts = [split_address(address)[0] for address in addresses]
-        # Against DNS rebinding, where a page from elsewhere has a browser ask us under its own name. An address that
-        # other machines reach has names that we cannot know.
-        self._own_names = frozenset(map(str.lower, hosts)) if all(map(is_loopback, hosts)) else None
-        self._doorkeeper, self._clock = doorkeeper, clock
+    def __init__(self, addresses: Sequence[str], doorkeeper: Doorkeeper, served: Served) -> None:
+        hosts = [split_address(address)[0].lower() for address in addresses]
+        self._own_hosts, self._only_here = frozenset(hosts), all(map(is_loopback, hosts))
+        self._doorkeeper, self._served, self._clock = doorkeeper, served, served.clock
         self._routes: dict[Handler, Route] = {}
         self._paths: list[str] = []
 
@@ -52,7 +54,15 @@ class Guard:
         async def handle(request: web.Request) -> web.StreamResponse:
             query = Query(request.query, self._clock.wall(), route.takes)
             body = await _body(request, route)
-            return await route.handler(Call(request, request[_WHO], self._clock.wall(), query, body))
+
+            async def still_may() -> bool:
+                try:
+                    await self._admit(request, route)
+                except Refused:
+                    return False
+                return True
+
+            return await route.handler(Call(request, request[_WHO], self._clock.wall(), query, body, still_may))
 
         self._routes[handle] = route
         self._paths = sorted({*self._paths, route.path})
@@ -62,21 +72,35 @@ class Guard:
         return web.route(route.method, route.path, handle)
 
     @property
+    def routes(self) -> Sequence[Route]:
+        """All that were registered."""
+        return list(self._routes.values())
+
+    @property
     def middleware(self) -> Middleware:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            response = await self._answer(request, handler)
-            if not response.prepared:
-                for name, value in HEADERS.items():
-                    response.headers.setdefault(name, value)
-            return response
+            SPEECHLESS.discard(request.protocol)
+            return await self._answer(request, handler)
 
         return guard
+
+    async def sign(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Before any answer goes out, also one that is a stream: what browsers are to heed."""
+        file = self._served.web_file
+        if file is not None:
+            response.headers.update(file.config.http_server_config.headers.given())
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers[hdrs.SERVER] = "probed"
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         route = self._routes.get(request.match_info.handler)
         try:
+            _check_headers(request)
             self._check_host(request)
+            if not by_socket(request):
+                check_origin(request, self._served.settings.web)
             request[_WHO] = await self._admit(request, route)
             if route is not None and (route.endless or route.changes):
                 return await handler(request)  # a change that was begun is brought to its end
@@ -100,11 +124,13 @@ class Guard:
         needs = Role.VIEWER if route is None else route.needs or Role.VIEWER
         who = await self._doorkeeper.identify(request)
         if who.may(needs):
+            if who.via == "session":
+                await check_session(request, who)
             return who
         if who.via != "anonymous":
             raise Refused("forbidden", f"{who.name} is {who.role or 'nobody here'}; this needs the role {needs}")
         if who.role is None:
-            raise unauthorized("credentials are needed")
+            raise unauthorized("credentials are needed", request)
         more = f"; {route.otherwise}" if route is not None and route.otherwise else ""
         raise Refused("read-only", self._doorkeeper.remedy + more)
 
@@ -123,19 +149,32 @@ class Guard:
         return plain(error.status, {})
 
     def _check_host(self, request: web.Request) -> None:
+        """Against DNS rebinding, where a page from elsewhere has a browser ask us under a name of its own."""
         given = request.headers.get(hdrs.HOST)
-        if self._own_names is None or given is None or by_socket(request):
+        web_settings = self._served.settings.web
+        named = {*web_settings.allowed_hosts, web_settings.external_host} - {""}
+        # An address that other machines reach has names that we cannot know, unless we are told.
+        if given is None or by_socket(request) or not (self._only_here or named):
             return
         name = _host_name(given)
-        if name not in self._own_names and not _is_local(name):
-            detail = f"expected a name of this machine such as localhost or 127.0.0.1, got {shown(given)}"
-            raise Refused("foreign-host", detail)
+        if name in self._own_hosts or name in named or _is_local(name):
+            return
+        if not self._only_here and _is_address(name):
+            return  # no name, so none that a DNS server could point at us
+        detail = f"expected a name of this machine such as localhost or 127.0.0.1, got {shown(given)}"
+        raise Refused("foreign-host", f"{detail}; web.allowed_hosts can name others")
+
+
+def _check_headers(request: web.Request) -> None:
+    size = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+    if size > MAX_HEADERS:
+        raise Refused("headers-too-large", f"expected at most {MAX_HEADERS // 1024} KiB in all")
 
 
 async def _body(request: web.Request, route: Route) -> Any:
     if route.reads is not None:
-        return await route.reads(request)
-    return await read_body(request, route.body, route.bodies) if route.body is not None else None
+        return await patiently(route.reads(request))
+    return await patiently(read_body(request, route.body, route.bodies)) if route.body is not None else None
 
 
 async def within_time(work: Awaitable[_T]) -> _T:
@@ -151,10 +190,17 @@ async def within_time(work: Awaitable[_T]) -> _T:
 
 
 def _host_name(host: str) -> str:
-    """``[::1]:7432`` -> ``::1``, ``LocalHost.:7432`` -> ``localhost``."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].rstrip(".").lower()
+    """``[::1]:7432`` -> ``::1``, ``LocalHost.:7432`` -> ``localhost``; empty for what is no host and port."""
+    match = _HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_local(name: str) -> bool:

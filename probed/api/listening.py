@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,8 +19,14 @@ from probed.errors import ConfigError, Problem
 
 MAX_CONNECTIONS = 128
 """Over TCP at once; the UNIX socket stays open to administration whatever happens there."""
+HANDSHAKE_SECONDS = 10.0
+SPEECHLESS_SECONDS = 10.0
+"""A connection over TCP whose first request is not there after so long is closed."""
 SOCKET_MODE = 0o660
 MAX_SOCKET_PATH = 107
+
+NewestContext = Callable[[], ssl.SSLContext]
+"""Asked at each handshake, so that a renewed certificate serves the next connection."""
 
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -27,10 +34,11 @@ _FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Lengt
 class Doors:
     """Everything that ``server`` listens on."""
 
-    def __init__(self, server: web.Server) -> None:
-        self._server = server
+    def __init__(self, server: web.Server, tls: NewestContext | None = None) -> None:
+        self._server, self._tls = server, tls
         self._open: list[asyncio.Server] = []
         self._socket: tuple[Path, int] | None = None
+        self._shaking: set[asyncio.Task[None]] = set()
 
     async def open(self, addresses: Sequence[str], socket_path: Path | None) -> None:
         """Listen on all of them, or on none: ConfigError names every one that cannot be had."""
@@ -60,6 +68,8 @@ class Doors:
         for server in self._open:
             server.close()
         self._open.clear()
+        for handshake in self._shaking:
+            handshake.cancel()
 
     async def _open_tcp(self, address: str) -> None:
         host, port = split_address(address)
@@ -74,7 +84,71 @@ class Doors:
         self._open.append(await loop.create_unix_server(factory, sock=own))
 
     def _limited(self) -> asyncio.BaseProtocol:
-        return self._server() if len(self._server.connections) < MAX_CONNECTIONS else _Full()
+        if len(self._server.connections) + len(self._shaking) >= MAX_CONNECTIONS:
+            return _Full()
+        return self._spoken_for() if self._tls is None else _Vestibule(self._shake)
+
+    def _spoken_for(self) -> web.RequestHandler:
+        handler = self._server()
+        SPEECHLESS.add(handler)
+        asyncio.get_running_loop().call_later(SPEECHLESS_SECONDS, _close_speechless, handler)
+        return handler
+
+    def _shake(self, vestibule: _Vestibule, transport: asyncio.Transport) -> None:
+        task = asyncio.get_running_loop().create_task(self._handshake(vestibule, transport))
+        self._shaking.add(task)
+        task.add_done_callback(self._shaking.discard)
+
+    async def _handshake(self, vestibule: _Vestibule, transport: asyncio.Transport) -> None:
+        assert self._tls is not None
+        loop = asyncio.get_running_loop()
+        try:
+            secured = await loop.start_tls(
+                transport, vestibule, self._tls(), server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError:  # ssl.SSLError and a timeout are some, too: scanners, plain HTTP, certificates refused
+            transport.abort()
+            return
+        except BaseException:
+            transport.abort()
+            raise
+        if secured is None or vestibule.left:
+            return
+        handler = self._spoken_for()
+        secured.set_protocol(handler)
+        handler.connection_made(secured)
+        if vestibule.said:  # the first request may come with the last word of the handshake
+            handler.data_received(bytes(vestibule.said))
+
+
+class _Vestibule(asyncio.Protocol):
+    """Where a connection waits until its handshake is over."""
+
+    def __init__(self, shake: Callable[[_Vestibule, asyncio.Transport], None]) -> None:
+        self._shake = shake
+        self.said = bytearray()
+        self.left = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self._shake(self, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.said += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.left = True
+
+
+def _close_speechless(handler: web.RequestHandler) -> None:
+    if handler in SPEECHLESS:
+        SPEECHLESS.discard(handler)
+        handler.force_close()
+
+
+SPEECHLESS: set[web.RequestHandler] = set()
+"""Young connections of which no whole request has come; the guard strikes out who has spoken."""
 
 
 class _Full(asyncio.Protocol):

@@ -18,10 +18,12 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "unauthorized": (401, "Credentials are needed"),
     "read-only": (403, "This listener only reads"),
     "forbidden": (403, "The role does not suffice"),
+    "cross-site": (403, "The request came from another site"),
     "not-found": (404, "There is no such thing"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "conflict": (409, "It is not in a state to do that"),
     "stale": (412, "It was changed meanwhile"),
+    "slow-body": (408, "The body took too long"),
     "too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body has another type"),
     "foreign-host": (421, "This daemon does not answer under that name"),
@@ -29,6 +31,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "refused-by-rule": (422, "A rule forbids it"),
     "precondition-required": (428, "It must be said which version is meant"),
     "too-many": (429, "Too many requests"),
+    "headers-too-large": (431, "The headers are too large"),
     "bad-configuration": (500, "The configuration is not valid; the last good one goes on"),
     "internal": (500, "An error of ours"),
     "store": (503, "The history cannot be read"),
@@ -66,9 +69,14 @@ class Refused(ProbedError):
         return _answer(status, body, self.headers)
 
 
-def unauthorized(detail: str) -> Refused:
-    """No credentials, or wrong ones; which of the two is nobody's business."""
-    return Refused("unauthorized", detail, headers={hdrs.WWW_AUTHENTICATE: 'Basic realm="probed", charset="UTF-8"'})
+def unauthorized(detail: str, request: web.Request | None = None) -> Refused:
+    """No credentials, or wrong ones; which of the two is nobody's business.
+
+    A script of the page must not make its browser ask for a password: it is not offered Basic.
+    """
+    by_script = request is not None and request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate"
+    how = 'Bearer realm="probed"' if by_script else 'Basic realm="probed", charset="UTF-8"'
+    return Refused("unauthorized", detail, headers={hdrs.WWW_AUTHENTICATE: how})
 
 
 def plain(status: int, headers: Mapping[str, str]) -> web.Response:

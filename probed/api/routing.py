@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from probed.store import AuditRecord
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+BODY_SECONDS = 30.0
+_T = TypeVar("_T")
 _M = TypeVar("_M", bound=strict_yaml.Strict)
 
 
@@ -33,6 +36,8 @@ class Call:
     query: Query
     body: Any = None
     """What ``Route.body`` made of it."""
+    still_may: Callable[[], Awaitable[bool]] | None = None
+    """Whether the caller might begin the same now; for what takes longer than a revoked credential should live."""
 
     def path(self, name: str) -> str:
         """A part of the path, such as ``id`` of ``/events/{id}``."""
@@ -88,6 +93,15 @@ class Route:
     def changes(self) -> bool:
         """Whether it changes anything."""
         return self.method not in (hdrs.METH_GET, hdrs.METH_HEAD)
+
+
+async def patiently(reading: Awaitable[_T]) -> _T:
+    """What is read of a body; Refused when it does not come in time, since each holds one of few connections."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await reading
+    except TimeoutError:
+        raise Refused("slow-body", f"expected all of it within {BODY_SECONDS:g} s") from None
 
 
 async def read_body(request: web.Request, model: type[_M], content_types: Sequence[str] = (JSON,)) -> _M:

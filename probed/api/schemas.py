@@ -18,6 +18,7 @@ StateWord = Annotated[
     str, Field(json_schema_extra={"enum": ["fatal", "critical", "normal", "failing", "blind", "waiting", "ok"]})
 ]
 RoleWord = Annotated[str, Field(json_schema_extra={"enum": ["primary", "replica", "standby_leader"]})]
+AccessWord = Annotated[str, Field(json_schema_extra={"enum": ["viewer", "operator", "admin"]})]
 GapWord = Annotated[str, Field(json_schema_extra={"enum": ["stopped", "stalled"]})]
 ViaWord = Annotated[
     str, Field(json_schema_extra={"enum": ["socket", "password", "token", "certificate", "session", "anonymous"]})
@@ -331,6 +332,33 @@ class Audit(TypedDict):
     reason: str
     before: Any
     after: Any
+
+
+class Token(TypedDict):
+    id: str
+    name: str
+    role: AccessWord
+    scopes: list[str]
+    state: Literal["live", "expired", "revoked"]
+    created_at: Instant
+    created_by: str
+    expires_at: Instant | None
+    revoked_at: Instant | None
+    used_at: Instant | None
+    """Some minutes exact."""
+
+
+class NewToken(Token):
+    token: str
+    """Shown this once."""
+
+
+class Who(TypedDict):
+    name: str
+    role: AccessWord
+    via: ViaWord
+    csrf: str | None
+    """Of a session: what a form repeats in its field of that name."""
 
 
 class ProblemItem(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from probed.access.web_file import WebFile
 from probed.config.settings import Settings
 from probed.couriers import Couriers
 from probed.editing import Editor
@@ -23,6 +24,11 @@ class Served(Observed, Protocol):
     def editor(self) -> Editor: ...
     @property
     def couriers(self) -> Couriers: ...
+    @property
+    def web_file(self) -> WebFile | None:
+        """``web.config_file``, when there is one."""
+        ...
+
     @property
     def metrics(self) -> Metrics: ...
 

@@ -30,7 +30,15 @@ from probed.model import (
 from probed.policy import words
 from probed.recurrence import WEEKDAYS, Recurrence, Window
 from probed.silences import Silence, SilenceState
-from probed.store import AuditRecord, DailyCount, EventDetail, GapRecord, LeadershipRecord, TransitionRecord
+from probed.store import (
+    AuditRecord,
+    DailyCount,
+    EventDetail,
+    GapRecord,
+    LeadershipRecord,
+    TokenRecord,
+    TransitionRecord,
+)
 from probed.store.notices import Backlog, Delivery
 
 Json = dict[str, Any]
@@ -225,6 +233,22 @@ def _evidence(item: Evidence) -> schemas.Evidence:
     else:
         shown["data"] = json.loads(item.data)
     return shown
+
+
+def token(record: TokenRecord, now: float) -> schemas.Token:
+    expired = record.expires_at is not None and record.expires_at <= now
+    return {
+        "id": record.id,
+        "name": record.name,
+        "role": record.role,
+        "scopes": list(record.scopes),
+        "state": "revoked" if record.revoked_at is not None else "expired" if expired else "live",
+        "created_at": instant(record.created_at),
+        "created_by": record.created_by,
+        "expires_at": instant(record.expires_at),
+        "revoked_at": instant(record.revoked_at),
+        "used_at": instant(record.used_at),
+    }
 
 
 def audit(record: AuditRecord) -> schemas.Audit:

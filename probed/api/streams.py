@@ -186,6 +186,8 @@ async def _send(call: Call, response: web.StreamResponse, feed: Feed, numbering:
             seq = frames[-1].seq
         if not text and clock() - wrote_at >= HEARTBEAT_SECONDS:
             text = f": still here\nid: {seq}\n\n".encode()
+        if text and call.still_may is not None and not await call.still_may():
+            return  # the token was revoked, the session ended, the user removed
         if text:
             await _write(response, text)
             wrote_at = clock()

@@ -29,6 +29,7 @@ COMMANDS = (
     "policy",
     "silence",
     "notify",
+    "token",
     "schema",
     "completion",
     "healthcheck",

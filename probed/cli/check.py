@@ -67,14 +67,18 @@ def _check(path: Path, kind: str | None) -> None:
             ]
             if problems:
                 raise ConfigError(problems)
+            if settings.web.config_file is not None:
+                _check(settings.web.config_file, "web-config")
             _warn(path, settings)
         case "policy":
             from probed.config.settings import Defaults
 
             _ = checked_policies(None, Defaults(), [path])
         case _:
-            message = "a web-config; checking it is not built yet, as web.config_file is refused by this version"
-            raise ConfigError([Problem(str(path), message)])
+            from probed.access.tls import context_of
+            from probed.config import web_config
+
+            _ = context_of(web_config.read(path), str(path))
 
 
 def _kind(path: Path) -> str:

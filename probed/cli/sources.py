@@ -54,7 +54,9 @@ class Source:
     def _over(self, settings: Settings) -> Settings:
         """``settings`` with the flags laid over them, and what depends on several of them checked again."""
         from probed import strict_yaml
-        from probed.config.settings import Settings, Web
+        from probed.config import load
+        from probed.config.settings import Settings
+        from probed.config.web import Web
 
         changed: dict[str, object] = dict(settings)
         where = "flags"
@@ -65,7 +67,10 @@ class Source:
             wanted = list(self.listen)
             _ = strict_yaml.validate(strict_yaml.Document(where, {"listen": wanted}), Web)
             changed["web"] = settings.web.model_copy(update={"listen": wanted})
-        return strict_yaml.validate(strict_yaml.Document(where, changed), Settings)
+        laid = strict_yaml.validate(strict_yaml.Document(where, changed), Settings)
+        if self.listen and (problems := load.web_problems(laid)):
+            raise ConfigError(problems)
+        return laid
 
 
 def source(

@@ -7,7 +7,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from probed import strict_yaml
+from probed.config import web_config
 from probed.config.settings import Settings
+from probed.config.web import Web, misfits
+from probed.config.web_config import WebConfig
 from probed.errors import ConfigError, Problem
 
 
@@ -18,12 +21,14 @@ def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settin
         raise ConfigError([Problem(str(path), "is empty; declare at least one instance")])
     if not isinstance(document.data, dict):
         raise ConfigError([Problem(str(path), "expected a map of settings", 1, 1)])
-    problems = missing_files(document) + _unsupported(document)
+    problems = missing_files(document)
     settings: Settings | None = None
     try:
         settings = strict_yaml.validate(document, Settings)
     except ConfigError as error:
         problems += error.problems
+    if settings is not None and not problems:
+        problems += web_problems(settings, document)
     if settings is None or problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     for index, silence in enumerate(settings.silences):
@@ -78,7 +83,8 @@ def _validated(data: dict[str, object], where: str) -> Settings:
 
 
 FILE_KEYS = (
-    "password_file", "sslrootcert", "ca_file", "cert_file", "key_file", "bearer_token_file", "secret_file", "url_file",
+    "config_file", "password_file", "sslrootcert", "ca_file", "cert_file", "key_file", "bearer_token_file",
+    "secret_file", "url_file",
 )  # fmt: skip
 
 
@@ -101,12 +107,22 @@ def missing_files(document: strict_yaml.Document) -> list[Problem]:
     return problems
 
 
-def _unsupported(document: strict_yaml.Document) -> list[Problem]:
-    """What would be unsafe to accept and ignore is refused; the rest is told by ``not_used_yet``."""
-    if document.at(("web", "config_file")) is None:
+def web_misfits(web: Web, config: WebConfig) -> list[Problem]:
+    """What ``web`` has against the content of the file that it names."""
+    return [Problem(strict_yaml.dotted(("web", *path)), message) for path, message in misfits(web, config)]
+
+
+def web_problems(settings: Settings, document: strict_yaml.Document | None = None) -> list[Problem]:
+    """Problems of the file that ``web.config_file`` names, and of what in ``document`` does not go together with it."""
+    if settings.web.config_file is None:
         return []
-    message = "authentication is not built yet; leave it out and listen on a loopback address"
-    return [document.problem(("web", "config_file"), message)]
+    try:
+        config = web_config.read(settings.web.config_file)
+    except ConfigError as error:
+        return list(error.problems)
+    if document is None:
+        return web_misfits(settings.web, config)
+    return [document.problem(("web", *path), message) for path, message in misfits(settings.web, config)]
 
 
 def not_used_yet(settings: Settings) -> list[str]:

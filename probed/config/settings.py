@@ -19,15 +19,13 @@ from probed.config.values import (
     PathText,
     Port,
     StatsAddress,
-    is_loopback,
-    split_address,
 )
+from probed.config.web import Web, misfits
 from probed.model import OBSERVER
 from probed.strict_yaml import Misplaced, Strict, did_you_mean
 
 DEFAULT_FILE = Path("/etc/probed/probed.yml")
 DEFAULT_STORAGE = Path("/var/lib/probed")
-DEFAULT_LISTEN = "127.0.0.1:7432"
 
 
 def _host_name() -> str:
@@ -41,20 +39,6 @@ def _used_twice(key: str, names: list[str]) -> list[tuple[tuple[str | int, ...],
         for index, name in enumerate(names)
         if name in names[:index]
     ]
-
-
-class Web(Strict):
-    listen: list[HostPort] = Field(
-        default_factory=lambda: [DEFAULT_LISTEN], description="Addresses of the one listener."
-    )
-    config_file: PathText | None = Field(default=None, description="exporter-toolkit web-config.yml: TLS and users.")
-    socket: PathText | None = Field(
-        default=None, description="UNIX socket for the CLI; default probed.sock in storage.path."
-    )
-    insecure: bool = Field(default=False, description="Allow a non-loopback address without authentication.")
-    external_url: HttpUrl | None = Field(
-        default=None, description="Where people reach this daemon: messages link to it."
-    )
 
 
 class Storage(Strict):
@@ -243,14 +227,8 @@ class Settings(Strict):
                     wrong.append((("notifications", *path, "instances", index), message))
         if self.defaults.timeout >= self.defaults.interval:
             wrong.append((("defaults", "timeout"), "expected a duration below defaults.interval"))
-        for index, listen in enumerate(self.web.listen):
-            host, _ = split_address(listen)
-            if not is_loopback(host) and self.web.config_file is None and not self.web.insecure:
-                message = (
-                    f"{listen} can be reached from other machines without authentication; listen on "
-                    "127.0.0.1, or set web.insecure: true if something in front of it authenticates"
-                )
-                wrong.append((("web", "listen", index), message))
+        if self.web.config_file is None:
+            wrong += [(("web", *path), message) for path, message in misfits(self.web, None)]
         if wrong:
             raise Misplaced(*wrong)
         return self

@@ -17,8 +17,9 @@ from typing import Any
 from probed import logs
 from probed.cli.client import Client
 from probed.config import load
-from probed.config.settings import DEFAULT_LISTEN, Settings
+from probed.config.settings import Settings
 from probed.config.values import split_address
+from probed.config.web import DEFAULT_LISTEN
 from probed.daemon import Daemon
 from probed.demo import configuration, recordings, screen
 from probed.demo.errors import LabError

@@ -119,6 +119,27 @@ class AuditRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """An API token: all of it but the token itself. Times are Unix seconds."""
+
+    id: str
+    name: str
+    role: str
+    scopes: tuple[str, ...]
+    digest: str
+    """SHA-256 of the token, as hex."""
+    created_at: float
+    created_by: str
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    used_at: float | None = None
+    """Of the last use, some minutes exact."""
+
+    def live(self, now: float) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """What must become durable together."""
 
@@ -146,6 +167,8 @@ class Commit:
     attempts: tuple[Attempt, ...] = ()
     """What came of sending notices."""
     given_up: tuple[GivenUp, ...] = ()
+    tokens: tuple[TokenRecord, ...] = ()
+    """Written whole."""
 
     def __bool__(self) -> bool:
         return any(getattr(self, item.name) for item in fields(self))
@@ -310,6 +333,10 @@ class Store(Protocol):
 
     async def patches_at(self, version: int) -> Mapping[str, Patch]:
         """What lay over the files when ``version`` was the newest revision."""
+        ...
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        """All API tokens that there ever were, the revoked ones too."""
         ...
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:

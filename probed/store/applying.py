@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from probed.model import Moment
-from probed.store import Change, Commit, outbox
+from probed.store import Change, Commit, outbox, tokens
 from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
@@ -159,8 +159,12 @@ def _outbox(connection: sqlite3.Connection, commit: Commit) -> None:
         outbox.give_up(connection, given)
 
 
+def _tokens(connection: sqlite3.Connection, commit: Commit) -> None:
+    connection.executemany(tokens.KEEP, [tokens.row_of(record) for record in commit.tokens])
+
+
 _WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (
     _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions, _silences,
-    _outbox,
+    _outbox, _tokens,
 )  # fmt: skip
 """In this order: evidence refers to events."""

@@ -43,11 +43,13 @@ from probed.store import (
     Owed,
     Recovered,
     StoreStatus,
+    TokenRecord,
     TransitionRecord,
     counting,
     listing,
     outbox,
     policies,
+    tokens,
 )
 from probed.store.ageing import Life
 from probed.store.applying import apply
@@ -381,6 +383,9 @@ class SqliteStore:
 
     async def numbering(self) -> Numbering:
         return await self._reading(listing.numbering)
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        return [tokens.token_of(row) for row in await self._select(tokens.ALL, ())]
 
     async def counts(self) -> Mapping[tuple[str, str, str], int]:
         return await self._reading(counting.totals)

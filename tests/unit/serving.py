@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from probed.access.web_file import WebFile
 from probed.board import Board
 from probed.config.settings import Instance, Settings
 from probed.couriers import Couriers
@@ -58,6 +59,7 @@ class Stack:
     metrics: Metrics
     editor: Editor
     couriers: Couriers
+    web_file: WebFile | None = None
     last_reload_ok: bool = True
     last_reload_at: float = NOON - 60
     bad_files: ConfigError | None = None

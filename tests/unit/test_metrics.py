@@ -16,6 +16,7 @@ import pytest_asyncio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
+from probed.access.web_file import WebFile
 from probed.config.settings import Instance
 from probed.exposition import encode
 from probed.metrics import CATALOGUE, STALE_INTERVALS
@@ -136,8 +137,10 @@ async def test_every_exported_reading_is_one_that_its_probe_declares(seen: Stack
             assert reading in seen.catalogue[probe].readings
 
 
-async def test_a_full_scrape_exports_what_the_catalogue_names_and_nothing_else(seen: Stack) -> None:
+async def test_a_full_scrape_exports_what_the_catalogue_names_and_nothing_else(seen: Stack, tmp_path: Path) -> None:
     fill(seen)
+    (tmp_path / "web-config.yml").touch()
+    seen.web_file = WebFile(tmp_path / "web-config.yml", lambda _: [], seen.clock)
     exported = set()
     for name in scrape(seen):
         base = re.sub("_(bucket|sum|count)$", "", name)

@@ -203,7 +203,7 @@ def test_what_a_node_leaves_open_it_inherits() -> None:
         (SHORT + "web: {listen: ['h:²']}", "probed.yml:2:16: web.listen[0]: expected host:port"),
         (SHORT + "web: {listen: ['127.0.0.1:1', '0.0.0.0:7432']}",
          "probed.yml:2:31: web.listen[1]: 0.0.0.0:7432 can be reached from other machines without authentication"),
-        (SHORT + "web: {config_file: /w.yml}", "probed.yml:2:20: web.config_file: authentication is not built yet"),
+        (SHORT + "web: {config_file: /w.yml}", 'probed.yml:2:20: web.config_file: cannot read "/w.yml": there is no such regular file'),
         (SHORT + "observer: a b", "probed.yml:2:11: observer: expected a name of letters"),
         ("instances: [{name: a/b, patroni: ['http://h:1']}]", "probed.yml:1:20: instances[0].name: expected a name"),
         ("instances: [{name: a}]", "probed.yml:1:13: instances[0]: nothing to probe: declare nodes, patroni"),
