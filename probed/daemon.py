@@ -40,6 +40,7 @@ from probed.reaching import Reach, context_for, machines, own_machine
 from probed.rounds import Contexts, Pulse, Rounds
 from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
+from probed.store.purging import Limits
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.vitals import Gap, Vitals
 from probed.watching import Cycle, InstancePlan, own_plan, plan
@@ -73,7 +74,7 @@ class Daemon:
         self.catalogue = catalogue()
         library = self._library(settings)
         self.web_file = self._web_file(settings)
-        self.store = SqliteStore(settings.storage.path, clock=self.clock)
+        self.store = SqliteStore(settings.storage.path, clock=self.clock, limits=_limits(settings))
         self.board = Board()
         self.vitals = Vitals(self.clock, 2 * settings.defaults.interval, on_gap=self._keep_gap)
         self.pipeline = Pipeline(
@@ -212,6 +213,7 @@ class Daemon:
             self.editor.replace(library)
             self.pipeline.switchover_grace = settings.defaults.switchover_grace
             await self._appoint(settings)
+            self.store.keep(_limits(settings))
             self._apply(settings, self.policies)
             self.last_reload_ok, self.last_reload_at = True, self.clock.wall()
             _log.info("config.reloaded", instances=[instance.name for instance in settings.instances])
@@ -427,6 +429,10 @@ class Daemon:
     async def failed(self) -> None:
         """Returns when the daemon cannot go on."""
         await self._failed.wait()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(age=settings.storage.retention, size=settings.storage.max_size)
 
 
 def _log_failure(future: asyncio.Future[None]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import socket
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -165,6 +166,28 @@ class Client:
             items += answer["items"]
         return {**answer, "items": items}
 
+    @contextlib.contextmanager
+    def stream(
+        self,
+        path: str,
+        query: Mapping[str, object | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+        silence: float = TIMEOUT,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """An answer to be read as it comes, with at most ``silence`` seconds between two pieces of it."""
+        target = path + _query(query)
+        sent = {**self._credentials(), **(headers or {})}
+        with _connected(self._where, self._ca_file) as (connection, address):
+            self._where = [address]
+            connection.request("GET", address.prefix + target, headers=sent)
+            response = connection.getresponse()
+            if response.status >= 400:
+                body = _body(connection, response, time.monotonic() + TIMEOUT)
+                raise _refusal(response.status, _parsed(body), f"{address}{target}")
+            if connection.sock is not None:
+                connection.sock.settimeout(silence)
+            yield response
+
     def ask(self, method: str, target: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request; ``body`` is sent as JSON, or as it is when it is bytes."""
         sent = dict(self._credentials())
@@ -181,10 +204,7 @@ class Client:
                 continue
             self._where = [address]
             return answer
-        raise ApiError(
-            f"no probed answers at {'; nor at '.join(tried)}. Is it running? Start it with `probed run`, "
-            "or say where it is with --url or --socket (PROBED_URL, PROBED_SOCKET)"
-        )
+        raise _nobody(tried)
 
     def _credentials(self) -> Mapping[str, str]:
         if self._token_file is None:
@@ -196,6 +216,30 @@ class Client:
         if not token or any(char.isspace() for char in token):
             raise ApiError(f"--token-file: expected one token in {self._token_file}, as `probed token add` printed it")
         return {"Authorization": f"Bearer {token}"}
+
+
+def _nobody(tried: Sequence[str]) -> ApiError:
+    return ApiError(
+        f"no probed answers at {'; nor at '.join(tried)}. Is it running? Start it with `probed run`, "
+        "or say where it is with --url or --socket (PROBED_URL, PROBED_SOCKET)"
+    )
+
+
+@contextlib.contextmanager
+def _connected(where: Sequence[Address], ca_file: Path | None) -> Iterator[tuple[http.client.HTTPConnection, Address]]:
+    """A connection to the first address where somebody listens."""
+    tried: list[str] = []
+    for address in where:
+        connection = address.connection(ca_file)
+        try:
+            _connect(connection)
+        except _NoDaemon as error:
+            tried.append(f"{address}: {error}")
+            continue
+        with contextlib.closing(connection):
+            yield connection, address
+        return
+    raise _nobody(tried)
 
 
 def _query(query: Mapping[str, object | None] | None) -> str:

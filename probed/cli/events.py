@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +15,8 @@ from probed.errors import ApiError
 
 if TYPE_CHECKING:
     from probed.cli.client import Client
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 SHORT_ID = 18
 """Characters of an id that a terminal shows: the millisecond and 12 random bits, enough for `events show`."""
@@ -27,7 +30,7 @@ COLUMNS = (
     Column("message", prose=True),
     Column("id", brief=lambda value: value[:SHORT_ID]),
 )
-_ALL = (
+ALL = (
     "id", "opened_at", "resolved_at", "severity", "state", "event", "instance", "node", "component", "suppressed",
     "caused_by", "silenced", "silenced_by", "count", "message",
 )  # fmt: skip
@@ -40,26 +43,34 @@ NO_EVENTS = (
 
 @click.group("events")
 def command() -> None:
-    """What happened: list, one event, triggers per day."""
+    """What happened: list, one event, as it happens, as a file, triggers per day."""
+
+
+_kinds: Callable[[_F], _F] = flags.together(
+    flags.flag("--instance", metavar="NAME", help="Only of this instance."),
+    flags.flag("--event", metavar="ID", help="Only of this type, such as database_unavailable."),
+    flags.flag("--severity", type=click.Choice(["fatal", "critical", "normal"]), help="Only of this severity."),
+    flags.flag(
+        "--suppressed/--no-suppressed",
+        default=None,
+        help="Only, or without, those held back as consequences of another; default: all.",
+    ),
+    flags.flag(
+        "--silenced/--no-silenced",
+        default=None,
+        help="Only, or without, those that nobody was told of because of a silence; default: all.",
+    ),
+)
+_filters: Callable[[_F], _F] = flags.together(
+    _kinds,
+    flags.flag("--state", type=click.Choice(["open", "resolved", "occurred"]), help="Only in this state."),
+    flags.flag("--since", metavar="TIME", help="RFC 3339, or relative such as -24h."),
+    flags.flag("--until", metavar="TIME", help="RFC 3339, or relative such as -1h."),
+)
 
 
 @command.command("list")
-@flags.flag("--instance", metavar="NAME", help="Only of this instance.")
-@flags.flag("--event", metavar="ID", help="Only of this type, such as database_unavailable.")
-@flags.flag("--severity", type=click.Choice(["fatal", "critical", "normal"]), help="Only of this severity.")
-@flags.flag("--state", type=click.Choice(["open", "resolved", "occurred"]), help="Only in this state.")
-@flags.flag("--since", metavar="TIME", help="RFC 3339, or relative such as -24h.")
-@flags.flag("--until", metavar="TIME", help="RFC 3339, or relative such as -1h.")
-@flags.flag(
-    "--suppressed/--no-suppressed",
-    default=None,
-    help="Only, or without, those held back as consequences of another; default: all.",
-)
-@flags.flag(
-    "--silenced/--no-silenced",
-    default=None,
-    help="Only, or without, those that nobody was told of because of a silence; default: all.",
-)
+@_filters
 @flags.flag("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
 @flags.client_flags
 @flags.output_flag
@@ -71,11 +82,67 @@ def list_(where: flags.Where, output: str, watch: float | None, limit: int, **fi
     def show_list() -> None:
         answer = client.items("/api/v1/events", filters, limit)
         if output == "tsv":
-            emit(output, answer, [Column(key) for key in _ALL], answer["items"])
+            emit(output, answer, [Column(key) for key in ALL], answer["items"])
         else:
             emit(output, answer, COLUMNS, [row(event) for event in answer["items"]], empty=NO_EVENTS)
 
     repeat(watch, show_list)
+
+
+@command.command("stream")
+@_kinds
+@flags.flag(
+    "--after",
+    metavar="NUMBER",
+    type=click.IntRange(min=0),
+    help="Go on after the transition of this number; 0: from the beginning. Default: from now on.",
+)
+@flags.client_flags
+@flags.flag(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="json: one object a line, with the number of its transition.",
+)
+def stream(where: flags.Where, output: str, after: int | None, **filters: object) -> None:
+    """Events as they open, resolve, occur or are acknowledged, until Ctrl-C.
+
+    When the connection is lost another one goes on where it was: nothing is missed, nothing comes twice.
+    """
+    import json
+
+    from probed.cli.following import Follower
+    from probed.redaction import visible
+
+    def lost(why: str) -> None:
+        click.echo(f"probed: {visible(why)}; connecting again", err=True)
+
+    follower = Follower(where.client(), filters, "" if after is None else str(after), lost)
+    try:
+        for kind, event in follower.messages():
+            if kind == "reset":
+                click.echo("probed: some transitions are gone, purged or of another store", err=True)
+            elif output == "json":
+                click.echo(json.dumps(event))
+            else:
+                click.echo(_line(kind, event))
+    except KeyboardInterrupt:
+        return
+
+
+@command.command("export")
+@_filters
+@flags.flag("--format", type=click.Choice(["csv", "json"]), default="csv", show_default=True, help="Of the file.")
+@flags.client_flags
+def export(where: flags.Where, **filters: object) -> None:
+    """All events that fit, however many, on stdout: newest first, as CSV or JSON."""
+    out = sys.stdout.buffer
+    with where.client().stream("/api/v1/events", filters, silence=30.0) as response:
+        while part := response.read1(1 << 16):
+            out.write(part)
+    out.flush()
 
 
 @command.command("show")
@@ -91,7 +158,7 @@ def show(event_id: str, where: flags.Where, output: str) -> None:
     if output == "table":
         tell(event)
     else:
-        emit(output, event, [Column(key) for key in _ALL], [event])
+        emit(output, event, [Column(key) for key in ALL], [event])
 
 
 @command.command("daily")
@@ -132,6 +199,15 @@ def _complete(client: Client, beginning: str) -> str:
     if not found:
         raise ApiError(f'no event\'s id begins with "{beginning}"; `probed events list` shows them')
     raise ApiError(f'{len(found)} events begin with "{beginning}": {", ".join(found[:5])}; give more of it')
+
+
+def _line(kind: str, event: Mapping[str, Any]) -> str:
+    """A transition as a line for people."""
+    turn = event["transition"]
+    said = f" by {text(turn['who'])}{': ' if turn['comment'] else ''}{text(turn['comment'])}" if turn["who"] else ""
+    held = " (held back)" if event["suppressed"] else ""
+    told = f"{moment(turn['at'])}  {text(kind):<8}  {text(event['severity']):<8}  {text(event['event'])}  "
+    return f"{told}{place_of(event)}  {text(event['message'])}{held}{said}  {event['id'][:SHORT_ID]}"
 
 
 def row(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,6 +271,7 @@ def tell(event: Mapping[str, Any]) -> None:
             ("silenced", silence_of(event)),
             ("Patroni paused", "yes" if (event.get("details") or {}).get("patroni_paused") else None),
             ("acknowledged by", event.get("acked_by")),
+            ("comment", ((event.get("details") or {}).get("ack") or {}).get("comment")),
             ("consequences", event.get("consequences")),
         ],
         indent=2,

@@ -35,7 +35,9 @@ def flag(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     return click.option(*names, envvar=variable(longest), **attributes)
 
 
-def _all(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
+def together(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    """Several flags as one decorator."""
+
     def decorate(function: _F) -> _F:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -47,7 +49,7 @@ def _all(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
 file_path = click.Path(path_type=Path, dir_okay=False)
 directory_path = click.Path(path_type=Path, file_okay=False)
 
-source_flags = _all(
+source_flags = together(
     flag("--config.file", metavar="FILE", type=file_path, help="Settings; default /etc/probed/probed.yml."),
     flag(
         "--patroni",
@@ -64,7 +66,7 @@ source_flags = _all(
 )
 """What to probe: ``config_file``, ``patroni``, ``postgres``."""
 
-log_flags = _all(
+log_flags = together(
     flag(
         "--log.level",
         type=click.Choice(["debug", "info", "warning", "error"]),
@@ -97,7 +99,7 @@ class Where:
         return Client(self.url, self.socket, token_file=self.token_file, ca_file=self.ca_file)
 
 
-_where_flags = _all(
+_where_flags = together(
     flag("--url", metavar="URL", help="Address of the daemon, such as http://127.0.0.1:7432."),
     flag("--socket", metavar="FILE", type=file_path, help="UNIX socket of the daemon."),
     flag("--token-file", metavar="FILE", type=file_path, help="File with an API token, for --url."),

@@ -30,20 +30,22 @@ def config() -> dict[str, Any]:
     from probed.config.settings import Settings
 
     document = {"$schema": DRAFT, **Settings.model_json_schema(), "title": "probed.yml"}
-    _write_durations(document)
+    _write_units(document)
     return document
 
 
-def _write_durations(node: Any) -> None:
-    """Defaults of durations are seconds inside; in a file they are written with their unit."""
+def _write_units(node: Any) -> None:
+    """Defaults are seconds and bytes inside; in a file they are written with their unit."""
     if isinstance(node, dict):
         if node.get("type") == "string" and isinstance(node.get("default"), float):
             node["default"] = duration(node["default"])
+        elif node.get("type") == "string" and isinstance(node.get("default"), int):
+            node["default"] = size(node["default"])
         for value in node.values():
-            _write_durations(value)
+            _write_units(value)
     elif isinstance(node, list):
         for value in node:
-            _write_durations(value)
+            _write_units(value)
 
 
 def duration(seconds: float) -> str:
@@ -52,6 +54,14 @@ def duration(seconds: float) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
     return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
+
+
+def size(number: int) -> str:
+    """Bytes as a file has them: ``1GiB``."""
+    for unit, each in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if number >= each and number % each == 0:
+            return f"{number // each}{unit}"
+    return f"{number}B"
 
 
 def policy() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from probed.config.values import (
     PathText,
     Port,
     StatsAddress,
+    StoreSize,
 )
 from probed.config.web import Web, misfits
 from probed.model import OBSERVER
@@ -44,7 +45,13 @@ def _used_twice(key: str, names: list[str]) -> list[tuple[tuple[str | int, ...],
 class Storage(Strict):
     path: PathText = Field(default=DEFAULT_STORAGE, description="Directory of the embedded SQLite store.")
     fleet: str | None = Field(default=None, description="Shared PostgreSQL that events are also shipped to.")
-    retention: Duration = Field(default=90 * 86400.0, description="How long history is kept.")
+    retention: Duration = Field(
+        default=90 * 86400.0,
+        description="How long history is kept, in time that a daemon lived through: a wrong date purges nothing.",
+    )
+    max_size: StoreSize = Field(
+        default=1 << 30, description="Bytes that the store may hold; beyond them the oldest history goes early."
+    )
 
 
 class PolicySettings(Strict):

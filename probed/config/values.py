@@ -29,6 +29,18 @@ def _moment(value: Any) -> Any:
     return moment.timestamp()
 
 
+def _size(value: Any) -> Any:
+    if isinstance(value, str):
+        return quantity.size(value)
+    raise ValueError(f'expected a size with its unit such as 512MiB or 10GiB, got "{value}"')
+
+
+def _roomy(value: int) -> int:
+    if value < 16 << 20:
+        raise ValueError("expected 16MiB or more: below, there is no room to purge in")
+    return value
+
+
 def _positive(value: float) -> float:
     if value <= 0:
         raise ValueError("expected a duration above 0")
@@ -96,6 +108,8 @@ _DurationText = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$", 
 Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=_DurationText), AfterValidator(_positive)]
 _MomentText = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-28T22:00:00+01:00"])]
 Moment = Annotated[float, BeforeValidator(_moment, json_schema_input_type=_MomentText)]
+_SizeText = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]iB|[kKMGT]?B)$", examples=["1GiB"])]
+StoreSize = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeText), AfterValidator(_roomy)]
 HostPort = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
 HookUrl = Annotated[str, AfterValidator(hook_url)]

@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from probed import evidence as evidences
 from probed.cli import cli
 from probed.cli.check import load_policies
-from probed.cli.schema import duration
+from probed.cli.schema import duration, size
 from probed.config import settings, values
 from probed.docs import api
 from probed.docs.markdown import codes, page, table, yes
@@ -245,7 +245,7 @@ _KINDS: Mapping[str, str] = {
     "Duration": "duration", "Moment": "time", "HostPort": "host:port", "HttpUrl": "http(s) address", "Name": "name",
     "HookUrl": "http(s) address",
     "ComponentUrl": "http(s) or tcp:// address", "StatsAddress": "http(s) address or unix:/path", "PathText": "path",
-    "Port": "port",
+    "Port": "port", "StoreSize": "size",
 }  # fmt: skip
 
 
@@ -284,6 +284,8 @@ def _default(info: FieldInfo) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, float) and _kind(info) == "duration":
         return f"`{duration(value)}`"
+    if isinstance(value, int) and _kind(info) == "size":
+        return f"`{size(value)}`"
     if isinstance(value, list):
         return ", ".join(f"`{item}`" for item in value)
     return f"`{value}`"

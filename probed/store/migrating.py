@@ -12,7 +12,7 @@ SCHEMA = sorted((Path(__file__).parent / "schema").glob("[0-9]*.sql"))
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:
     """Bring the schema up to date, each step in a transaction. StoreError on a schema newer than this program."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = version_of(connection)
     if version > len(SCHEMA):
         raise StoreError(
             f"{where} was made by a newer probed (schema {version}, known here {len(SCHEMA)}); upgrade probed"
@@ -20,3 +20,7 @@ def migrate(connection: sqlite3.Connection, where: str) -> None:
     for number, file in enumerate(SCHEMA[version:], start=version + 1):
         script = file.read_text(encoding="utf-8")
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

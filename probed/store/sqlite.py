@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import queue
@@ -55,6 +54,7 @@ from probed.store.ageing import Life
 from probed.store.applying import apply
 from probed.store.migrating import migrate
 from probed.store.notices import Backlog, Delivery, DeliveryQuery, Notice
+from probed.store.opening import FILE, connect, lock
 from probed.store.purging import Limits, Purge
 from probed.store.rows import audit_of, event_of, silence_of, streak_of
 
@@ -100,7 +100,7 @@ class SqliteStore:
 
     def __init__(self, directory: Path, *, clock: Clock | None = None, limits: Limits | None = None) -> None:
         self._directory = directory
-        self._path = directory / "probed.db"
+        self._path = directory / FILE
         self._clock = clock or SystemClock()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._queued = 0
@@ -129,7 +129,7 @@ class SqliteStore:
         self._writer = threading.Thread(target=self._write_forever, args=(ready,), name="store-write", daemon=True)
         self._writer.start()
         recovered = await ready
-        self._read = await self._in_reader(lambda: _connect(self._path, read_only=True))
+        self._read = await self._in_reader(lambda: connect(self._path, read_only=True))
         return recovered
 
     async def close(self) -> None:
@@ -274,10 +274,10 @@ class SqliteStore:
 
     def _open(self) -> tuple[sqlite3.Connection, Recovered]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock_directory(self._directory)
+        self._lock = lock(self._directory)
         old_mask = os.umask(0o077)
         try:
-            connection = _connect(self._path)
+            connection = connect(self._path)
         finally:
             os.umask(old_mask)
         try:
@@ -431,32 +431,3 @@ class _Job:
 
     def __init__(self, commit: Commit, done: asyncio.Future[None]) -> None:
         self.commit, self.done = commit, done
-
-
-def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    if read_only:
-        connection.execute("PRAGMA query_only = ON")
-        return connection
-    # Takes effect in a new file only, and only before anything else: what is purged can be given back, page by page.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    # Read back: a file system that cannot do WAL would silently weaken what a commit promises.
-    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
-    if mode != "wal" or connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
-        raise StoreError(f"{path}: this file system does not support SQLite's WAL mode; choose a local directory")
-    return connection
-
-
-def _lock_directory(directory: Path) -> int:
-    handle = os.open(directory / "probed.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise StoreError(
-            f"{directory} is in use by another probed; stop it, or choose another --storage.path"
-        ) from None
-    return handle
