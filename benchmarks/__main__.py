@@ -1,4 +1,4 @@
-"""``python -m benchmarks jitter|footprint``: what the daemon costs and how punctual it is, measured, never asserted.
+"""``python -m benchmarks jitter|footprint|ledger``: what the daemon costs and how punctual it is, measured.
 
 One JSON line per figure on stdout, with the machine's own noise beside it (an idle control in the same run). Bounds
 are told, not enforced; ``--gate`` exits 1 when one is missed.
@@ -10,14 +10,16 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
-from benchmarks import footprint, jitter
+from benchmarks import footprint, jitter, ledger
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "jitter": jitter.run,
     "footprint": footprint.run,
+    "ledger": ledger.run,
 }
 
 
@@ -27,10 +29,13 @@ def main() -> int:
     parser.add_argument("--gate", action="store_true", help="exit 1 when a bound is missed")
     parser.add_argument("--seconds", type=float, help="how long each thing is measured")
     parser.add_argument("--alone", action="store_true", help="real-time priority for the daemon (jitter; privileged)")
+    parser.add_argument("--events", type=int, default=1_000_000, help="how long the history is (ledger)")
+    parser.add_argument("--store", type=Path, help="a store to use, and alter, instead of a new one (ledger)")
     arguments = parser.parse_args()
     missed = 0
     for name in arguments.what:
-        for figure in asyncio.run(RUNS[name](arguments.seconds, alone=arguments.alone)):
+        more = {"events": arguments.events, "store": arguments.store} if name == "ledger" else {}
+        for figure in asyncio.run(RUNS[name](arguments.seconds, alone=arguments.alone, **more)):
             missed += bool(figure.get("missed"))
     return 1 if missed and arguments.gate else 0
 

@@ -80,7 +80,7 @@ async def send(call: Call, store: Store, wanted: EventQuery, form: Form) -> web.
     _Going.number += 1
     try:
         await response.prepare(call.request)
-        async for part in _csv(store, wanted) if form is Form.CSV else _json(store, wanted):
+        async for part in as_csv(store, wanted) if form is Form.CSV else as_json(store, wanted):
             async with asyncio.timeout(STALLED_SECONDS):
                 await response.write(part)
         await response.write_eof()
@@ -103,14 +103,15 @@ async def _slices(store: Store, wanted: EventQuery) -> AsyncIterator[Sequence[Ev
         query = replace(query, before_id=events[-1].id)
 
 
-async def _csv(store: Store, wanted: EventQuery) -> AsyncIterator[bytes]:
+async def as_csv(store: Store, wanted: EventQuery) -> AsyncIterator[bytes]:
+    """A line for each event, newest first, below a line of names."""
     yield _lines([COLUMNS])
     async for events in _slices(store, wanted):
         shown = [dict(shapes.event(event)) for event in events]
         yield _lines([[_cell(item[column]) for column in COLUMNS] for item in shown])
 
 
-async def _json(store: Store, wanted: EventQuery) -> AsyncIterator[bytes]:
+async def as_json(store: Store, wanted: EventQuery) -> AsyncIterator[bytes]:
     """The list's own shape: ``{"items": [...], "next_cursor": null}``, an event a line."""
     before = '{"items": ['
     async for events in _slices(store, wanted):

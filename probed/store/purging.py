@@ -16,8 +16,9 @@ from probed.store import ageing
 
 DAY = 86_400.0
 GIB = 1 << 30
-SLICE_SECONDS = 0.010
-"""Of work; the transaction's end comes on top."""
+SLICE_SECONDS = 0.020
+"""What a slice may take with the end of its transaction, which is the disk's to say: see ``Purge._allowance``."""
+MOST_WORK_SECONDS, LEAST_WORK_SECONDS = 0.010, 0.001
 LOOK_SECONDS = 60.0
 """Between two looks at whether anything is due."""
 COUNTS_AGE = 400 * DAY
@@ -68,6 +69,8 @@ class Purge:
         self.purged = 0
         """Events that went so far."""
         self._timer = timer
+        self._allowance = MOST_WORK_SECONDS
+        """Of work in one slice: less while the disk is slow, more again when it is not."""
         self._looked_at: float | None = None
         self._walk: _Walk | None = None
 
@@ -84,13 +87,16 @@ class Purge:
         if self._walk.done:
             self._give_back(connection)
             return
-        ends = self._timer() + SLICE_SECONDS
+        began = self._timer()
+        ends = began + self._allowance
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._go_on(connection, self._walk, ends)
             if self._walk.done:
                 self._sweep(connection, lived)
             connection.execute("COMMIT")
+            factor = 1.25 if self._timer() - began <= SLICE_SECONDS else 0.5
+            self._allowance = min(MOST_WORK_SECONDS, max(LEAST_WORK_SECONDS, self._allowance * factor))
         except BaseException:  # whatever ends it, no half transaction may stay open
             self._walk = None
             if connection.in_transaction:
@@ -113,10 +119,10 @@ class Purge:
             if not rows:
                 walk.end()
             for row in rows:
-                if self._timer() >= ends:
-                    return
                 walk.at = row["seq"]
                 self._weigh(connection, walk, row["event_id"])
+                if self._timer() >= ends:
+                    return
 
     def _weigh(self, connection: sqlite3.Connection, walk: _Walk, event_id: str) -> None:
         found = connection.execute(_OLD, (event_id,)).fetchone()
