@@ -28,7 +28,9 @@ def main() -> int:
     parser.add_argument("what", nargs="+", choices=RUNS)
     parser.add_argument("--gate", action="store_true", help="exit 1 when a bound is missed")
     parser.add_argument("--seconds", type=float, help="how long each thing is measured")
-    parser.add_argument("--alone", action="store_true", help="real-time priority for the daemon (jitter; privileged)")
+    parser.add_argument(
+        "--alone", action="store_true", help="real-time priority for the daemon (jitter, ledger; privileged)"
+    )
     parser.add_argument("--events", type=int, default=1_000_000, help="how long the history is (ledger)")
     parser.add_argument("--store", type=Path, help="a store to use, and alter, instead of a new one (ledger)")
     arguments = parser.parse_args()

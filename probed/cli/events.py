@@ -43,7 +43,7 @@ NO_EVENTS = (
 
 @click.group("events")
 def command() -> None:
-    """What happened: list, one event, as it happens, as a file, triggers per day."""
+    """What happened: list, one event, stream, export, per day."""
 
 
 _kinds: Callable[[_F], _F] = flags.together(

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 from probed.api.app import table as routes
-from probed.api.doorkeeping import KnownPeople
 from probed.api.openapi import describe
-from probed.api.served import Served
-from probed.api.streams import Feed
 from probed.docs.markdown import page, table
 
 Json = dict[str, Any]
@@ -18,8 +14,8 @@ Json = dict[str, Any]
 
 def page_of_the_api() -> str:
     """Every route: who may, what it takes, what it answers."""
-    # Routes ask the daemon for nothing before somebody asks them.
-    described = describe(
+    nobody: Any = None  # routes ask the daemon for nothing before somebody asks them
+    described = describe(routes(nobody, nobody, nobody, nobody))
         routes(cast(Served, None), cast(ThreadPoolExecutor, None), cast(Feed, None), cast(KnownPeople, None))
     )
     operations = [
