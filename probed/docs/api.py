@@ -16,8 +16,6 @@ def page_of_the_api() -> str:
     """Every route: who may, what it takes, what it answers."""
     nobody: Any = None  # routes ask the daemon for nothing before somebody asks them
     described = describe(routes(nobody, nobody, nobody, nobody))
-        routes(cast(Served, None), cast(ThreadPoolExecutor, None), cast(Feed, None), cast(KnownPeople, None))
-    )
     operations = [
         (path, method, operation)
         for path, methods in sorted(described["paths"].items())
