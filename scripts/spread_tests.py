@@ -1,4 +1,4 @@
-"""A pytest plugin of `make test`: what one of pytest-xdist's workers takes from the queue at a time."""
+"""A pytest plugin of `make test`: what a worker of pytest-xdist takes from the queue, and failures as they happen."""
 
 from __future__ import annotations
 
@@ -23,3 +23,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Spread:
     """Replaces --dist; the queue keeps the order in which tests were collected."""
     config.option.loadscopereorder = False
     return Spread(config, log)
+
+
+class AtOnce:
+    """Names a failure when it happens: the run goes on for some minutes before pytest tells the whole of it."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self._reporter = reporter
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            lines = report.longreprtext.splitlines()
+            said = next((line[1:].strip() for line in lines if line.startswith("E  ")), "".join(lines[-1:]))
+            self._reporter.write_line("")
+            self._reporter.write_line(f"{report.when} of {report.nodeid} failed: {said}", red=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(AtOnce(reporter))
