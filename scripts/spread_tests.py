@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-APART = ("tests/acceptance/", "tests/reliability/")
+CLUSTERS = "tests/acceptance/"
+APART = (CLUSTERS, "tests/reliability/")
+NICE = 5
 
 
 class Spread(LoadScopeScheduling):  # type: ignore[misc]  # xdist 3.8 comes without types
@@ -25,6 +29,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Spread:
     return Spread(config, log)
 
 
+class Polite:
+    """A worker that is through with acceptance lets those go first that are not: their servers must answer in time."""
+
+    def __init__(self) -> None:
+        self._yields = False
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if not self._yields and not item.nodeid.startswith(CLUSTERS):
+            self._yields = True
+            os.nice(NICE)
+
+
 class AtOnce:
     """Names a failure when it happens: the run goes on for some minutes before pytest tells the whole of it."""
 
@@ -40,6 +56,8 @@ class AtOnce:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and not hasattr(session.config, "workerinput"):
-        session.config.pluginmanager.register(AtOnce(reporter))
+    plugins = session.config.pluginmanager
+    if hasattr(session.config, "workerinput"):
+        plugins.register(Polite())
+    elif (reporter := plugins.get_plugin("terminalreporter")) is not None:
+        plugins.register(AtOnce(reporter))
