@@ -27,8 +27,9 @@ _REACHES = (
 def refused(policy_id: str, filed: Filed, patch: Mapping[str, Any]) -> list[Problem]:
     """The keys of a patch that the policy's rules forbid, whatever their values are."""
     problems = []
+    asks = any(key in filed.document.data for key in questions.GENERIC)
     for key in patch:
-        if key in questions.GENERIC:
+        if key in questions.GENERIC or (key == "instances" and asks):
             problems.append(Problem(WHERE, _REACHES, path=key))
         elif key in FROM_FILES_ONLY:
             problems.append(Problem(WHERE, "belongs to the event and cannot be changed", path=key))
