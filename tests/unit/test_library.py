@@ -201,6 +201,8 @@ def test_the_patch_of_a_policy_that_no_file_has_any_more_is_kept_without_effect(
         ({"params": {"failure_count": 10**400}}, "params.failure_count", "expected a number of at most 1e+18"),
         ({"name": "a\x1b[2Jb"}, "name", "printable"),
         ({"name": "\ud800"}, "name", "printable"),
+        ({"": "x"}, '""', "expected a printable word as key"),
+        ({"params": {"a\x00": 1}}, "params.a?", "expected a printable word as key"),
         ({"name": ""}, "name", "at least 1 character"),
     ],
 )
