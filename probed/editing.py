@@ -18,6 +18,9 @@ from probed.store import AuditRecord, Commit, Store
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
+WRITE_SECONDS = 10.0
+"""How long a change waits for the disk before whoever made it is told."""
+
 Wanted = Callable[[Library], Mapping[str, MergePatch]]
 """What is to lie over the files of which policies. May raise: then nothing changes."""
 Audits = Callable[[Revision], Sequence[AuditRecord]]
@@ -32,6 +35,7 @@ class Editor:
     def __init__(self, library: Library, store: Store, apply: Callable[[], None], turn: asyncio.Lock) -> None:
         self.library = library
         self._store, self._apply, self._turn = store, apply, turn
+        self._writing: asyncio.Task[None] | None = None
         # Validating all policies takes 0.1 s, which the probes must not have to wait for.
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policies")
 
@@ -62,14 +66,36 @@ class Editor:
             if revision is None or dry:
                 return revision
             after = await self.aside(partial(library.after, revision))
-            if self._store.degraded:
-                raise StoreError(f"nothing was changed, because the store cannot write: {self._store.degraded}")
-            await self._store.append(Commit(revisions=(revision,), audit=tuple(audits(revision))))
-            self.library = after
-            self._apply()
-        names = [item.policy for item in revision.touched]
-        _log.info("policy.revised", kind=kind.value, version=revision.version, policies=names, author=by.author)
+            self._writable()
+            self._writing = asyncio.create_task(self._take(revision, library, after, audits(revision)))
+            try:
+                await asyncio.wait_for(asyncio.shield(self._writing), WRITE_SECONDS)
+            except TimeoutError:
+                self._writing.add_done_callback(_tell_lost)
+                told = f"version {revision.version} waits for the disk, and is in force as soon as it is written"
+                raise StoreError(told) from None
         return revision
+
+    def _writable(self) -> None:
+        reason = self._store.degraded
+        if self._writing is not None and not self._writing.done():
+            reason = "an earlier change of policies still waits for the disk"
+        if reason:
+            raise StoreError(f"nothing was changed, because the store cannot write: {reason}")
+
+    async def _take(self, revision: Revision, before: Library, after: Library, audits: Sequence[AuditRecord]) -> None:
+        """Write a revision, then work by it. Should files have been read anew meanwhile, it is laid over those."""
+        await self._store.append(Commit(revisions=(revision,), audit=tuple(audits)))
+        self.library = after if self.library is before else self.library.after(revision)
+        self._apply()
+        names = [item.policy for item in revision.touched]
+        _log.info(
+            "policy.revised",
+            kind=revision.kind.value,
+            version=revision.version,
+            policies=names,
+            author=revision.author,
+        )
 
     async def aside(self, work: Callable[[], _T]) -> _T:
         """Do something pure without making the probes wait."""
@@ -81,3 +107,10 @@ class Editor:
 
 def _revised(library: Library, kind: RevisionKind, wanted: Wanted, by: Signed) -> Revision | None:
     return library.revised(kind, wanted(library), by)
+
+
+def _tell_lost(writing: asyncio.Task[None]) -> None:
+    """Whoever made the change is not there any more to be told."""
+    error = None if writing.cancelled() else writing.exception()
+    if error is not None:
+        _log.error("policy.revision_lost", error=str(error))

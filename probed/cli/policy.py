@@ -78,12 +78,8 @@ def show(
     policy_edits.tell_problems(item)
     if origin:
         rows = policy_edits.origins(item)
-        emit(
-            output,
-            {"id": policy_id, "items": rows},
-            [Column("path"), Column("origin"), Column("value", prose=True)],
-            rows,
-        )
+        columns = [Column("path"), Column("origin"), Column("value", prose=True)]
+        emit(output, {"id": policy_id, "items": rows}, columns, rows)
         return
     if output != "table":
         emit(output, item, [Column("id"), Column("severity"), Column("enabled"), Column("rule")], [item])

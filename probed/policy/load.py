@@ -37,6 +37,8 @@ from probed.strict_yaml import Document, Strict, did_you_mean
 Catalogue = Mapping[str, Set[str]]
 """Probe name -> the readings it can give."""
 
+SHORTEST, LONGEST = 0.1, 7 * 86400.0
+"""Seconds between two cycles: more often is a flood, more seldom is never."""
 API_PATHS = ("history", "rollback", "export", "import")
 """No policy can be called so: a request for it would get something else."""
 
@@ -202,6 +204,10 @@ class _Resolver:
         if not file.enabled and not file.can_disable:
             self.complain(("enabled",), f'"{file.id}" is mandatory (can_disable: false) and cannot be switched off')
         interval = file.interval or defaults.interval
+        for key in ("interval", "confirm_interval"):
+            given = getattr(file, key)
+            if given is not None and not SHORTEST <= given <= LONGEST:
+                self.complain((key,), f"expected a duration from 100ms to 7d, got {given:g} s")
         timeout = file.timeout or min(defaults.timeout, interval * 0.8)
         if timeout >= interval:
             self.complain(("timeout",), f"expected a duration below the interval ({interval:g} s), got {timeout:g} s")

@@ -27,8 +27,9 @@ _REACHES = (
 def refused(policy_id: str, filed: Filed, patch: Mapping[str, Any]) -> list[Problem]:
     """The keys of a patch that the policy's rules forbid, whatever their values are."""
     problems = []
+    asks = any(key in filed.document.data for key in questions.GENERIC)
     for key in patch:
-        if key in questions.GENERIC:
+        if key in questions.GENERIC or (key == "instances" and asks):
             problems.append(Problem(WHERE, _REACHES, path=key))
         elif key in FROM_FILES_ONLY:
             problems.append(Problem(WHERE, "belongs to the event and cannot be changed", path=key))
@@ -51,10 +52,12 @@ def _oddities(data: MergePatch) -> Iterator[Problem]:
             yield Problem(WHERE, f"nested deeper than {MAX_DEPTH} levels", path=dotted(path[:2]))
             return
         if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str) or not key.isprintable():
-                    yield Problem(WHERE, "expected a printable word as key", path=dotted(path))
-            waiting += [((*path, str(key)), inner) for key, inner in value.items()]
+            for key, inner in value.items():
+                if isinstance(key, str) and key and key.isprintable():
+                    waiting.append(((*path, key), inner))
+                    continue
+                name = "".join(char if char.isprintable() else "?" for char in str(key)) or '""'
+                yield Problem(WHERE, "expected a printable word as key", path=dotted((*path, name)))
         elif isinstance(value, list):
             waiting += [((*path, index), inner) for index, inner in enumerate(value)]
         elif isinstance(value, str) and not all(char.isprintable() or char in "\n\t" for char in value):

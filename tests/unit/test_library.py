@@ -183,6 +183,9 @@ def test_the_patch_of_a_policy_that_no_file_has_any_more_is_kept_without_effect(
         ({"severty": "fatal"}, "severty", 'unknown key "severty"; did you mean "severity"?'),
         ({"severity": "grave"}, "severity", "expected 'fatal', 'critical' or 'normal', got \"grave\""),
         ({"interval": 5}, "interval", "expected a duration with its unit"),
+        ({"interval": "1ms"}, "interval", "expected a duration from 100ms to 7d, got 0.001 s"),
+        ({"interval": "9999d"}, "interval", "expected a duration from 100ms to 7d"),
+        ({"confirm_interval": "1ms"}, "confirm_interval", "expected a duration from 100ms to 7d"),
         ({"interval": "1s", "timeout": "2s"}, "timeout", "below the interval"),
         ({"detect": {"when": "lag >= 3"}}, "detect.when", 'no reading "lag"'),
         ({"detect": None}, "detect", "missing"),
@@ -198,6 +201,8 @@ def test_the_patch_of_a_policy_that_no_file_has_any_more_is_kept_without_effect(
         ({"params": {"failure_count": 10**400}}, "params.failure_count", "expected a number of at most 1e+18"),
         ({"name": "a\x1b[2Jb"}, "name", "printable"),
         ({"name": "\ud800"}, "name", "printable"),
+        ({"": "x"}, '""', "expected a printable word as key"),
+        ({"params": {"a\x00": 1}}, "params.a?", "expected a printable word as key"),
         ({"name": ""}, "name", "at least 1 character"),
     ],
 )
@@ -221,6 +226,17 @@ def test_the_rule_of_a_fixed_policy_is_refused_but_severity_and_switch_change(li
 
 def test_a_mandatory_policy_cannot_be_switched_off(library: Library) -> None:
     assert "mandatory" in complaints(library, "shop_front", {"enabled": False})["enabled"]
+
+
+def test_where_a_question_is_asked_comes_from_files_too(library: Library) -> None:
+    assert "comes from files only" in complaints(library, "shop_front", {"instances": ["orders"]})["instances"]
+    assert library.tried("no_leader", {"instances": ["orders"]}).instances == ("orders",)
+
+
+def test_a_policy_cannot_be_called_like_a_path_of_the_api(files: Path) -> None:
+    (files / "shop.yaml").write_text(OWN.replace("id: shop_front", "id: history"))
+    with pytest.raises(ConfigError, match=r"shop.yaml:1:5: id: the API has /policies/history for something else"):
+        Library.read(files, RULES)
 
 
 def test_a_patch_3000_levels_deep_is_refused_without_recursion(library: Library) -> None:
