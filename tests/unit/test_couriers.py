@@ -544,6 +544,35 @@ async def test_what_was_told_before_a_silence_is_told_again_under_it_lest_it_see
     assert far.refreshed[1:] == [[event.id]] * 2
 
 
+async def test_people_are_reminded_of_what_stays_open_until_somebody_acknowledges_it(office: Office) -> None:
+    far, other = Far(), Far()
+    hours = 3600.0
+    wanted = [
+        Appointment(Receiver("r", reminders=4 * hours), lambda: far),
+        Appointment(Receiver("other"), lambda: other),
+    ]
+    await office.couriers.appoint(wanted)
+    event = await office.open()
+    acked = await office.open()
+    await office.commit(replace(acked, acked_by="ann"), "acked")
+    muted = await office.open()
+    note = {"silence": {"id": "s"}}
+    await office.commit(replace(muted, silenced_by="s", details=note), "silenced")
+    await office.pass_(3.9 * hours, by=600)
+    assert len(far.got) == 3
+    await office.pass_(4.5 * hours, by=600)
+    again = [notice for notice in far.got if notice.told is Told.REMINDED]
+    assert [notice.event.id for notice in again] == [event.id] * 2
+    assert len({notice.transition for notice in far.got}) == 5, "each reminder is a transition of its own"
+    office.clock.step_wall(86400)
+    await office.pass_(600, by=100)
+    assert len(far.got) == 5, "a step of the date reminds nobody"
+    await office.resolve(event)
+    await office.pass_(9 * hours, by=600)
+    assert len(far.got) == 6
+    assert not [notice for notice in other.got if notice.told is Told.REMINDED]
+
+
 # --- what operators see
 
 
