@@ -286,7 +286,7 @@ async def test_what_was_not_taken_is_tried_again_later_and_later_and_marked_when
     far = Far(script=[Undelivered("HTTP 500")] * 4)
     await office.appoint(r=far)
     await office.open()
-    await office.until(lambda: far.tried == 1, "the first attempt")
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
     times = []
     while far.tried < 5:
         before = far.tried
@@ -378,7 +378,7 @@ async def test_a_receiver_that_asks_for_a_pause_gets_it(office: Office) -> None:
     far = Far(script=[Undelivered("HTTP 429", retry_after=600)])
     await office.appoint(r=far)
     await office.open()
-    await office.until(lambda: far.tried == 1, "the first attempt")
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
     await office.open()
     await office.pass_(590)
     assert far.tried == 1
@@ -464,7 +464,7 @@ async def test_what_a_removed_receiver_is_owed_is_dropped_and_marked(office: Off
     gone = Far(otherwise=Undelivered("refused"))
     await office.appoint(gone=gone, stays=Far())
     event = await office.open()
-    await office.until(lambda: gone.tried == 1, "an attempt")
+    await office.until(lambda: office.told["gone", "failed"] == 1, "an attempt")
     await office.appoint(stays=Far())
     assert await office.fates("gone") == [("opened", "dropped")]
     assert office.told["gone", "dropped"] == 1
@@ -479,7 +479,7 @@ async def test_a_receiver_that_a_reload_leaves_as_it_is_keeps_its_courier(office
     far = Far(script=[Undelivered("HTTP 429", retry_after=600)])
     await office.appoint(r=far)
     await office.open()
-    await office.until(lambda: far.tried == 1, "the first attempt")
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
     await office.appoint(r=Far(), other=Far(kind="x"))
     await office.pass_(30)
     assert far.tried == 1, "the pause that it asked for goes on"
@@ -581,7 +581,7 @@ async def test_the_age_of_the_oldest_notice_is_that_of_what_is_still_owed(office
     await office.appoint(r=far, well=Far())
     assert office.couriers.oldest_age() == 0
     await office.open()
-    await office.until(lambda: far.tried == 1, "the first attempt")
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
     await office.pass_(120)
     assert office.couriers.oldest_age() == pytest.approx(120)
     (state,) = [state for state in office.couriers.states if state.name == "r"]
