@@ -21,7 +21,7 @@ from probed.model import Event, EventState
 from probed.outlets import Outlet
 from probed.receivers import Receiver
 from probed.store import Change, Commit, EventQuery
-from probed.store.notices import Attempt, Backlog, Fate, GivenUp, Notice
+from probed.store.notices import Attempt, Backlog, Fate, GivenUp, Notice, Reminder
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +37,8 @@ FAIR_CHANCE = 600.0
 """Seconds for which this daemon has tried in vain before it gives up anything: after a start the network may lag."""
 DOWN = 3
 """After so many failures in a row it was the receiver, and not one of the notices."""
+REMINDING_SECONDS = 60.0
+"""How often it is looked for what people are to be reminded of."""
 PAGE = 1000
 
 Told = Callable[[str, str, int], None]
@@ -48,6 +50,7 @@ class Queue(Protocol):
 
     async def owed(self, receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]: ...
     async def heard(self, receiver: str) -> Collection[str]: ...
+    async def unheeded(self, receiver: str, before: float) -> Sequence[Event]: ...
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]: ...
     async def events(self, query: EventQuery) -> Sequence[Event]: ...
     def append(self, commit: Commit) -> asyncio.Future[None]: ...
@@ -108,6 +111,7 @@ class Courier:
     _one_by_one: bool = False
     """The receiver objected to something in a batch: find out to what."""
     _refresh_at: float = 0.0
+    _remind_at: float = 0.0
     _born: tuple[float, float] | None = None
 
     @property
@@ -148,6 +152,8 @@ class Courier:
             await self._deliver(notices)
         elif self.outlet.refresh_seconds is not None and now >= self._refresh_at:
             await self._refresh()
+        elif self.receiver.reminders is not None and now >= self._remind_at:
+            await self._remind(self.receiver.reminders)
         else:
             return False
         return True
@@ -173,6 +179,8 @@ class Courier:
         due = [held.due for held in self._held.values()]
         if self.outlet.refresh_seconds is not None:
             due.append(self._refresh_at)
+        if self.receiver.reminders is not None:
+            due.append(self._remind_at)
         if self._failures:
             due.append(free)
         sleep = asyncio.ensure_future(self._sleep(max(free, min(due)) if due else now + LONGEST_PAUSE))
@@ -234,6 +242,27 @@ class Courier:
             self.told(self.receiver.name, "failed", 1)
             await self._ill(failure, ())
 
+    async def _remind(self, every: float) -> None:
+        """Owe a reminder of what is open for long; it goes the way of every notice."""
+        self._remind_at = self.clock.mono() + min(every / 4, REMINDING_SECONDS)
+        try:
+            events = await self.store.unheeded(self.receiver.name, self._earlier() - every)
+        except StoreError as error:
+            _log.error("notifications.unreadable", receiver=self.receiver.name, error=str(error))
+            return
+        at = self.clock.wall()
+        reminders = [
+            Reminder(event.id, self.receiver.name, at) for event in events if Change(event, "reminded", at).announced
+        ]
+        if reminders:
+            await self._record(Commit(reminders=tuple(reminders)))
+
+    def _earlier(self) -> float:
+        """Now, by the earlier of two clocks: setting the machine's date must not make a day of an hour."""
+        assert self._born is not None
+        mono, wall = self._born
+        return min(self.clock.wall(), wall + self.clock.mono() - mono)
+
     async def _open_events(self) -> Sequence[Event]:
         """What this receiver is to know to be open, as far as it is durable.
 
@@ -284,14 +313,10 @@ class Courier:
 
     async def _give_up(self) -> None:
         """What was tried for a day in vain is a dead letter: told in the log, the API and the metric."""
-        assert self._born is not None
         assert self._failing_since is not None
-        mono, wall = self._born
-        now = self.clock.mono()
-        if now - self._failing_since[0] < FAIR_CHANCE:
+        if self.clock.mono() - self._failing_since[0] < FAIR_CHANCE:
             return
-        # By the earlier of two clocks: setting the machine's date must not make a day of an hour.
-        before = min(self.clock.wall(), wall + now - mono) - PATIENCE
+        before = self._earlier() - PATIENCE
         name = self.receiver.name
         backlog = (await self.store.backlog(before)).get(name)
         if backlog is None:

@@ -22,6 +22,8 @@ class Receiver:
     """Event types; empty: all."""
     resolved: bool = True
     """Whether it is also told that an event is over."""
+    reminders: float | None = None
+    """Seconds after which it is told again of what is still open and not acknowledged; ``None``: never."""
 
     def wants(self, event: Event) -> bool:
         return (

@@ -80,7 +80,9 @@ def appointments(settings: Settings, http: HttpClient, clock: Clock, shapes: Sha
     watchdog = told.heartbeat is not None and told.heartbeat.alertmanager
     found = []
     for _, name, one in told.receivers():
-        receiver = Receiver(name, one.min_severity, frozenset(one.instances), frozenset(one.events), one.resolved)
+        receiver = Receiver(
+            name, one.min_severity, frozenset(one.instances), frozenset(one.events), one.resolved, one.reminders
+        )
         make = _maker(one, name, settings.observer, http, clock, shapes, link, watchdog=watchdog)
         found.append(Appointment(receiver, make, (one, link, watchdog, settings.observer)))
     return found

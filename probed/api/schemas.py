@@ -93,7 +93,7 @@ class Evidence(TypedDict):
 
 TransitionWord = Literal[
     "opened", "resolved", "occurred", "lifted", "told", "linked", "amended", "silenced", "unsilenced", "acked",
-    "unacked",
+    "unacked", "reminded",
 ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ class Delivery(TypedDict):
     event_id: str
     event: str
     instance: str
-    told: Literal["opened", "resolved", "occurred"]
+    told: Literal["opened", "resolved", "occurred", "reminded"]
     fate: Literal["owed", "delivered", "refused", "expired", "dropped"]
     owed_at: Instant
     attempts: int

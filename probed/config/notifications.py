@@ -44,6 +44,10 @@ class Routed(Strict):
     )
     events: list[Name] = Field(default_factory=list, description="Only events of these types, such as no_leader.")
     resolved: bool = Field(default=True, description="Also tell when an event that was told has resolved.")
+    reminders: Duration | None = Field(
+        default=None,
+        description="Tell again after so long of what is open and not acknowledged, such as 4h; default never.",
+    )
 
 
 class Webhook(Secured, Routed):
@@ -80,6 +84,10 @@ class Alertmanager(Secured, Routed):
     @model_validator(mode="after")
     def _consistent(self) -> Alertmanager:
         wrong = self.misused([self.url])
+        if self.reminders is not None:
+            wrong.append(
+                (("reminders",), "means nothing here: repeat_interval in Alertmanager's own configuration does that")
+            )
         if wrong:
             raise Misplaced(*wrong)
         return self

@@ -19,7 +19,8 @@ def title(notice: Notice) -> str:
     """``[FATAL] Database access unavailable: orders/node-a/postgres``; resolved ones begin with ``[resolved]``."""
     event = notice.event
     grade = "resolved" if notice.told is Told.RESOLVED else event.severity.value.upper()
-    return f"[{grade}] {summary(event)}"
+    still = ", still open" if notice.told is Told.REMINDED else ""
+    return f"[{grade}{still}] {summary(event)}"
 
 
 def summary(event: Event) -> str:

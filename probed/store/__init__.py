@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
 from probed.revisions import FILES, Patch, Revision
 from probed.silences import Silence
-from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, GivenUp, Notice, Told
+from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, GivenUp, Notice, Reminder, Told
 
 _TOLD = {
     "opened": Told.OPENED, "lifted": Told.OPENED, "told": Told.OPENED, "unsilenced": Told.OPENED,
@@ -167,6 +167,7 @@ class Commit:
     attempts: tuple[Attempt, ...] = ()
     """What came of sending notices."""
     given_up: tuple[GivenUp, ...] = ()
+    reminders: tuple[Reminder, ...] = ()
     tokens: tuple[TokenRecord, ...] = ()
     """Written whole."""
 
@@ -349,6 +350,10 @@ class Store(Protocol):
 
     async def heard(self, receiver: str) -> Collection[str]:
         """Ids of the open events whose opening a receiver was owed."""
+        ...
+
+    async def unheeded(self, receiver: str, before: float) -> Sequence[Event]:
+        """Open events that nobody acknowledged, of which a receiver was told last before a time."""
         ...
 
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:

@@ -157,6 +157,8 @@ def _outbox(connection: sqlite3.Connection, commit: Commit) -> None:
         outbox.settle(connection, attempt)
     for given in commit.given_up:
         outbox.give_up(connection, given)
+    for reminder in commit.reminders:
+        outbox.remind(connection, reminder)
 
 
 def _tokens(connection: sqlite3.Connection, commit: Commit) -> None:

@@ -14,6 +14,8 @@ class Told(StrEnum):
     OPENED = "opened"
     RESOLVED = "resolved"
     OCCURRED = "occurred"
+    REMINDED = "reminded"
+    """It is still open, and nobody has acknowledged it."""
 
 
 class Fate(StrEnum):
@@ -66,6 +68,15 @@ class GivenUp:
     fate: Fate
     answer: str
     owed_before: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """A receiver is to be told again of an event, if that is still open and not acknowledged."""
+
+    event_id: str
+    receiver: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

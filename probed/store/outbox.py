@@ -9,7 +9,7 @@ from typing import Any
 
 from probed.model import Event
 from probed.store import Change
-from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, Fate, GivenUp, Notice, Told
+from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, Fate, GivenUp, Notice, Reminder, Told
 from probed.store.rows import EVENT_COLUMNS, Row, event_of, event_row
 
 Sql = tuple[str, tuple[Any, ...]]
@@ -37,6 +37,21 @@ def owe(connection: sqlite3.Connection, seq: int, change: Change) -> None:
     connection.executemany(
         "INSERT INTO delivery (seq, receiver, event_id, told, fate, owed_at) VALUES (?, ?, ?, ?, 'owed', ?)",
         [(seq, name, change.event.id, told.value, change.at) for name in names],
+    )
+
+
+def remind(connection: sqlite3.Connection, reminder: Reminder) -> None:
+    """Owe a reminder, as a transition of its own, unless the event was resolved or acknowledged meanwhile."""
+    sql = "SELECT * FROM event WHERE id = ? AND state = 'open' AND acked_by IS NULL"
+    row = connection.execute(sql, (reminder.event_id,)).fetchone()
+    if row is None:
+        return
+    sql = "INSERT INTO transition (event_id, kind, at) VALUES (?, 'reminded', ?)"
+    seq = connection.execute(sql, (reminder.event_id, reminder.at)).lastrowid
+    connection.execute("INSERT INTO notice (seq, event) VALUES (?, ?)", (seq, _frozen(event_of(row))))
+    connection.execute(
+        "INSERT INTO delivery (seq, receiver, event_id, told, fate, owed_at) VALUES (?, ?, ?, 'reminded', 'owed', ?)",
+        (seq, reminder.receiver, reminder.event_id, reminder.at),
     )
 
 
@@ -86,6 +101,14 @@ def backlog_of(rows: Sequence[Row]) -> Mapping[str, Backlog]:
 HEARD = """
 SELECT DISTINCT event_id FROM delivery JOIN event ON event.id = delivery.event_id
 WHERE event.state = 'open' AND receiver = ? AND told = 'opened' AND fate <> 'dropped'
+"""
+
+
+UNHEEDED = """
+SELECT * FROM event WHERE state = 'open' AND acked_by IS NULL AND id IN (
+    SELECT event_id FROM delivery WHERE receiver = ? AND told IN ('opened', 'reminded') AND fate <> 'dropped'
+    GROUP BY event_id HAVING max(owed_at) <= ? AND sum(fate = 'owed') = 0
+)
 """
 
 

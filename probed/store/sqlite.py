@@ -396,6 +396,9 @@ class SqliteStore:
     async def heard(self, receiver: str) -> Collection[str]:
         return {row["event_id"] for row in await self._select(outbox.HEARD, (receiver,))}
 
+    async def unheeded(self, receiver: str, before: float) -> Sequence[Event]:
+        return [event_of(row) for row in await self._select(outbox.UNHEEDED, (receiver, before))]
+
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
         return outbox.backlog_of(await self._select(outbox.BACKLOG, (float("inf") if before is None else before,)))
 

@@ -286,7 +286,7 @@ async def test_what_was_not_taken_is_tried_again_later_and_later_and_marked_when
     far = Far(script=[Undelivered("HTTP 500")] * 4)
     await office.appoint(r=far)
     await office.open()
-    await office.until(lambda: far.tried == 1, "the first attempt")
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
     times = []
     while far.tried < 5:
         before = far.tried
@@ -378,7 +378,7 @@ async def test_a_receiver_that_asks_for_a_pause_gets_it(office: Office) -> None:
     far = Far(script=[Undelivered("HTTP 429", retry_after=600)])
     await office.appoint(r=far)
     await office.open()
-    await office.until(lambda: far.tried == 1, "the first attempt")
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
     await office.open()
     await office.pass_(590)
     assert far.tried == 1
@@ -464,7 +464,7 @@ async def test_what_a_removed_receiver_is_owed_is_dropped_and_marked(office: Off
     gone = Far(otherwise=Undelivered("refused"))
     await office.appoint(gone=gone, stays=Far())
     event = await office.open()
-    await office.until(lambda: gone.tried == 1, "an attempt")
+    await office.until(lambda: office.told["gone", "failed"] == 1, "an attempt")
     await office.appoint(stays=Far())
     assert await office.fates("gone") == [("opened", "dropped")]
     assert office.told["gone", "dropped"] == 1
@@ -479,7 +479,7 @@ async def test_a_receiver_that_a_reload_leaves_as_it_is_keeps_its_courier(office
     far = Far(script=[Undelivered("HTTP 429", retry_after=600)])
     await office.appoint(r=far)
     await office.open()
-    await office.until(lambda: far.tried == 1, "the first attempt")
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
     await office.appoint(r=Far(), other=Far(kind="x"))
     await office.pass_(30)
     assert far.tried == 1, "the pause that it asked for goes on"
@@ -544,6 +544,35 @@ async def test_what_was_told_before_a_silence_is_told_again_under_it_lest_it_see
     assert far.refreshed[1:] == [[event.id]] * 2
 
 
+async def test_people_are_reminded_of_what_stays_open_until_somebody_acknowledges_it(office: Office) -> None:
+    far, other = Far(), Far()
+    hours = 3600.0
+    wanted = [
+        Appointment(Receiver("r", reminders=4 * hours), lambda: far),
+        Appointment(Receiver("other"), lambda: other),
+    ]
+    await office.couriers.appoint(wanted)
+    event = await office.open()
+    acked = await office.open()
+    await office.commit(replace(acked, acked_by="ann"), "acked")
+    muted = await office.open()
+    note = {"silence": {"id": "s"}}
+    await office.commit(replace(muted, silenced_by="s", details=note), "silenced")
+    await office.pass_(3.9 * hours, by=600)
+    assert len(far.got) == 3
+    await office.pass_(4.5 * hours, by=600)
+    again = [notice for notice in far.got if notice.told is Told.REMINDED]
+    assert [notice.event.id for notice in again] == [event.id] * 2
+    assert len({notice.transition for notice in far.got}) == 5, "each reminder is a transition of its own"
+    office.clock.step_wall(86400)
+    await office.pass_(600, by=100)
+    assert len(far.got) == 5, "a step of the date reminds nobody"
+    await office.resolve(event)
+    await office.pass_(9 * hours, by=600)
+    assert len(far.got) == 6
+    assert not [notice for notice in other.got if notice.told is Told.REMINDED]
+
+
 # --- what operators see
 
 
@@ -552,7 +581,7 @@ async def test_the_age_of_the_oldest_notice_is_that_of_what_is_still_owed(office
     await office.appoint(r=far, well=Far())
     assert office.couriers.oldest_age() == 0
     await office.open()
-    await office.until(lambda: far.tried == 1, "the first attempt")
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
     await office.pass_(120)
     assert office.couriers.oldest_age() == pytest.approx(120)
     (state,) = [state for state in office.couriers.states if state.name == "r"]

@@ -4,7 +4,7 @@ CREATE TABLE delivery (
     seq        INTEGER NOT NULL REFERENCES transition (seq),
     receiver   TEXT NOT NULL,
     event_id   TEXT NOT NULL REFERENCES event (id),
-    told       TEXT NOT NULL CHECK (told IN ('opened', 'resolved', 'occurred')),
+    told       TEXT NOT NULL CHECK (told IN ('opened', 'resolved', 'occurred', 'reminded')),
     fate       TEXT NOT NULL CHECK (fate IN ('owed', 'delivered', 'refused', 'expired', 'dropped')),
     owed_at    REAL NOT NULL,
     attempts   INTEGER NOT NULL DEFAULT 0,
