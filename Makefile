@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 # Debian packages that tests drive for real. `SYSTEM_PACKAGES= make test` installs none; what is missing is skipped.
 SYSTEM_PACKAGES ?= etcd-server haproxy iproute2 prometheus prometheus-alertmanager
 PYTEST_ARGS ?=
+# More than cores: acceptance waits for its clusters more than it computes (docs/adr/0010).
+TEST_WORKERS ?= 3
 DEMO_ARGS ?=
 
 BIN := .venv/bin
@@ -24,7 +26,7 @@ demo: .venv/ready postgres-meta ## a real two-node cluster on loopback with the 
 	@$(BIN)/probed demo $(DEMO_ARGS)
 
 test: system postgres-meta lint types ## everything: lint, types and all tests (PYTEST_ARGS)
-	@PYTHONPATH=scripts $(BIN)/python -m pytest -ra -p loud_skips $(PYTEST_ARGS)
+	@PYTHONPATH=scripts $(BIN)/python -m pytest -ra -p loud_skips -p spread_tests -n $(TEST_WORKERS) --durations=10 $(PYTEST_ARGS)
 
 check: lint types ## lint, types and the fast tests, in under a minute (PYTEST_ARGS)
 	@$(BIN)/python -m pytest -q tests/unit $(PYTEST_ARGS)
@@ -52,7 +54,7 @@ LOCK_ARGS ?=
 lock: .venv/ready ## pin anew what pyproject.toml allows (LOCK_ARGS=--upgrade for newer versions)
 	@$(COMPILE) --group build --output-file requirements/build.lock
 	@$(COMPILE) pyproject.toml --output-file requirements/runtime.lock
-	@$(COMPILE) pyproject.toml --extra demo --group dev --output-file requirements/dev.lock
+	@$(COMPILE) pyproject.toml --extra demo --extra apprise --group dev --output-file requirements/dev.lock
 
 clean: ## remove the environment and every cache
 	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

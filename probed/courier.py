@@ -47,6 +47,7 @@ class Queue(Protocol):
     """What couriers need of the store."""
 
     async def owed(self, receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]: ...
+    async def heard(self, receiver: str) -> Collection[str]: ...
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]: ...
     async def events(self, query: EventQuery) -> Sequence[Event]: ...
     def append(self, commit: Commit) -> asyncio.Future[None]: ...
@@ -234,16 +235,23 @@ class Courier:
             await self._ill(failure, ())
 
     async def _open_events(self) -> Sequence[Event]:
-        """What this receiver is to know to be open, as far as it is durable."""
+        """What this receiver is to know to be open, as far as it is durable.
+
+        What it was told of stays, also under a silence that came later: who stops hearing of it takes it for over.
+        """
+        heard = await self.store.heard(self.receiver.name)
         found: list[Event] = []
         before: str | None = None
         while True:
             query = EventQuery(state=EventState.OPEN, suppressed=False, limit=PAGE, before_id=before)
             page = await self.store.events(query)
-            found += [e for e in page if self.receiver.wants(e) and Change(e, "opened", e.opened_at).announced]
+            found += [event for event in page if event.id in heard or self._concerns(event)]
             if len(page) < PAGE:
                 return found
             before = page[-1].id
+
+    def _concerns(self, event: Event) -> bool:
+        return self.receiver.wants(event) and Change(event, "opened", event.opened_at).announced
 
     def _well(self, notices: Sequence[Notice]) -> None:
         """It took what it was sent."""

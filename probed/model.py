@@ -416,6 +416,11 @@ class Event:
         return self.flapping and bool(self.details.get("quiet"))
 
     @property
+    def held_back(self) -> bool:
+        """Whether people know nothing of it: a cause explains it, it is a turn too many, or a silence held."""
+        return self.suppressed or self.quiet or self.silenced
+
+    @property
     def muted(self) -> bool:
         """Whether a silence holds over it, whether people were told of it before or not."""
         note = self.details.get("silence")

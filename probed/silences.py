@@ -158,8 +158,7 @@ def wrong_span(
 
 def mute(event: Event, silence: Silence, at: float) -> Event:
     """An event that a silence covers. It is ``silenced``, that is held back, unless people were told of it before."""
-    untold = event.silenced or event.suppressed or event.quiet
-    return _marked(replace(event, silenced=untold), silence, at)
+    return _marked(replace(event, silenced=event.held_back), silence, at)
 
 
 def mute_from_birth(event: Event, silence: Silence, at: float) -> Event:

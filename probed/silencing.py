@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from probed.model import Event
+from probed.recurrence import Window
 from probed.silences import Silence, SilenceState
 
 
@@ -14,6 +15,9 @@ class _Held:
     silence: Silence
     deadline: float | None = None
     """Monotonic: when its time has passed, whatever became of the wall clock."""
+    window: Window | None = None
+    """As found last: finding one takes the zone's calendar."""
+    found_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -27,9 +31,11 @@ class Silencing:
     _held: dict[str, _Held] = field(default_factory=dict)
 
     def put(self, silence: Silence) -> None:
-        """A new one, or one that was changed."""
-        before = self._held.get(silence.id)
-        self._held[silence.id] = _Held(silence, before.deadline if before is not None else None)
+        """A new one, or one that was ended."""
+        if silence.ended_at is None:
+            self._held[silence.id] = _Held(silence)
+        else:
+            self._held.pop(silence.id, None)
 
     def declare(self, silences: Iterable[Silence]) -> None:
         """What the configuration says now, in place of what it said."""
@@ -46,9 +52,11 @@ class Silencing:
 
     def state(self, silence: Silence, at: float, mono: float) -> SilenceState:
         """``at`` by the wall clock, ``mono`` by the monotonic one, of the same moment."""
-        state = silence.state_at(at)
         held = self._held.get(silence.id)
-        if state is not SilenceState.ACTIVE or silence.every is not None or held is None or silence.ends_at is None:
+        if held is not None and silence.every is not None:
+            return _state_by_window(held, at)
+        state = silence.state_at(at)
+        if state is not SilenceState.ACTIVE or held is None or silence.ends_at is None:
             return state
         if held.deadline is None:
             held.deadline = mono + min(silence.ends_at - at, silence.ends_at - silence.starts_at)
@@ -73,6 +81,14 @@ class Silencing:
         over = [key for key, held in self._held.items() if held.silence.state_at(before) is SilenceState.EXPIRED]
         for key in over:
             del self._held[key]
+
+
+def _state_by_window(held: _Held, at: float) -> SilenceState:
+    if held.window is None or not held.found_at <= at < held.window.closes_at:
+        held.window, held.found_at = held.silence.window_at(at), at
+    if held.window is None:
+        return SilenceState.EXPIRED
+    return SilenceState.ACTIVE if held.window.opens_at <= at else SilenceState.PENDING
 
 
 def _closes_at(silence: Silence, at: float) -> float:

@@ -110,7 +110,7 @@ def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None, ex
             raise ConfigError(problems[:MAX_PROBLEMS])
         root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError([_syntax_problem(error, where)]) from None
+        raise ConfigError([_syntax_problem(error, text, where)]) from None
     except UnicodeEncodeError as error:  # half a surrogate pair: no file holds one, an argument can
         line = text.count("\n", 0, error.start) + 1
         raise ConfigError([Problem(where, f"not valid YAML: {error.reason}", line, 1)]) from None
@@ -184,6 +184,8 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
             continue
         path = _real_path(loc, document)
         if item["type"] == "extra_forbidden":
+            if path[-1:] != loc[-1:]:
+                path = (*path, loc[-1])  # the one part that is no tag, whatever it looks like
             names = _names_at(model, path[:-1])
             message = f'unknown key "{path[-1]}"' + did_you_mean(str(path[-1]), names)
             problem = document.problem(path, message, at_key=True)
@@ -247,7 +249,12 @@ def _scan(text: str, where: str, problems: list[Problem]) -> None:
             return
 
 
-def _syntax_problem(error: yaml.YAMLError, where: str) -> Problem:
+def _syntax_problem(error: yaml.YAMLError, text: str, where: str) -> Problem:
+    if isinstance(error, yaml.reader.ReaderError):  # it knows the character, and no line
+        found: Any = error.character
+        at = max(0, text.find(found if isinstance(found, str) else chr(found)))
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        return Problem(where, f"not valid YAML: U+{ord(text[at]):04X} is not allowed", line, column)
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     message = getattr(error, "problem", None) or str(error).splitlines()[0]
     context = getattr(error, "context", None)
@@ -354,6 +361,8 @@ def _is_tag(part: Any) -> bool:
 def _expectation(kind: str, message: str) -> str:
     if kind == "value_error":
         return message.removeprefix("Value error, ")
+    if kind == "model_type":  # its own words name the class
+        return "expected a map"
     message = re.sub(r"^\w+ should have (.*?)(?: after validation.*)?$", r"expected \1", message)
     message = message.replace("String should match pattern", "expected text that matches")
     return message.replace("Input should be", "expected").replace("valid ", "").replace("a integer", "an integer")

@@ -87,7 +87,8 @@ def routes(served: Served) -> list[Route]:
         Route(
             "GET", "/api/v1/events", listing,
             "Events, newest first: a page, or with format (or Accept: text/csv) all of them as a download.",
-            takes=filters, gives=schemas.Page[schemas.Event], endless=True, headers=("Accept",), refusals=("too-many",),
+            takes=filters, gives=schemas.Page[schemas.Event], also=("text/csv",), endless=True, headers=("Accept",),
+            refusals=("too-many",),
         ),
         Route(
             "GET", "/api/v1/events/daily", daily, "Number of triggers per day, event and instance.",

@@ -82,13 +82,17 @@ def _operation(route: Route, of: dict[str, Json]) -> Json:
     answer: Json = {"description": "Done."}
     if route.status != 204:
         schema = of[str(id(route.gives))] if route.gives is not None else {"type": "string"}
-        answer["content"] = {route.media: {"schema": schema}}
+        also = {kind: {"schema": schema if "yaml" in kind else {"type": "string"}} for kind in route.also}
+        answer["content"] = {route.media: {"schema": schema}, **also}
     operation: Json = {
         "operationId": _operation_id(route),
         "summary": route.says,
         "description": f"Needs the role {route.needs}." if route.needs is not None else "Open to everybody.",
         "parameters": parameters,
-        "responses": {str(route.status): answer, **_refusals(route, of["problem"])},
+        "responses": {
+            **{str(status): answer for status in (route.status, *route.statuses)},
+            **_refusals(route, of["problem"]),
+        },
     }
     if route.body is not None:
         content = {kind: {"schema": of[str(id(route.body))]} for kind in route.bodies}

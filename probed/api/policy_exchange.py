@@ -81,7 +81,7 @@ def routes(served: Served) -> list[Route]:
     return [
         Route(
             "GET", "/api/v1/policies/export", export, "Policies as one document that import takes.",
-            takes=(MODIFIED, FORMAT), gives=schemas.ExportedPolicies, headers=(hdrs.ACCEPT,),
+            takes=(MODIFIED, FORMAT), gives=schemas.ExportedPolicies, also=(YAML,), headers=(hdrs.ACCEPT,),
         ),
         Route(
             "POST", "/api/v1/policies/import", import_,

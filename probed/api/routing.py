@@ -71,7 +71,11 @@ class Route:
     """Type of the JSON answer (a TypedDict); ``None``: an answer that is not JSON."""
     media: str = JSON
     """Content type of the answer."""
+    also: Sequence[str] = ()
+    """Other content types of the answer, for those who ask for them."""
     status: int = 200
+    statuses: Sequence[int] = ()
+    """Other statuses with the same answer: 200 for a dry run of what else is 201."""
     refusals: Sequence[str] = ()
     """Kinds of problems (``problems.KINDS``) that it answers with, beyond those that every route may."""
     otherwise: str = ""
@@ -107,7 +111,7 @@ async def read_body(request: web.Request, model: type[_M], content_types: Sequen
         got = shown(request.headers.get(hdrs.CONTENT_TYPE, ""))
         raise Refused("unsupported-media-type", f"expected Content-Type: {' or '.join(content_types)}, got {got}")
     try:
-        data = json.loads(await request.read(), object_pairs_hook=_once, parse_constant=_no_constant)
+        data = json.loads((await request.read()).decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Refused("bad-body", f"expected JSON: {_why(error)}") from None
     return validated(data, model)

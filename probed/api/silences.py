@@ -104,7 +104,7 @@ def routes(served: Served) -> list[Route]:
         ),
         Route(
             "POST", PATH, add, "Have people not be told of what it covers, for a time.",
-            needs=Role.OPERATOR, takes=(DRY_RUN,), body=NewSilence, gives=schemas.SilenceMade, status=201,
+            needs=Role.OPERATOR, takes=(DRY_RUN,), body=NewSilence, gives=schemas.SilenceMade, status=201, statuses=(200,),
             refusals=("conflict",),
         ),
         Route("GET", f"{PATH}/{{id}}", one, "One silence.", gives=schemas.Silence, refusals=("not-found",)),

@@ -32,6 +32,15 @@ class NotThere(ApiError):
     """The daemon answers, and has no such thing (404)."""
 
 
+class Declined(ApiError):
+    """The daemon answers that it will not."""
+
+    def __init__(self, message: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.errors = errors
+        """What is wrong with what was sent: ``path``, ``detail``, and of a document ``line`` and ``column``."""
+        super().__init__(message)
+
+
 class _NoDaemon(Exception):
     """Nobody listens at one address; the next may be tried."""
 
@@ -259,11 +268,17 @@ def _parsed(body: bytes) -> Any:
 
 
 def _refusal(status: int, data: Any, where: str) -> ApiError:
-    """A problem+json answer in words."""
+    """A problem+json answer in words: several problems on lines of their own."""
     problem = cast(dict[str, Any], data) if isinstance(data, dict) else {}
+    errors = [item for item in problem.get("errors") or () if isinstance(item, dict) and "detail" in item]
     parts = [str(problem[key]) for key in ("title", "detail") if problem.get(key)]
+    if len(errors) > 1:
+        lines = [
+            f"\n  {item['path']}: {item['detail']}" if item.get("path") else f"\n  {item['detail']}" for item in errors
+        ]
+        parts = [f"{problem.get('title', 'refused')}:{''.join(lines)}"]
     message = f"{where}: {status} {': '.join(parts) or http.client.responses.get(status, 'error')}"
-    return NotThere(message) if status == 404 else ApiError(message)
+    return NotThere(message) if status == 404 else Declined(message, errors)
 
 
 def _text(value: object) -> str:

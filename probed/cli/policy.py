@@ -1,4 +1,4 @@
-"""``probed policy``: what is detected, by which rule."""
+"""``probed policy``: what is detected, by which rule; ``policy_edits`` and ``policy_files`` change it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probed.cli import flags
+from probed.cli import flags, policy_edits, policy_files
 from probed.errors import ApiError, ConfigError, Problem
 
 if TYPE_CHECKING:
     from probed.model import Example, Policy
+    from probed.policy.library import Library
 
 _directory = flags.flag(
     "--policies.directory", metavar="DIR", type=flags.directory_path, help="Overrides and additions to take in."
@@ -23,7 +24,10 @@ _local = flags.flag("--local", is_flag=True, help="From the files on this machin
 
 @click.group("policy")
 def command() -> None:
-    """What is detected: list, one policy, worked examples."""
+    """What is detected and by which rule: look, try, change.
+
+    A change takes effect with the next sample. Open events and counts stay; nothing is written to the files.
+    """
 
 
 @command.command("list")
@@ -36,18 +40,25 @@ def list_(local: bool, policies_directory: Path | None, where: flags.Where, outp
     from probed.cli.output import Column, emit
 
     answer = _answer(local, policies_directory, where)
-    columns = [Column("id"), Column("severity"), Column("enabled"), Column("group"), Column("rule", prose=True)]
+    columns = [
+        Column("id"), Column("severity"), Column("enabled"), Column("version", right=True), Column("layers"),
+        Column("group"), Column("rule", prose=True),
+    ]  # fmt: skip
     emit(output, answer, columns, answer["items"])
+    for item in (*answer["items"], *answer.get("strangers", ())):
+        policy_edits.tell_problems(item)
 
 
 @command.command("show")
 @click.argument("policy_id", metavar="ID")
+@flags.flag("--origin", is_flag=True, help="Only the values, each with where it comes from.")
 @_local
 @_directory
 @flags.client_flags
 @flags.output_flag
 def show(
     policy_id: str,
+    origin: bool,
     local: bool,
     policies_directory: Path | None,
     where: flags.Where,
@@ -63,7 +74,17 @@ def show(
             raise ApiError(f'there is no policy "{policy_id}"{did_you_mean(policy_id, sorted(items))}')
         item = items[policy_id]
     else:
-        item = where.client().get(f"/api/v1/policies/{_quoted(policy_id)}")
+        item = where.client().get(f"/api/v1/policies/{policy_edits.quoted(policy_id)}")
+    policy_edits.tell_problems(item)
+    if origin:
+        rows = policy_edits.origins(item)
+        emit(
+            output,
+            {"id": policy_id, "items": rows},
+            [Column("path"), Column("origin"), Column("value", prose=True)],
+            rows,
+        )
+        return
     if output != "table":
         emit(output, item, [Column("id"), Column("severity"), Column("enabled"), Column("rule")], [item])
         return
@@ -143,34 +164,34 @@ def _tokens(value: str | Sequence[str]) -> Sequence[str]:
 
 def _answer(local: bool, directory: Path | None, where: flags.Where) -> dict[str, Any]:
     if local or directory:
-        from probed.cli.check import load_policies
-        from probed.config.settings import Defaults
-
-        policies = load_policies(directory, Defaults())
-        return {"items": [as_item(policy) for policy in policies.values()], "next_cursor": None}
+        library = _library(directory)
+        return {"items": [_as_item(library, name) for name in library.policies], "next_cursor": None}
 
     return where.client().items("/api/v1/policies", {}, limit=10_000)
 
 
-def as_item(policy: Policy) -> dict[str, Any]:
-    """A policy in the API's shape; beside it the examples and the file it came from."""
-    from probed.api import shapes
+def _library(directory: Path | None) -> Library:
+    from probed.config.settings import Defaults
+    from probed.policy.library import Library, Rules
+    from probed.probes import catalogue
 
-    written = [
-        {"says": item.says, "samples": " ".join(item.samples), "events": " ".join(item.events)}
-        for item in policy.examples
-    ]
-    return {**shapes.policy(policy), "examples": written, "file": policy.source}
+    readings = {name: frozenset(probe.readings) for name, probe in catalogue().items()}
+    return Library.read(directory, Rules(readings, Defaults()))
 
 
-_TOLD_APART = ("id", "name", "description", "suggestion", "examples", "detect", "rule")
+def _as_item(library: Library, policy_id: str) -> dict[str, Any]:
+    """A policy in the API's shape; beside it the file it came from."""
+    from probed.api import policy_shapes
+
+    return {**policy_shapes.detail(library, policy_id), "file": library.policies[policy_id].source}
+
+
+_TOLD_APART = ("id", "name", "description", "suggestion", "examples", "detect", "rule", "origin", "patch", "problems")
 
 
 def _is_plain(key: str, value: object) -> bool:
     return key not in _TOLD_APART and value not in (None, [], {})
 
 
-def _quoted(policy_id: str) -> str:
-    from urllib.parse import quote
-
-    return quote(policy_id, safe="")
+for _command in (*policy_edits.COMMANDS, *policy_files.COMMANDS):
+    command.add_command(_command)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import secrets
-import socket
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +13,10 @@ import yaml
 from probed.demo.binaries import Account, Binaries, Versions
 from probed.demo.errors import LabError
 from probed.demo.ledger import Command, ComponentEntry, HaproxyEntry, LabState, NodeEntry
+from probed.demo.ports import HOST, free_pair, free_ports
 from probed.demo.processes import ProcessId, boot_id
 from probed.demo.recordings import HEALTHY
 
-HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 REPLICATION_USER = "replicator"
 RESERVED_CONNECTIONS = 2
@@ -32,8 +28,6 @@ NO_KILLS = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n"
 COMPONENTS = ("kong", "auth", "rest", "realtime", "storage", "functions", "meta", "studio")
 """Of Supabase's stack, beside the database; each has a recording of its name."""
 META = "meta"
-PORT_RANGE = 12_000
-LOWEST_PORT = 10_240
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +67,7 @@ def draw(
     """Choose names and ports, write every configuration file into ``directory``; returns the state to begin with."""
     for folder in FOLDERS:
         (directory / folder).mkdir(exist_ok=True)
-    drawn = free_ports(2 * settings.nodes + 2 * settings.etcd_members + 3 + len(COMPONENTS))
-    ports = iter(drawn)
+    ports = iter(free_ports(2 * settings.nodes + 2 * settings.etcd_members + 3 + len(COMPONENTS)))
     nodes = [
         NodeEntry(f"node{number}", next(ports), next(ports), str(directory / "data" / f"node{number}"))
         for number in range(1, settings.nodes + 1)
@@ -83,7 +76,7 @@ def draw(
     haproxy = HaproxyEntry(next(ports), next(ports), next(ports)) if settings.haproxy else None
     components = {name: ComponentEntry(next(ports), HEALTHY) for name in COMPONENTS if settings.components}
     if components and binaries.postgres_meta is not None:
-        components[META] = ComponentEntry(_free_pair(drawn))
+        components[META] = ComponentEntry(free_pair())  # it listens on both
     state = LabState(
         # Unique, because PostgreSQL's processes are recognised by it.
         scope=f"demo-{secrets.token_hex(4)}",
@@ -127,44 +120,6 @@ def draw(
             for path in (directory / folder).iterdir():
                 os.chown(path, account.uid, account.gid)
     return state
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody listens on, all different.
-
-    They lie below the range from which the kernel takes the near ends of outgoing connections: a node that is down
-    for a while must find its port free when it comes back.
-    """
-    lowest_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    first = max(LOWEST_PORT, lowest_ephemeral - PORT_RANGE)
-    # A machine tuned to use nearly all ports for outgoing connections leaves us nothing better than those.
-    choice = range(first, lowest_ephemeral) if lowest_ephemeral - first >= 100 else range(LOWEST_PORT, 60_000)
-    held: list[socket.socket] = []
-    try:
-        for port in random.sample(choice, len(choice)):
-            listener = socket.socket()
-            held.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((HOST, port))
-            except OSError:
-                held.pop().close()
-            if len(held) == count:
-                return [taken.getsockname()[1] for taken in held]
-        raise LabError(f"no {count} free TCP ports on {HOST}")
-    finally:
-        for listener in held:
-            listener.close()
-
-
-def _free_pair(taken: Collection[int]) -> int:
-    """A free port whose next one is free, too, and neither among ``taken``: postgres-meta listens on both."""
-    for port in free_ports(50):
-        with contextlib.suppress(OSError), socket.socket() as following:
-            following.bind((HOST, port + 1))
-            if port not in taken and port + 1 not in taken:
-                return port
-    raise LabError(f"no two free TCP ports in a row on {HOST}")
 
 
 def _etcd_command(

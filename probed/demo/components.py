@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
-from probed.demo.blueprint import HOST
 from probed.demo.ledger import ComponentEntry
+from probed.demo.ports import HOST
 from probed.demo.recordings import HEALTHY, State, read
 
 ASK_SECONDS = 2.0

@@ -13,8 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
-from probed.demo.blueprint import HOST
 from probed.demo.ledger import Ledger
+from probed.demo.ports import HOST
 from probed.demo.recordings import Recording, State, read
 
 REQUEST_BYTES = 16 * 1024

@@ -14,9 +14,10 @@ import aiohttp
 import asyncpg
 
 from probed.demo import components
-from probed.demo.blueprint import HOST, SUPERUSER
+from probed.demo.blueprint import SUPERUSER
 from probed.demo.errors import LabError
 from probed.demo.ledger import LabState
+from probed.demo.ports import HOST
 from probed.demo.waiting import Progress, until
 
 HEALTHY_SECONDS = 90.0

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from probed.api.app import table as routes
+from probed.api.doorkeeping import KnownPeople
 from probed.api.openapi import describe
 from probed.api.served import Served
 from probed.api.streams import Feed
@@ -18,7 +19,8 @@ Json = dict[str, Any]
 def page_of_the_api() -> str:
     """Every route: who may, what it takes, what it answers."""
     # Routes ask the daemon for nothing before somebody asks them.
-    described = describe(routes(cast(Served, None), cast(ThreadPoolExecutor, None), cast(Feed, None)))
+    nobody = cast(KnownPeople, None)
+    described = describe(routes(cast(Served, None), cast(ThreadPoolExecutor, None), cast(Feed, None), nobody))
     operations = [
         (path, method, operation)
         for path, methods in sorted(described["paths"].items())

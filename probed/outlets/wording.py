@@ -45,15 +45,15 @@ def digest(notices: Sequence[Notice], link: Link) -> tuple[str, str]:
     """(title, text) of several notices in one message, in their order."""
     if len(notices) == 1:
         return title(notices[0]), text(notices[0], link)
-    opened = sum(notice.told is not Told.RESOLVED for notice in notices)
-    gravest = min((notice.event.severity for notice in notices), key=lambda severity: severity.rank)
+    new = [notice.event.severity for notice in notices if notice.told is not Told.RESOLVED]
+    opened = len(new)
     parts = [f"{opened} new" if opened else "", f"{len(notices) - opened} resolved" if opened < len(notices) else ""]
     lines = [f"{title(notice)} — {clean(notice.event.message, 300)}" for notice in notices[:LISTED]]
     if len(notices) > LISTED:
         lines.append(f"… and {len(notices) - LISTED} more; `probed events list` has all of them")
     if link.external_url:
         lines.append(f"{link.external_url}/")
-    grade = gravest.value.upper() if opened else "resolved"
+    grade = min(new, key=lambda severity: severity.rank).value.upper() if new else "resolved"
     return f"[{grade}] {' and '.join(filter(None, parts))} events", "\n".join(lines)
 
 

@@ -60,6 +60,12 @@ def read(directory: Path | None, files: Sequence[Path] = ()) -> tuple[dict[str, 
         for path in files
         if path.resolve() not in shipped and (document := _document(path, problems)) is not None
     ]
+    lay(filed, overrides, problems)
+    return filed, problems
+
+
+def lay(filed: dict[str, Filed], overrides: Sequence[Document], problems: list[Problem]) -> None:
+    """Lay files over what is there, in their order; one that may not be is left out and told."""
     for document in overrides:
         identity = document.data["id"]
         known = filed.get(identity)
@@ -73,7 +79,6 @@ def read(directory: Path | None, files: Sequence[Path] = ()) -> tuple[dict[str, 
         else:
             where = known.document.where
             problems.append(document.problem(("id",), f'policy "{identity}" stands in {where} already'))
-    return filed, problems
 
 
 def _read(paths: Sequence[Path], problems: list[Problem]) -> dict[str, Document]:

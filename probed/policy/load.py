@@ -37,6 +37,9 @@ from probed.strict_yaml import Document, Strict, did_you_mean
 Catalogue = Mapping[str, Set[str]]
 """Probe name -> the readings it can give."""
 
+API_PATHS = ("history", "rollback", "export", "import")
+"""No policy can be called so: a request for it would get something else."""
+
 Count = int | str
 """A number, or the name of a parameter."""
 
@@ -191,6 +194,8 @@ class _Resolver:
 
     def policy(self) -> Policy:
         file, defaults = self.file, self.defaults
+        if file.id in API_PATHS:
+            self.complain(("id",), f"the API has /policies/{file.id} for something else; choose another id")
         if file.probe not in self.catalogue:
             hint = did_you_mean(file.probe, sorted(self.catalogue))
             self.complain(("probe",), f'no such probe "{file.probe}"{hint}')

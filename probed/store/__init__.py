@@ -55,10 +55,9 @@ class Change:
 
         The end of what people were told of before the silence is told during it: an alarm without an end is worse.
         """
-        event = self.event
-        if event.suppressed or event.quiet or event.silenced:
+        if self.event.held_back:
             return False
-        return self.kind == "resolved" or not event.muted
+        return self.kind == "resolved" or not self.event.muted
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +167,6 @@ class Commit:
     attempts: tuple[Attempt, ...] = ()
     """What came of sending notices."""
     given_up: tuple[GivenUp, ...] = ()
-    deliveries_until: float | None = None
-    """Forget deliveries that were settled before this time."""
     tokens: tuple[TokenRecord, ...] = ()
     """Written whole."""
 
@@ -348,6 +345,10 @@ class Store(Protocol):
 
     async def owed(self, receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]:
         """What a receiver is owed, oldest first, leaving out the events with these ids."""
+        ...
+
+    async def heard(self, receiver: str) -> Collection[str]:
+        """Ids of the open events whose opening a receiver was owed."""
         ...
 
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:

@@ -157,8 +157,6 @@ def _outbox(connection: sqlite3.Connection, commit: Commit) -> None:
         outbox.settle(connection, attempt)
     for given in commit.given_up:
         outbox.give_up(connection, given)
-    if commit.deliveries_until is not None:
-        outbox.purge(connection, commit.deliveries_until)
 
 
 def _tokens(connection: sqlite3.Connection, commit: Commit) -> None:

@@ -19,14 +19,18 @@ Sql = tuple[str, tuple[Any, ...]]
 def owe(connection: sqlite3.Connection, seq: int, change: Change) -> None:
     """Owe a transition to the receivers that it names.
 
-    An opening is owed once to each; what resolves is owed to those who were owed its opening, and to nobody else.
+    An opening is owed once to each, and once more after a silence; what resolves is owed to those who were owed its
+    opening, and to nobody else.
     """
     told = change.told
     if told is None or not change.owed:
         return
     sql = "SELECT receiver FROM delivery WHERE event_id = ? AND told = 'opened' AND fate <> 'dropped'"
     heard = {row[0] for row in connection.execute(sql, (change.event.id,))}
-    names = [name for name in change.owed if (name in heard) == (told is Told.RESOLVED)]
+    if told is Told.RESOLVED:
+        names = [name for name in change.owed if name in heard]
+    else:
+        names = [name for name in change.owed if name not in heard or change.kind == "unsilenced"]
     if not names:
         return
     connection.execute("INSERT INTO notice (seq, event) VALUES (?, ?)", (seq, _frozen(change.event)))
@@ -54,12 +58,6 @@ def give_up(connection: sqlite3.Connection, given: GivenUp) -> None:
     )
 
 
-def purge(connection: sqlite3.Connection, settled_before: float) -> None:
-    """Forget deliveries that were settled before a time, and the notices that nobody needs any more."""
-    connection.execute("DELETE FROM delivery WHERE settled_at < ?", (settled_before,))
-    connection.execute("DELETE FROM notice WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = notice.seq)")
-
-
 def owed_sql(receiver: str, limit: int, without: Collection[str]) -> Sql:
     """What a receiver is owed, oldest first, but for some events."""
     marks = ", ".join("?" * len(without))
@@ -83,6 +81,12 @@ WHERE fate = 'owed' AND owed_at < ? GROUP BY receiver
 
 def backlog_of(rows: Sequence[Row]) -> Mapping[str, Backlog]:
     return {row["receiver"]: Backlog(row["notices"], row["oldest_at"]) for row in rows}
+
+
+HEARD = """
+SELECT DISTINCT event_id FROM delivery JOIN event ON event.id = delivery.event_id
+WHERE event.state = 'open' AND receiver = ? AND told = 'opened' AND fate <> 'dropped'
+"""
 
 
 def history_sql(query: DeliveryQuery) -> Sql:

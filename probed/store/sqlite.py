@@ -170,6 +170,7 @@ class SqliteStore:
             problem = error if isinstance(error, StoreError) else StoreError(self._cannot(error))
             self._call(lambda: ready.set_exception(problem))
             return
+        self.progress_at = self._clock.mono()
         self._call(lambda: ready.set_result(recovered))
         stopping = False
         while not stopping:
@@ -391,6 +392,9 @@ class SqliteStore:
 
     async def owed(self, receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]:
         return [outbox.notice_of(row) for row in await self._select(*outbox.owed_sql(receiver, limit, without))]
+
+    async def heard(self, receiver: str) -> Collection[str]:
+        return {row["event_id"] for row in await self._select(outbox.HEARD, (receiver,))}
 
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
         return outbox.backlog_of(await self._select(outbox.BACKLOG, (float("inf") if before is None else before,)))

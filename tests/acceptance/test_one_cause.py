@@ -100,7 +100,9 @@ async def test_a_paused_cluster_and_one_dead_etcd_member_of_three_are_no_event(l
     try:
         await asyncio.sleep(WINDOW + INTERVAL)
         assert await watcher.events(begin) == []
-        targets = (await watcher.instance())["targets"]
+        instance = await watcher.instance()
+        assert instance["paused"] is True
+        targets = instance["targets"]
         assert any(t["readings"].get("paused") == 1.0 for t in targets if t["probe"] == "patroni_cluster")
         assert any("degraded" in t["reason"] for t in targets if t["probe"] == "etcd_quorum")
     finally:

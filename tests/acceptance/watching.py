@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,18 +18,13 @@ import aiohttp
 
 from probed.demo import configuration
 from probed.demo.lab import Lab
+from probed.demo.ports import free_port
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
 INTERVAL, TIMEOUT, GRACE = 5.0, 2.0, 15.0
 """The defaults of the product, but for the grace after a switchover, which would only make the tests wait."""
-
-
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
 
 
 def configure(directory: Path, lab: Lab, *, extra: str = "", declared: bool = False) -> Path:

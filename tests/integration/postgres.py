@@ -8,7 +8,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from probed.demo import servers
 from probed.demo.binaries import Account, choose_account
 from probed.demo.launching import environment
+from probed.demo.ports import free_port
 from probed.demo.processes import ProcessId, send, wait_gone
 
 ROLE, PASSWORD = "probed", "pass word"
@@ -63,12 +63,6 @@ def binaries() -> list[Path]:
 def major(folder: Path) -> str:
     done = subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, text=True)
     return done.stdout.split()[2].split(".")[0]
-
-
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
 
 
 @dataclass

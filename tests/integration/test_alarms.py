@@ -18,20 +18,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from probed.demo.ports import free_port
 from tests.hostile import listening
 from tests.receiving import Sink
-from tests.unit.serving import free_port
 
 SECRETS = {name: f"cAnArY-{name}-8d1f" for name in ("path", "query", "file", "signing", "token", "ping")}
 
 POLICY = """
-id: door_closed
-name: The door is closed
-severity: critical
-suggestion: Open it.
-probe: tcp
-tcp: {{address: "127.0.0.1:{door}"}}
-detect: {{type: threshold, when: failed, count: 2, resolve_count: 2}}
+id: component_abnormal
 interval: 300ms
 timeout: 100ms
 """
@@ -52,7 +46,7 @@ class House:
 
     def configure(self) -> None:
         self.directory.joinpath("policies.d").mkdir(exist_ok=True)
-        self.directory.joinpath("policies.d", "door.yaml").write_text(POLICY.format(door=self.door))
+        self.directory.joinpath("policies.d", "component_abnormal.yaml").write_text(POLICY)
         for name in ("signing", "token"):
             self.directory.joinpath(name).write_text(SECRETS[name])
         self.directory.joinpath("address").write_text(f"{self.filed.url}/{SECRETS['file']}\n")
@@ -61,15 +55,15 @@ web: {{listen: ["127.0.0.1:{self.web}"], external_url: https://probed.example}}
 storage: {{path: {self.directory}/store}}
 policies: {{directory: {self.directory}/policies.d}}
 defaults: {{interval: 1s, timeout: 500ms}}
-instances: [{{name: orders, nodes: [{{name: node-a, postgres: {{host: 127.0.0.1, port: 1}}}}]}}]
+instances: [{{name: orders, components: {{door: {{url: "tcp://127.0.0.1:{self.door}"}}}}}}]
 notifications:
-  alertmanager: [{{url: "{self.alertmanager.url}", bearer_token_file: {self.directory}/token, events: [door_closed]}}]
+  alertmanager: [{{url: "{self.alertmanager.url}", bearer_token_file: {self.directory}/token, events: [component_abnormal]}}]
   webhooks:
     - url: {self.hook.url}/{SECRETS["path"]}?key={SECRETS["query"]}
       name: hook
-      events: [door_closed]
+      events: [component_abnormal]
       secret_file: {self.directory}/signing
-    - {{url_file: {self.directory}/address, name: filed, events: [door_closed], resolved: false}}
+    - {{url_file: {self.directory}/address, name: filed, events: [component_abnormal], resolved: false}}
   heartbeat: {{url: "{self.pings.url}/{SECRETS["ping"]}", interval: 500ms}}
 """)
 
@@ -150,7 +144,7 @@ async def test_an_alarm_outlives_a_receiver_that_is_down_and_a_daemon_that_is_ki
     await house.until(lambda: house.hook.seen and house.filed.seen, "the alarm, at who is up and who is not")
     (told,) = house.filed.seen
     first = house.hook.seen[0]
-    assert told.json["data"]["event"] == "door_closed"
+    assert told.json["data"]["event"] == "component_abnormal"
     assert told.json["id"] == first.json["id"], "every receiver sees the same id"
 
     await house.kill()

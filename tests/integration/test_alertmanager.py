@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from probed.clock import SystemClock
 from probed.courier import Courier
+from probed.demo.ports import free_port
 from probed.errors import Undelivered
 from probed.incidents import new_id
 from probed.model import Event, EventState, Severity, Target
@@ -27,7 +28,6 @@ from probed.receivers import Receiver
 from probed.store import Change, Commit
 from probed.store.sqlite import SqliteStore
 from probed.telling import HttpDoor
-from tests.unit.serving import free_port
 
 PROGRAM = shutil.which("prometheus-alertmanager")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="prometheus-alertmanager is missing (apt-get install)")

@@ -21,9 +21,9 @@ from probed.cli.once import sample_once
 from probed.clock import SystemClock
 from probed.config.settings import Settings
 from probed.demo.binaries import find_binaries
-from probed.demo.blueprint import free_ports
 from probed.demo.errors import LabError
 from probed.demo.lab import find_haproxy
+from probed.demo.ports import free_ports
 from probed.evidence import find
 from probed.model import Outcome, Sample
 from probed.probes._http import HttpClient

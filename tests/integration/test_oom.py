@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from probed.clock import SystemClock
+from probed.demo.ports import free_port
 from probed.model import Outcome, Sample, Target
 from probed.probes import Context, Probe, catalogue
 from probed.sampling import take_sample
-from tests.integration.postgres import free_port
 
 MIB = 2**20
 LIMIT = 24 * MIB

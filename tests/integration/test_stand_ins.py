@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from probed.demo import components
-from probed.demo.blueprint import COMPONENTS, HOST
+from probed.demo.blueprint import COMPONENTS
+from probed.demo.ports import HOST
 from probed.demo.recordings import HEALTHY, NOT_RECORDED, read
 from probed.demo.standin import StandIn
 from tests.hostile import refusing

@@ -60,7 +60,8 @@ async def main(directory: Path, mode: str, receivers: Sequence[str]) -> int:
     store, http = SqliteStore(directory), HttpClient()
     recovered = await store.open()
     couriers = Couriers(store, SystemClock(), own=own)
-    await couriers.appoint([appointment(*item.split("=", 1), http) for item in receivers])
+    pairs = [item.partition("=") for item in receivers]
+    await couriers.appoint([appointment(name, url, http) for name, _, url in pairs])
     left = {event.target.node: event for event in recovered.open_events}
     print("going", flush=True)
     if mode == "go":

@@ -240,6 +240,21 @@ async def test_an_opening_is_owed_once_however_often_it_is_announced(office: Off
     assert await office.fates("r") == [("opened", "delivered")]
 
 
+async def test_after_a_silence_people_are_told_once_more_and_of_the_end_in_any_case(office: Office) -> None:
+    far = Far(batch=100, refresh_seconds=60.0)
+    await office.appoint(r=far)
+    event = await office.open()
+    silenced = replace(event, silenced_by="s")
+    await office.commit(silenced, "silenced")
+    await office.pass_(70)
+    assert far.refreshed[-1] == [event.id], "who heard of it is not to think that it is over"
+    await office.commit(event, "unsilenced")
+    await office.commit(silenced, "silenced")
+    await office.resolve(silenced)
+    await office.until(lambda: len(far.got) == 3, "all three")
+    assert [notice.told for notice in far.got] == [Told.OPENED, Told.OPENED, Told.RESOLVED]
+
+
 async def test_a_notice_says_what_was_so_at_its_transition(office: Office) -> None:
     """Also when it is delivered after the event has gone on."""
     far = Far(script=[Undelivered("HTTP 500")])
@@ -388,7 +403,7 @@ async def test_an_attempt_that_hangs_ends_after_10_s(office: Office, monkeypatch
     await office.open()
     await office.until(lambda: office.told["r", "failed"] == 1, "the end of the attempt")
     far.hangs = False
-    await office.pass_(10)
+    await office.pass_(30)
     await office.until(lambda: len(far.got) == 1, "the second attempt")
 
 
@@ -509,12 +524,24 @@ async def test_what_is_open_is_told_again_every_minute_and_nothing_else_is(offic
     event = await office.open()
     await office.open(suppressed=True)
     await office.open(flapping=True, details={"quiet": True})
+    await office.open(silenced=True, silenced_by="s1", details={"silence": {}})
     await office.pass_(185)
     await office.resolve(event)
     await office.pass_(60)
     assert far.refreshed[0] == []
     assert far.refreshed[1:-1] == [[event.id]] * 3
     assert far.refreshed[-1] == []
+
+
+async def test_what_was_told_before_a_silence_is_told_again_under_it_lest_it_seem_over(office: Office) -> None:
+    far = Far(batch=100, refresh_seconds=60.0)
+    await office.appoint(r=far)
+    event = await office.open()
+    muted = replace(event, silenced_by="s1", details={"silence": {}})
+    assert muted.muted
+    await office.store.append(Commit(changes=(Change(muted, "silenced", office.clock.wall()),)))
+    await office.pass_(125)
+    assert far.refreshed[1:] == [[event.id]] * 2
 
 
 # --- what operators see
@@ -543,14 +570,3 @@ async def test_a_test_message_goes_past_the_queue_and_says_what_came_of_it(offic
     assert (dead.delivered, dead.answer) == (False, "refused")
     with pytest.raises(KeyError):
         await office.couriers.test("nobody")
-
-
-async def test_history_is_kept_until_it_is_purged_and_what_is_owed_never_is(office: Office) -> None:
-    await office.appoint(well=Far(), dead=Far(otherwise=Undelivered("refused")))
-    event = await office.open()
-    await office.until(lambda: office.told["well", "delivered"] == 1, "the delivery")
-    await office.store.append(Commit(deliveries_until=office.clock.wall() + 1))
-    (left,) = await office.store.deliveries(DeliveryQuery())
-    assert (left.receiver, left.fate) == ("dead", Fate.OWED)
-    (notice,) = await office.store.owed("dead", 10)
-    assert notice.event == event

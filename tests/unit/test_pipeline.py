@@ -472,6 +472,17 @@ async def test_a_policy_that_is_gone_closes_its_open_event_as_policy_removed() -
     assert bench.open() == [LAG]
 
 
+async def test_a_rule_of_another_kind_closes_what_it_could_never_resolve_and_begins_anew() -> None:
+    bench = Bench()
+    for _ in range(2):
+        bench.round(lag={Z: 99.0})
+    bench.change_policy("replication_lag_high", detect=Increase("lag_seconds", 60.0, 5.0))
+    event = bench.event("replication_lag_high", Z)
+    assert (event.state, event.resolve_reason) == (EventState.RESOLVED, "policy_removed")
+    assert bench.open() == []
+    assert [bench.round(lag={Z: lag}) for lag in (99.0, 105.0)] == [[], [f"opened {LAG}"]]
+
+
 async def test_a_node_that_is_gone_closes_its_open_events_as_target_removed() -> None:
     bench = Bench()
     for _ in range(3):

@@ -91,9 +91,9 @@ def test_a_character_that_moves_the_cursor_or_turns_the_text_is_escaped(char: st
 
 @pytest.mark.parametrize("part", ["://a:", "password=", "eyJaaaa.", "Authorization:", "a.b-c", "bearer ", "'\\", " = "])
 def test_hostile_text_costs_no_more_than_it_is_long(part: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     clean(part * 200_000)
-    assert time.perf_counter() - started < 0.25
+    assert time.process_time() - started < 0.25
 
 
 @given(st.text(), st.integers(10, 4000))
@@ -248,6 +248,6 @@ def _balanced(head: str) -> bool:
 
 @pytest.mark.parametrize("part", ["'", "''", "\\'", "$a$", "/*", "e'\\", '"', "a", "1", "--", "$", "\\", "''\\"])
 def test_a_hostile_statement_costs_no_more_than_it_is_long(part: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     without_literals(part * 200_000)
-    assert time.perf_counter() - started < 0.25
+    assert time.process_time() - started < 0.25

@@ -9,9 +9,11 @@ import pytest
 
 from probed import quantity
 from probed.config import load
+from probed.config.notifications import misdirected
 from probed.config.settings import Defaults, Instance, Postgres, Settings
 from probed.config.values import is_loopback, split_address
 from probed.errors import ConfigError
+from probed.model import Severity
 
 SHORT = "instances: [{name: orders, patroni: ['http://10.0.0.1:8008']}]\n"
 
@@ -49,12 +51,22 @@ instances:
       functions: {url: http://10.0.0.1:9000/, expect_status: [200, 400, 401]}
 notifications:
   alertmanager: [http://am-1:9093, http://am-2:9093]
-  webhooks: [{url: https://hooks.example/x, secret_file: /run/secrets/hook}]
-  apprise: [{url_file: /run/secrets/apprise, min_severity: critical}]
+  webhooks: [{url: https://hooks.example/x, secret_file: HOOK}]
+  apprise: [{url_file: PUSH, min_severity: critical}]
   heartbeat: {url: https://watch.example/ping/x, interval: 15s}
 inspections:
   - {name: nightly, schedule: "daily 03:00", instances: [orders]}
 """
+
+
+def long(tmp_path: Path) -> str:
+    """``LONG`` with the secret files that it names."""
+    text = LONG
+    for word in ("PASSWORD", "HOOK", "PUSH"):
+        file = tmp_path / word.lower()
+        file.write_text("x")
+        text = text.replace(word, str(file))
+    return text
 
 
 def loaded(tmp_path: Path, text: str) -> Settings:
@@ -84,9 +96,8 @@ def test_the_shortest_useful_file_is_accepted_with_the_documented_defaults(tmp_p
 
 
 def test_the_file_of_the_contract_is_accepted_whole(tmp_path: Path) -> None:
-    password = tmp_path / "pg"
-    password.write_text("x")
-    settings = loaded(tmp_path, LONG.replace("PASSWORD", str(password)))
+    settings = loaded(tmp_path, long(tmp_path))
+    password = tmp_path / "password"
     (orders,) = settings.instances
     assert [node.name for node in orders.nodes] == ["node-a", "node-b"]
     assert orders.nodes[0].local
@@ -97,13 +108,61 @@ def test_the_file_of_the_contract_is_accepted_whole(tmp_path: Path) -> None:
     assert orders.components["functions"].expect_status == [200, 400, 401]
     assert orders.components["functions"].url == "http://10.0.0.1:9000"
     assert settings.socket == Path("/run/probed/probed.sock")
+    assert settings.notifications is not None
+    assert [(name, one.min_severity) for _, name, one in settings.notifications.receivers()] == [
+        ("am-1-9093", Severity.NORMAL), ("am-2-9093", Severity.NORMAL), ("hooks.example", Severity.NORMAL),
+        ("push", Severity.CRITICAL),
+    ]  # fmt: skip
+    assert settings.notifications.heartbeat is not None
+    assert settings.notifications.heartbeat.interval == 15.0
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("alertmanager: ['am:9']", '2:32: notifications.alertmanager[0].url: expected an address such as http://10.0.0.1:8008, got "am:9"'),
+        ("alertmanager: [{url: http://a, ur: x}]", '2:48: notifications.alertmanager[0].ur: unknown key "ur"; did you mean "url"?'),
+        ("webhooks: [{url: 'htps://h/cAnArY'}]", "2:34: notifications.webhooks[0].url: expected an address such as https://hooks.example/x (what was found is not shown)"),
+        ("webhooks: [{url: 'https://me:cAnArY@h/'}]", "2:34: notifications.webhooks[0].url: credentials do not belong into an address; use a *_file key"),
+        ("webhooks: [{min_severity: fatal}]", "2:28: notifications.webhooks[0]: expected an address: either url or url_file"),
+        ("webhooks: [{url: https://h/a}, {url: https://h/b}]", '2:48: notifications.webhooks[1]: two receivers are called "h"; give this one a name of its own'),
+        ("webhooks: [{url: https://h/a, instances: [order]}]", '2:59: notifications.webhooks[0].instances[0]: no instance is called "order"; did you mean "orders"?'),
+        ("webhooks: [{url: https://h/a, min_severity: grave}]", '2:61: notifications.webhooks[0].min_severity: expected one of fatal, critical, normal, got "grave"'),
+        ("webhooks: [{url: http://h/a, cert_file: /etc/hostname}]", "2:57: notifications.webhooks[0].cert_file: means nothing without an https:// address"),
+        ("apprise: [{}]", '2:27: notifications.apprise[0].url_file: required key "url_file" is missing'),
+        ("heartbeat: {interval: 5s}", "2:28: notifications.heartbeat: expected an address: either url or url_file"),
+        ("heartbeat: {url_file: /nowhere}", '2:39: notifications.heartbeat.url_file: cannot read "/nowhere": there is no such regular file'),
+    ],
+)  # fmt: skip
+def test_mistakes_about_receivers_are_told_with_their_place_and_without_secrets(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    found = problems(tmp_path, SHORT + f"notifications: {{{text}}}\n")
+    assert f"probed.yml:{told}" in found
+    assert "cAnArY" not in str(found)
+
+
+def test_events_that_nobody_knows_and_files_without_an_address_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("cAnArY")
+    text = f"webhooks: [{{name: a, url_file: {file}, events: [no_leadr]}}], heartbeat: {{url_file: {file}}}"
+    settings = loaded(tmp_path, SHORT + f"notifications: {{{text}}}\n")
+    found = [str(problem) for problem in misdirected(settings.notifications, ["no_leader"])]
+    assert (
+        found[0]
+        == 'probed.yml: notifications.webhooks[0].events[0]: no policy is called "no_leadr"; did you mean "no_leader"?'
+    )
+    assert [problem.split(": ")[1] for problem in found[1:]] == [
+        "notifications.webhooks[0].url_file", "notifications.heartbeat.url_file",
+    ]  # fmt: skip
+    assert "cAnArY" not in str(found)
+    assert misdirected(None, []) == []
 
 
 def test_what_is_accepted_without_effect_is_told(tmp_path: Path) -> None:
-    password = tmp_path / "pg"
-    password.write_text("x")
-    told = load.not_used_yet(loaded(tmp_path, LONG.replace("PASSWORD", str(password))))
-    assert set(told) >= {"notifications", "inspections", "storage.fleet"}
+    told = load.not_used_yet(loaded(tmp_path, long(tmp_path)))
+    assert set(told) >= {"inspections", "storage.fleet"}
+    assert "notifications" not in told
     assert not [part for part in told if "etcd" in part or "haproxy" in part]
     assert not [part for part in told if "oom" in part or "disk" in part]
     far = "instances: [{name: orders, nodes: [{name: a, oom: {}, disk: {path: /data}}]}]\n"

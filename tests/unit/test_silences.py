@@ -240,6 +240,17 @@ def test_those_that_are_long_over_are_let_go() -> None:
     assert [silence.id for silence in silencing.all()] == ["new"]
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(-40, 400), min_size=1, max_size=30))
+def test_windows_are_asked_at_any_times_in_any_order(hours: list[int]) -> None:
+    silencing = Silencing()
+    made = a_silence(lasts=10 * DAY, every="mon-fri 22:00 for 30h Europe/Berlin")
+    silencing.put(made)
+    for hour in hours:
+        at = NOON + hour * 3600.0
+        assert silencing.state(made, at, 0.0) is made.state_at(at)
+
+
 # --- events
 
 

@@ -23,6 +23,7 @@ from probed.clock import Clock
 from probed.errors import StoreError
 from probed.incidents import new_id
 from probed.model import Event, EventState, Evidence, Moment, Phase, Severity, Side, Streak, Target
+from probed.revisions import Difference, Mark, Patch, Revision, RevisionKind, Touched
 from probed.store import Change, Commit, DailyCount, EventQuery, Member, Owed, Recovered, Store, migrating, sqlite
 from probed.store.migrating import migrate
 from probed.store.rows import EVENT_COLUMNS, event_row
@@ -704,6 +705,56 @@ async def test_the_writer_shows_signs_of_life(tmp_path: Path) -> None:
         clock.step(500.0)
         await store.append(Commit())
         assert store.progress_at == clock.mono()
+
+
+def a_revision(version: int, kind: RevisionKind = RevisionKind.EDIT, **after: dict[str, Any]) -> Revision:
+    """By policy id, what lies over its files then."""
+    touched = tuple(
+        Touched(name, {}, patch, (Difference("name", None, "x"),), {"name": Mark(version, "anne")})
+        for name, patch in after.items()
+    )
+    return Revision(version, 1000.0 + version, "anne", "socket", kind, f"reason {version}", touched)
+
+
+async def test_revisions_of_policies_come_back_as_they_were_in_pages_and_by_policy(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    recovered = await store.open()
+    assert (recovered.patches, recovered.policies_version) == ({}, 1)
+    made = [
+        a_revision(2, a={"name": "x"}),
+        a_revision(3, b={"name": "y"}),
+        a_revision(4, RevisionKind.ROLLBACK, a={}, b={}),
+    ]
+    for revision in made:
+        await store.append(Commit(revisions=(revision,)))
+    assert await store.revisions(None, None, 10) == made[::-1]
+    assert await store.revisions(None, 4, 1) == [made[1]]
+    assert await store.revisions("a", None, 10) == [made[2], made[0]]
+    assert await store.revisions("c", None, 10) == []
+    assert {name: patch.values for name, patch in (await store.patches_at(3)).items()} == {
+        "a": {"name": "x"},
+        "b": {"name": "y"},
+    }
+    assert await store.patches_at(1) == {}
+    await store.close()
+    again = SqliteStore(tmp_path)
+    recovered = await again.open()
+    await again.close()
+    assert recovered.policies_version == 4
+    assert recovered.patches == {name: Patch(4, "anne", {}, {"name": Mark(4, "anne")}) for name in ("a", "b")}
+
+
+async def test_the_history_of_policies_is_only_added_to(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    await store.append(Commit(revisions=(a_revision(2, a={"name": "x"}),)))
+    with pytest.raises(StoreError, match="UNIQUE"):
+        await store.append(Commit(revisions=(a_revision(2, a={"name": "y"}),)))
+    assert (await store.patches_at(2))["a"].values == {"name": "x"}
+    await store.close()
+    with sqlite3.connect(tmp_path / "probed.db") as connection, pytest.raises(sqlite3.IntegrityError, match="never"):
+        connection.execute("UPDATE policy_patch SET after = '{}'")
+    connection.close()
 
 
 def test_the_schema_refuses_states_that_are_none() -> None:

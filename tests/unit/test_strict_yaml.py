@@ -343,7 +343,7 @@ def test_a_map_where_a_list_was_expected_is_told() -> None:
 
 
 def test_an_empty_document_is_told_as_nothing() -> None:
-    assert complaints("") == ["f.yml:1:1: expected a dictionary or instance of House, got nothing"]
+    assert complaints("") == ["f.yml:1:1: expected a map, got nothing"]
 
 
 def test_suggestions_are_made_only_when_they_are_near() -> None:

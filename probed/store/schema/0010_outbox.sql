@@ -15,7 +15,6 @@ CREATE TABLE delivery (
 );
 CREATE INDEX delivery_owed ON delivery (receiver, id) WHERE fate = 'owed';
 CREATE INDEX delivery_by_event ON delivery (event_id, id);
-CREATE INDEX delivery_settled ON delivery (settled_at) WHERE settled_at IS NOT NULL;
 
 -- The event as it was at a transition that somebody is owed: a retry says what the first attempt said.
 CREATE TABLE notice (
