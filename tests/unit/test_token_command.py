@@ -93,8 +93,6 @@ async def test_a_web_config_is_checked_without_a_daemon(tmp_path: Path) -> None:
     code, out, err = await probed("check", "web-config", file)
     assert (code, out) == (1, "") and err.startswith(f"{file}: tls_server_config.cert_file: ")
     settings = tmp_path / "probed.yml"
-    settings.write_text(
-        f"instances: [{{name: o, patroni: ['http://127.0.0.1:1']}}]\nweb: {{config_file: '{file}'}}\n"
-    )
+    settings.write_text(f"instances: [{{name: o, patroni: ['http://127.0.0.1:1']}}]\nweb: {{config_file: '{file}'}}\n")
     code, _, err = await probed("check", settings)
     assert code == 1 and "tls_server_config.cert_file" in err
