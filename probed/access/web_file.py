@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ class WebFile:
         self._seen = self._signature(())
         self._loaded = self._load()
         self._seen = self._signature(self._loaded.config.files)
+        _warn_of_readable(self._loaded.config)
 
     @property
     def config(self) -> WebConfig:
@@ -77,6 +80,7 @@ class WebFile:
             self._seen = self._signature(loaded.config.files)
         self._loaded, self.last_ok = loaded, True
         self.reloads["ok"] += 1
+        _warn_of_readable(loaded.config)
         _log.info("web_config.reloaded", users=len(loaded.config.basic_auth_users))
 
     def _load(self) -> _Loaded:
@@ -88,6 +92,16 @@ class WebFile:
 
     def _signature(self, named: Sequence[Path]) -> _Signature:
         return tuple(_signed(path) for path in (self._path, *named))
+
+
+def _warn_of_readable(config: WebConfig) -> None:
+    """Not refused: in containers, secrets are often mounted so."""
+    tls = config.tls_server_config
+    key = tls.key_file if tls is not None else None
+    with contextlib.suppress(OSError):  # it went away since it was read: the next look tells
+        if key is None or not key.stat().st_mode & stat.S_IROTH:
+            return
+        _log.warning("web_config.key_readable_by_all", file=str(key), remedy=f"chmod o-r {key}")
 
 
 def _signed(path: Path) -> tuple[int, int, int] | None:

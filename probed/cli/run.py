@@ -20,6 +20,9 @@ from probed.cli import flags
     multiple=True,
     help="Where page, API and metrics are served; default 127.0.0.1:7432. Repeatable.",
 )
+@flags.flag(
+    "--web.config.file", metavar="FILE", type=flags.file_path, help="TLS and users: exporter-toolkit's web-config.yml."
+)
 @flags.log_flags
 def command(
     config_file: Path | None,
@@ -27,6 +30,7 @@ def command(
     postgres: str | None,
     storage_path: Path | None,
     web_listen_address: Sequence[str],
+    web_config_file: Path | None,
     log_level: str,
     log_format: Any,
 ) -> None:
@@ -42,7 +46,7 @@ def command(
 
     from probed.cli.sources import source
 
-    chosen = source(config_file, patroni, postgres, storage_path, web_listen_address)
+    chosen = source(config_file, patroni, postgres, storage_path, web_listen_address, web_config_file)
     settings = chosen.read()
     from probed import daemon
 

@@ -25,6 +25,7 @@ class Source:
     postgres: str | None = None
     storage_path: Path | None = None
     listen: Sequence[str] = ()
+    web_config: Path | None = None
 
     def read(self) -> Settings:
         """The settings, read anew at each call. ConfigError carries every problem."""
@@ -62,13 +63,17 @@ class Source:
         where = "flags"
         if self.storage_path is not None:
             changed["storage"] = settings.storage.model_copy(update={"path": self.storage_path})
+        changed_web: dict[str, object] = {}
         if self.listen:
             where = "--web.listen-address"
-            wanted = list(self.listen)
-            _ = strict_yaml.validate(strict_yaml.Document(where, {"listen": wanted}), Web)
-            changed["web"] = settings.web.model_copy(update={"listen": wanted})
+            changed_web["listen"] = list(self.listen)
+        if self.web_config is not None:
+            changed_web["config_file"] = self.web_config
+        if changed_web:
+            _ = strict_yaml.validate(strict_yaml.Document(where, changed_web), Web)
+            changed["web"] = settings.web.model_copy(update=changed_web)
         laid = strict_yaml.validate(strict_yaml.Document(where, changed), Settings)
-        if self.listen and (problems := load.web_problems(laid)):
+        if changed_web and (problems := load.web_problems(laid)):
             raise ConfigError(problems)
         return laid
 
@@ -79,6 +84,7 @@ def source(
     postgres: str | None,
     storage_path: Path | None = None,
     listen: Sequence[str] = (),
+    web_config: Path | None = None,
 ) -> Source:
     """Flags as a Source. UsageError when two ways are named; what stands on the command line beats the environment."""
     given = {"config_file": config_file, "patroni": tuple(patroni), "postgres": postgres}
@@ -95,4 +101,5 @@ def source(
         postgres if "postgres" in chosen else None,
         storage_path,
         tuple(listen),
+        web_config,
     )

@@ -15,21 +15,21 @@ SCOPES = ("metrics", "api")
 
 @click.group("token")
 def command() -> None:
-    """API tokens for programs: Prometheus, scripts, other people's dashboards."""
+    """API tokens, for programs: make, list, revoke."""
 
 
 @command.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), required=True, help="What it may: read, operate, administer.")
-@click.option("--expires", metavar="DURATION", help="Such as 90d; without it, it lasts until it is revoked.")
-@click.option(
+@flags.flag("--role", type=click.Choice(ROLES), required=True, help="What it may: read, operate, administer.")
+@flags.flag("--expires", metavar="DURATION", help="Such as 90d; without it, it lasts until it is revoked.")
+@flags.flag(
     "--scopes",
     metavar="LIST",
     default=",".join(SCOPES),
     show_default=True,
     help="metrics: GET /metrics; api: everything else.",
 )
-@click.option("--reason", default="", help="Why, for the audit log.")
+@flags.flag("--reason", default="", help="Why, for the audit log.")
 @flags.client_flags
 def add(name: str, role: str, expires: str | None, scopes: str, reason: str, where: flags.Where) -> None:
     """Make a token and print it, this once.
@@ -47,7 +47,7 @@ def add(name: str, role: str, expires: str | None, scopes: str, reason: str, whe
 
 
 @command.command("list")
-@click.option("--all", "everything", is_flag=True, help="The revoked and expired ones too.")
+@flags.flag("--all", "everything", is_flag=True, help="The revoked and expired ones too.")
 @flags.client_flags
 @flags.output_flag
 def listing(everything: bool, where: flags.Where, output: str) -> None:

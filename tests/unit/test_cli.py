@@ -681,7 +681,7 @@ def test_a_changed_rule_is_not_held_against_the_built_in_examples(tmp_path: Path
 @pytest.mark.parametrize(
     "text, complaint",
     [
-        ("basic_auth_users: {a: b}", "not built yet"),
+        ("basic_auth_users: {a: b}", "expected a bcrypt hash"),
         ("colour: red", "cannot tell what kind of file it is"),
         ("", "cannot tell what kind of file it is"),
         ("a: [", "not valid YAML"),

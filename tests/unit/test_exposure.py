@@ -93,6 +93,15 @@ def test_an_address_that_a_flag_names_is_held_against_the_people_too(place: Path
         Source(file, listen=["0.0.0.0:7432"]).read()
 
 
+def test_people_are_named_by_a_flag_too(place: Path) -> None:
+    (place / "web-config.yml").write_text(TLS + USERS)
+    short = Source(patroni=["http://10.0.0.1:8008"], listen=["0.0.0.0:7432"], web_config=place / "web-config.yml")
+    assert short.read().web.config_file == place / "web-config.yml"
+    (place / "web-config.yml").write_text(USERS)
+    with pytest.raises(ConfigError, match="passwords would travel readable"):
+        short.read()
+
+
 def test_a_file_that_loses_its_people_while_the_daemon_runs_is_not_taken(place: Path) -> None:
     file = place / "web-config.yml"
     file.write_text(TLS + USERS)

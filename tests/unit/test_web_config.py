@@ -10,6 +10,7 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+import structlog
 
 from probed.access import tls
 from probed.access.web_file import WebFile
@@ -283,6 +284,15 @@ def test_a_certificate_that_is_renewed_in_two_steps_is_taken_up_when_both_are_th
     shutil.copy(fresh.key, tmp_path / "server.key")
     clock.step(1)
     assert watched.context is not before and watched.reloads == {"ok": 1, "failed": 1}
+
+
+def test_a_key_that_everybody_can_read_is_told(tmp_path: Path, authority: Authority) -> None:
+    file = written(tmp_path, "tls_server_config: {cert_file: server.pem, key_file: server.key}")
+    for mode, told in ((0o600, 0), (0o640, 0), (0o644, 1)):
+        (tmp_path / "server.key").chmod(mode)
+        with structlog.testing.capture_logs() as logged:
+            WebFile(file, anything, FakeClock())
+        assert [line["event"] for line in logged] == ["web_config.key_readable_by_all"] * told
 
 
 def test_tls_is_not_switched_off_by_a_file(tmp_path: Path, authority: Authority) -> None:
