@@ -116,7 +116,7 @@ def _queries(now: float) -> Iterator[EventQuery]:
         if since is not None and deep is not None:
             continue
         before = None if deep is None else ids(deep, deep)[0]
-        yield EventQuery(instance, event, severity, state, suppressed, since, limit=101, before_id=before)
+        yield EventQuery(instance, event, severity, state, suppressed, since=since, limit=101, before_id=before)
 
 
 def _named(query: EventQuery) -> dict[str, str]:
