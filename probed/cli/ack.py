@@ -14,9 +14,9 @@ from probed.cli import flags
 @flags.client_flags
 @flags.output_flag
 def command(event_id: str, comment: str, undo: bool, where: flags.Where, output: str) -> None:
-    """Acknowledge an event, open or over: it stays as it is, with who has taken it on and what they say.
+    """Take an event on, so that the others know.
 
-    The beginning of an id, at least 8 characters, is enough when no other begins like it.
+    It may be open or over, and stays as it is; who has taken it on and what they say is kept with it. The beginning of an id, at least 8 characters, is enough when no other begins like it.
     """
     from probed.cli.events import ALL, find, headline
     from probed.cli.output import Column, emit, text

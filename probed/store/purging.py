@@ -67,7 +67,7 @@ class Purge:
     def __init__(self, limits: Limits, *, timer: Callable[[], float] = time.perf_counter) -> None:
         self.limits = limits
         self.purged = 0
-        """Events that went so far."""
+        """Events that went; whoever tells of them sets it back."""
         self._timer = timer
         self._allowance = MOST_WORK_SECONDS
         """Of work in one slice: less while the disk is slow, more again when it is not."""

@@ -247,6 +247,9 @@ class SqliteStore:
         self.progress_at = self._clock.mono()
         try:
             self._purge.slice(connection, self._life.at(self.progress_at))
+            if not self._purge.busy and self._purge.purged:
+                _log.info("store.purged", events=self._purge.purged, path=str(self._path))
+                self._purge.purged = 0
         except sqlite3.Error as error:  # a full disk, as a rule: commits tell of it, and the next look tries again
             _log.warning("store.purge_failed", path=str(self._path), error=str(error))
 

@@ -382,3 +382,27 @@ def test_seconds_are_shown_as_people_write_them(value: float, shown: str) -> Non
 )
 def test_bytes_are_shown_as_people_read_them(value: float, shown: str) -> None:
     assert quantity.human_bytes(value) == shown
+
+
+ONE = 'instances: [{name: a, patroni: ["http://127.0.0.1:8008"]}]\n'
+
+
+@pytest.mark.parametrize("text, size", [("1GiB", 1 << 30), ("512 MiB", 512 << 20), ("20GB", 20 * 10**9)])
+def test_the_store_may_have_a_size(tmp_path: Path, text: str, size: int) -> None:
+    assert (
+        loaded(
+            tmp_path, f'storage: {{max_size: {text}}}\ninstances: [{{name: a, patroni: ["http://127.0.0.1:8008"]}}]\n'
+        ).storage.max_size
+        == size
+    )
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [("5", "a size with its unit such as 512MiB or 10GiB"), ("1 GiBs", "a size such as"), ("1MiB", "16MiB or more")],
+)
+def test_a_size_that_cannot_be_is_told(tmp_path: Path, text: str, expected: str) -> None:
+    [problem] = problems(
+        tmp_path, f'storage: {{max_size: {text}}}\ninstances: [{{name: a, patroni: ["http://127.0.0.1:8008"]}}]\n'
+    )
+    assert problem.startswith("probed.yml:1:") and "storage.max_size" in problem and expected in problem
