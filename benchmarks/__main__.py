@@ -1,4 +1,4 @@
-"""``python -m benchmarks jitter|footprint``: what the daemon costs and how punctual it is, measured, never asserted.
+"""``python -m benchmarks jitter|footprint|samples|backtest``: what the daemon costs and can do; measured, not asserted.
 
 One JSON line per figure on stdout, with the machine's own noise beside it (an idle control in the same run). Bounds
 are told, not enforced; ``--gate`` exits 1 when one is missed.
@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from benchmarks import footprint, jitter
+from benchmarks import backtest, footprint, jitter, samples
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "jitter": jitter.run,
     "footprint": footprint.run,
+    "samples": samples.run,
+    "backtest": backtest.run,
 }
 
 

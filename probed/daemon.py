@@ -14,6 +14,7 @@ import structlog
 
 from probed import systemd, telling
 from probed.api import shapes
+from probed.backtest.beside import Beside
 from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
@@ -36,6 +37,7 @@ from probed.probes import AnyProbe, Context, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
 from probed.reaching import Reach, context_for, machines, own_machine
+from probed.recording.archive import Archive
 from probed.rounds import Contexts, Pulse, Rounds
 from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
@@ -72,6 +74,15 @@ class Daemon:
         self.catalogue = catalogue()
         library = self._library(settings)
         self.store = SqliteStore(settings.storage.path, clock=self.clock)
+        samples = settings.storage.samples
+        self.archive = Archive(
+            settings.storage.path,
+            self.clock,
+            retention=samples.retention,
+            max_bytes=samples.max_size,
+            observer=settings.observer,
+        )
+        self.beside = Beside(self.archive.file.path)
         self.board = Board()
         self.vitals = Vitals(self.clock, 2 * settings.defaults.interval, on_gap=self._keep_gap)
         self.pipeline = Pipeline(
@@ -117,6 +128,8 @@ class Daemon:
             _log.warning("config.not_used_yet", part=part)
         self.store.write_seconds = self.metrics.wrote
         recovered = await self.store.open()
+        self.archive.open()  # once the directory is ours
+        self.pipeline.on_round(self.archive.observe)
         self.metrics.restore(await self.store.counts())
         self._membership.recover(recovered.members)
         self.editor.recover(recovered.patches, recovered.policies_version)
@@ -160,6 +173,7 @@ class Daemon:
         for session in self._sessions.values():
             session.drop()
         await self._http.close()
+        await self.archive.close()
         await self._mail.close()
         await self.store.close()
 
@@ -209,6 +223,7 @@ class Daemon:
             self.settings = settings
             self.editor.replace(library)
             self.pipeline.switchover_grace = settings.defaults.switchover_grace
+            self.archive.keep_within(settings.storage.samples.retention, settings.storage.samples.max_size)
             await self._appoint(settings)
             self._apply(settings, self.policies)
             self.last_reload_ok, self.last_reload_at = True, self.clock.wall()

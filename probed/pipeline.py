@@ -52,6 +52,8 @@ Announce = Callable[[Change], None]
 """Told of every change that became durable and is not held back."""
 Owe = Callable[[Change], tuple[str, ...]]
 """Who is to be told of a change: names of receivers."""
+Observe = Callable[[Sequence[Sample], float | None], None]
+"""Told the samples of each judged round, and the monotonic time of the instance's last switchover."""
 
 
 class Pipeline:
@@ -75,6 +77,7 @@ class Pipeline:
         self._announce: list[Announce] = []
         self.owe: Owe = lambda _: ()
         """Asked about every change before it is committed, so that what is owed is durable together with it."""
+        self._observe: list[Observe] = []
         self._kept: dict[Place, Mapping[str, object]] = {}
 
     @property
@@ -98,6 +101,10 @@ class Pipeline:
 
     def on_announce(self, announce: Announce) -> None:
         self._announce.append(announce)
+
+    def on_round(self, observe: Observe) -> None:
+        """Have somebody see what is judged, after it was; they judge nothing that is announced."""
+        self._observe.append(observe)
 
     # --- what is watched ----------------------------------------------------------------------------------
 
@@ -236,6 +243,8 @@ class Pipeline:
                     streaks[watch.key] = watch.saved = watch.streak
         news = self._news_to_keep(fresh)
         self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages), kept=news))
+        for observe in self._observe:
+            observe(tuple(fresh.values()), state.switched_at)
 
     def _news_to_keep(self, fresh: Mapping[Place, Sample]) -> Mapping[Place, Mapping[str, object]]:
         """In the same commit as the events: a baseline must be neither ahead of what was told nor behind it."""

@@ -11,6 +11,7 @@ from aiohttp import web
 from probed.api import (
     acks,
     audits,
+    backtests,
     events,
     notifications,
     openapi,
@@ -18,6 +19,7 @@ from probed.api import (
     policies,
     policy_exchange,
     policy_history,
+    samples,
     silences,
     status,
     streams,
@@ -47,7 +49,9 @@ def table(served: Served, encoding: Executor, feed: streams.Feed) -> list[Route]
         *policy_exchange.routes(served),
         *acks.routes(served),
         *policies.routes(served),
+        *backtests.routes(served),
         *silences.routes(served),
+        *samples.routes(served),
         *audits.routes(served),
         *notifications.routes(served),
     ]

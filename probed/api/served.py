@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from probed.backtest.beside import Beside
 from probed.config.settings import Settings
 from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.metrics import Metrics, Observed
+from probed.recording.archive import Archive
 from probed.store import Store
 
 
@@ -23,6 +25,16 @@ class Served(Observed, Protocol):
     def editor(self) -> Editor: ...
     @property
     def couriers(self) -> Couriers: ...
+    @property
+    def archive(self) -> Archive:
+        """The recorded samples."""
+        ...
+
+    @property
+    def beside(self) -> Beside:
+        """Has recorded samples replayed."""
+        ...
+
     @property
     def metrics(self) -> Metrics: ...
 

@@ -18,6 +18,7 @@ from probed.config.values import (
     Name,
     PathText,
     Port,
+    Size,
     StatsAddress,
     is_loopback,
     split_address,
@@ -57,10 +58,20 @@ class Web(Strict):
     )
 
 
+class Samples(Strict):
+    retention: Duration = Field(
+        default=14 * 86400.0, description="How long every judged sample is kept, for charts and backtests."
+    )
+    max_size: Size = Field(
+        default=2 * 1024**3, description="Of their file; beyond it the oldest go early. 100 MB a day are 1,000 targets."
+    )
+
+
 class Storage(Strict):
     path: PathText = Field(default=DEFAULT_STORAGE, description="Directory of the embedded SQLite store.")
     fleet: str | None = Field(default=None, description="Shared PostgreSQL that events are also shipped to.")
     retention: Duration = Field(default=90 * 86400.0, description="How long history is kept.")
+    samples: Samples = Field(default_factory=Samples, description="The recorded samples, in a file of their own.")
 
 
 class PolicySettings(Strict):

@@ -35,6 +35,12 @@ def _positive(value: float) -> float:
     return value
 
 
+def _size(value: Any) -> Any:
+    if isinstance(value, str):
+        return quantity.size(value)
+    raise ValueError(f'expected a size with its unit such as 500MiB or 2GiB, got "{value}"')
+
+
 def _address(value: str) -> str:
     split_address(value)
     return value
@@ -96,6 +102,8 @@ _DurationText = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$", 
 Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=_DurationText), AfterValidator(_positive)]
 _MomentText = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-28T22:00:00+01:00"])]
 Moment = Annotated[float, BeforeValidator(_moment, json_schema_input_type=_MomentText)]
+_SizeText = Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s?(|[KMGT]i|[kKMGT])B$", examples=["2GiB"])]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeText), Field(gt=0)]
 HostPort = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
 HookUrl = Annotated[str, AfterValidator(hook_url)]

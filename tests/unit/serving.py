@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from probed.backtest.beside import Beside
 from probed.board import Board
 from probed.config.settings import Instance, Settings
 from probed.couriers import Couriers
@@ -18,6 +19,7 @@ from probed.model import Outcome, Policy, Reading, Sample, Target
 from probed.pipeline import Pipeline
 from probed.policy.library import Library, Rules
 from probed.probes import AnyProbe, catalogue
+from probed.recording.archive import Archive
 from probed.store import Commit, Member
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock
@@ -58,6 +60,8 @@ class Stack:
     metrics: Metrics
     editor: Editor
     couriers: Couriers
+    archive: Archive
+    beside: Beside
     last_reload_ok: bool = True
     last_reload_at: float = NOON - 60
     bad_files: ConfigError | None = None
@@ -143,7 +147,9 @@ async def stack(directory: Path, **instance: object) -> Stack:
     clock = FakeClock(NOON, 5000.0)
     store = SqliteStore(directory, clock=clock)
     recovered = await store.open()
+    archive = Archive(directory, clock, retention=14 * 86400.0, max_bytes=2**30, observer="watcher")
     pipeline = Pipeline(store, Board(), clock, observer="watcher", switchover_grace=60.0)
+    pipeline.on_round(archive.observe)
 
     def apply() -> None:
         made.apply_policies()
@@ -151,7 +157,19 @@ async def stack(directory: Path, **instance: object) -> Stack:
     editor = Editor(library, store, apply, asyncio.Lock())
     editor.recover(recovered.patches, recovered.policies_version)
     couriers = Couriers(store, clock, own=_own)
-    made = Stack(settings, editor.library.policies, probes, pipeline, store, clock, Metrics(), editor, couriers)
+    made = Stack(
+        settings,
+        editor.library.policies,
+        probes,
+        pipeline,
+        store,
+        clock,
+        Metrics(),
+        editor,
+        couriers,
+        archive,
+        Beside(archive.file.path),
+    )
     pipeline.on_announce(made.metrics.announced)
     made.watch(settings.instances[0])
     made.watch_oneself()

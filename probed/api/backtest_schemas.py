@@ -1,0 +1,73 @@
+"""The shape of answers about replays: backtests, shadows and proposals; see ``schemas``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from probed.api.schemas import Instant
+
+
+class Told(TypedDict):
+    """One event as a replay tells it."""
+
+    opened_at: Instant
+    first_failed_at: Instant | None
+    resolved_at: Instant | None
+    """null: still open at the end, or an occurrence."""
+    occurred: bool
+    count: int
+    value: float | str | None
+    flapping: bool
+
+
+class Moved(TypedDict):
+    present: Told
+    changed: Told
+
+
+class Figures(TypedDict):
+    events: int
+    flaps: int
+    """Openings that come so soon after others that not each would be announced."""
+    short: int
+    """Episodes that were over within a minute."""
+    open_seconds: float
+    detect_seconds: float | None
+    """From the first sample that met the condition to the opening: the median."""
+    detect_seconds_max: float | None
+
+
+class BacktestTarget(TypedDict):
+    target: str
+    samples: int
+    first_at: Instant | None
+    last_at: Instant | None
+    present: Figures
+    changed: Figures
+    kept: int
+    gained_count: int
+    gained: list[Told]
+    """At most 200 of each kind are told."""
+    lost_count: int
+    lost: list[Told]
+    moved_count: int
+    moved: list[Moved]
+
+
+class Backtest(TypedDict):
+    policy: str
+    patch: dict[str, Any]
+    since: Instant
+    until: Instant
+    samples: int
+    present: Figures
+    changed: Figures
+    kept: int
+    gained: int
+    lost: int
+    moved: int
+    targets: list[BacktestTarget]
+    notes: list[str]
+    """What this replay cannot tell, in words."""
