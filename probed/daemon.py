@@ -39,6 +39,7 @@ from probed.probes._sql import Login, Session
 from probed.reaching import Reach, context_for, machines, own_machine
 from probed.recording.archive import Archive
 from probed.rounds import Contexts, Pulse, Rounds
+from probed.shadowing import Shadowing
 from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
@@ -93,6 +94,7 @@ class Daemon:
             switchover_grace=settings.defaults.switchover_grace,
             reachability=self.vitals.reachability,
         )
+        self.shadowing = Shadowing(self._record, self.clock, lambda: self.pipeline.switchover_grace)
         self.metrics = Metrics()
         self.started_at = self.clock.wall()
         self.last_reload_ok = True
@@ -133,6 +135,8 @@ class Daemon:
         self.metrics.restore(await self.store.counts())
         self._membership.recover(recovered.members)
         self.editor.recover(recovered.patches, recovered.policies_version)
+        self.shadowing.recover(recovered, self.editor.library)
+        self.pipeline.on_round(self.shadowing.observe)
         self.pipeline.recover(recovered)
         self.pipeline.on_announce(self.metrics.announced)
         self.pipeline.on_announce(self._gatherer.announced)
@@ -280,6 +284,7 @@ class Daemon:
             raise ConfigError(problems)
 
     def _apply(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
+        self.shadowing.follow(self.editor.library)
         self.pipeline.silencing.declare(declared.silence() for declared in settings.silences)
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}

@@ -37,7 +37,7 @@ from probed.reachability import Reachability, host_of
 from probed.sampling import combine
 from probed.silencing import Silencing
 from probed.store import AuditRecord, Change, Commit, LeadershipRecord, Place, Recovered
-from probed.watches import Inheritance, Instance, Watch, watch_key
+from probed.watches import Inheritance, Instance, Watch, differs, watch_key
 
 _log = structlog.get_logger(__name__)
 
@@ -239,7 +239,7 @@ class Pipeline:
             fresh_sample = fresh.get((watch.policy.probe, watch.target.key))
             if fresh_sample is not None:
                 changes += self._judge.judge(state, watch, fresh_sample, cut_off=cut_off)
-                if _differs(watch.streak, watch.saved):
+                if differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
         news = self._news_to_keep(fresh)
         self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages), kept=news))
@@ -421,13 +421,3 @@ def _tell(change: Change) -> None:
         silenced_by=event.silenced_by,
         reason=event.resolve_reason or None,
     )
-
-
-def _differs(streak: Streak, saved: Streak) -> bool:
-    """Whether the store must hear of it: that a sample came, or that an open event goes on, is not worth a write."""
-    return _essence(streak) != _essence(saved)
-
-
-def _essence(streak: Streak) -> Streak:
-    meeting = 0 if streak.phase is Phase.OPEN else streak.meeting
-    return replace(streak, last_mono=None, inconclusive=0, not_applicable=0, meeting=meeting)

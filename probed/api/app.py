@@ -20,6 +20,7 @@ from probed.api import (
     policy_exchange,
     policy_history,
     samples,
+    shadows,
     silences,
     status,
     streams,
@@ -48,6 +49,7 @@ def table(served: Served, encoding: Executor, feed: streams.Feed) -> list[Route]
         *policy_history.routes(served),  # before the policies, whose {id} would take their paths
         *policy_exchange.routes(served),
         *acks.routes(served),
+        *shadows.routes(served),
         *policies.routes(served),
         *backtests.routes(served),
         *silences.routes(served),

@@ -71,3 +71,36 @@ class Backtest(TypedDict):
     targets: list[BacktestTarget]
     notes: list[str]
     """What this replay cannot tell, in words."""
+
+
+class Shadow(TypedDict):
+    policy: str
+    patch: dict[str, Any]
+    """Over the policy as it is, at every moment."""
+    created_at: Instant
+    author: str
+    reason: str
+    rule: str | None
+    """In words; null while the patch does not fit the policy any more."""
+    problem: str | None
+    """Why it judges nothing at present."""
+
+
+class ShadowEvent(TypedDict):
+    target: str
+    opened_at: Instant
+    first_failed_at: Instant | None
+    resolved_at: Instant | None
+    resolve_reason: str | None
+    occurred: bool
+    count: int
+    value: float | str | None
+
+
+class ShadowDetail(Shadow):
+    items: list[ShadowEvent]
+    next_cursor: str | None
+    live_events: int
+    """Events of the policy itself since the shadow was laid, to compare."""
+    live_suppressed: int
+    """Of these, how many a cause explained: a shadow knows no causes."""

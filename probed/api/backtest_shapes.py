@@ -7,6 +7,9 @@ from typing import Any
 
 from probed.api import backtest_schemas as schemas
 from probed.api.shapes import instant, number
+from probed.policy import words
+from probed.shadowing import Shadowing
+from probed.shadows import Shadow, ShadowEvent
 
 
 def backtest(report: Mapping[str, Any], patch: Mapping[str, Any]) -> schemas.Backtest:
@@ -67,4 +70,33 @@ def _target(item: Mapping[str, Any]) -> schemas.BacktestTarget:
         "lost": [told(one) for one in item["lost"]],
         "moved_count": item["moved_count"],
         "moved": [{"present": told(present), "changed": told(changed)} for present, changed in item["moved"]],
+    }
+
+
+def shadow(shadowing: Shadowing, shadow: Shadow) -> schemas.Shadow:
+    policy = shadowing.policies.get(shadow.policy)
+    problem = shadowing.problems.get(shadow.policy)
+    if policy is not None and not policy.enabled:
+        problem = 'the policy is disabled: lay the shadow with {"enabled": true} as well'
+    return {
+        "policy": shadow.policy,
+        "patch": dict(shadow.patch),
+        "created_at": instant(shadow.created_at),
+        "author": shadow.author,
+        "reason": shadow.reason,
+        "rule": None if policy is None else words.rule(policy),
+        "problem": problem,
+    }
+
+
+def shadow_event(event: ShadowEvent) -> schemas.ShadowEvent:
+    return {
+        "target": event.target,
+        "opened_at": instant(event.opened_at),
+        "first_failed_at": instant(event.first_failed_at),
+        "resolved_at": instant(event.resolved_at),
+        "resolve_reason": event.resolve_reason or None,
+        "occurred": event.occurred,
+        "count": event.count,
+        "value": event.value if isinstance(event.value, str) else number(event.value),
     }

@@ -61,7 +61,7 @@ def routes(served: Served) -> list[Route]:
             "What a change would have told of the recorded samples, beside what the policy as it is tells of them. "
             f"Nothing is changed. With Accept: {LINES} lines of progress come before the answer.",
             needs=Role.OPERATOR, body=Backtesting, gives=schemas.Backtest, headers=(hdrs.ACCEPT,),
-            refusals=("not-found", "invalid", "bad-query", "too-many"),
+            refusals=("not-found", "invalid", "refused-by-rule", "too-many"),
         ),
     ]  # fmt: skip
 
@@ -76,7 +76,7 @@ async def tried(served: Served, policy_id: str, patch: Mapping[str, Any]) -> Pol
 
 def _span(call: Call, since: str, until: str | None) -> tuple[float, float]:
     """Unix seconds; every problem of both at once."""
-    found: dict[str, float] = {UNTIL.name: call.now}
+    found: dict[str, float] = {UNTIL.name: call.now + 1}  # what was sampled this very moment is of it
     errors = []
     for parameter, text in ((SINCE, since), (UNTIL, until)):
         if text is None:

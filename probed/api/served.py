@@ -11,6 +11,7 @@ from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.metrics import Metrics, Observed
 from probed.recording.archive import Archive
+from probed.shadowing import Shadowing
 from probed.store import Store
 
 
@@ -35,6 +36,8 @@ class Served(Observed, Protocol):
         """Has recorded samples replayed."""
         ...
 
+    @property
+    def shadowing(self) -> Shadowing: ...
     @property
     def metrics(self) -> Metrics: ...
 

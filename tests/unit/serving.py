@@ -20,6 +20,7 @@ from probed.pipeline import Pipeline
 from probed.policy.library import Library, Rules
 from probed.probes import AnyProbe, catalogue
 from probed.recording.archive import Archive
+from probed.shadowing import Shadowing
 from probed.store import Commit, Member
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock
@@ -62,6 +63,7 @@ class Stack:
     couriers: Couriers
     archive: Archive
     beside: Beside
+    shadowing: Shadowing
     last_reload_ok: bool = True
     last_reload_at: float = NOON - 60
     bad_files: ConfigError | None = None
@@ -83,6 +85,7 @@ class Stack:
     def apply_policies(self) -> None:
         """Work by the policies that are in force now, as the daemon does after an edit."""
         self.policies = self.editor.library.policies
+        self.shadowing.follow(self.editor.library)
         for instance in self.settings.instances:
             self.watch(instance)
         self.watch_oneself()
@@ -157,6 +160,13 @@ async def stack(directory: Path, **instance: object) -> Stack:
     editor = Editor(library, store, apply, asyncio.Lock())
     editor.recover(recovered.patches, recovered.policies_version)
     couriers = Couriers(store, clock, own=_own)
+
+    def record(commit: Commit) -> None:
+        _ = store.append(commit)
+
+    shadowing = Shadowing(record, clock, lambda: 60.0)
+    shadowing.recover(recovered, library)
+    pipeline.on_round(shadowing.observe)
     made = Stack(
         settings,
         editor.library.policies,
@@ -169,6 +179,7 @@ async def stack(directory: Path, **instance: object) -> Stack:
         couriers,
         archive,
         Beside(archive.file.path),
+        shadowing,
     )
     pipeline.on_announce(made.metrics.announced)
     made.watch(settings.instances[0])
