@@ -19,6 +19,7 @@ from probed.api import (
     policies,
     policy_exchange,
     policy_history,
+    proposals,
     samples,
     shadows,
     silences,
@@ -49,6 +50,7 @@ def table(served: Served, encoding: Executor, feed: streams.Feed) -> list[Route]
         *policy_history.routes(served),  # before the policies, whose {id} would take their paths
         *policy_exchange.routes(served),
         *acks.routes(served),
+        *proposals.routes(served),
         *shadows.routes(served),
         *policies.routes(served),
         *backtests.routes(served),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
@@ -104,3 +104,28 @@ class ShadowDetail(Shadow):
     """Events of the policy itself since the shadow was laid, to compare."""
     live_suppressed: int
     """Of these, how many a cause explained: a shadow knows no causes."""
+
+
+class Proposal(TypedDict):
+    policy: str
+    kind: Literal["noisy", "silent"]
+    says: str
+    """Why, in words, with the figures that it follows from."""
+    patch: dict[str, Any] | None
+    """null: no value speaks for itself."""
+    targets: int
+    samples: int
+    present: Figures
+    changed: Figures | None
+    """With the patch; null without one, as are the next three."""
+    gained: int | None
+    lost: int | None
+    moved: int | None
+
+
+class Proposals(TypedDict):
+    items: list[Proposal]
+    since: Instant
+    until: Instant
+    computed_at: Instant
+    """An answer stands for ten minutes, while no policy changes."""

@@ -45,10 +45,7 @@ def routes(served: Served) -> list[Route]:
         since, until = _span(call, body.since, body.until)
         present = library.policies[policy_id]
         requests = [Request(present, changed, since, until, served.pipeline.switchover_grace)]
-        if served.beside.busy:
-            raise Refused(
-                "too-many", "another replay is running, and they run one at a time; try again when it is done"
-            )
+        refuse_while_busy(served)
         await served.archive.written()
         if LINES in call.request.headers.get(hdrs.ACCEPT, ""):
             return await _in_lines(call, lambda told: served.beside.reports(requests, told), body.patch)
@@ -64,6 +61,11 @@ def routes(served: Served) -> list[Route]:
             refusals=("not-found", "invalid", "refused-by-rule", "too-many"),
         ),
     ]  # fmt: skip
+
+
+def refuse_while_busy(served: Served) -> None:
+    if served.beside.busy:
+        raise Refused("too-many", "another replay is running, one runs at a time; try again when it is done")
 
 
 async def tried(served: Served, policy_id: str, patch: Mapping[str, Any]) -> Policy:

@@ -104,7 +104,7 @@ def routes(served: Served) -> list[Route]:
         record = call.audit(action, shadow.policy, before=dict(shadow.patch))
         await served.store.append(Commit(shadows=ShadowChanges(removed=(shadow.policy,)), audit=(record,)))
         served.shadowing.remove(shadow.policy)
-        _log.info(action, policy=shadow.policy, by=call.who.name)
+        _log.info(f"{action}d", policy=shadow.policy, by=call.who.name)
 
     def _shadow(call: Call) -> Shadow:
         policy_id = known(served.editor.library, call)

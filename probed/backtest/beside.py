@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from probed.backtest.comparing import Figures
+from probed.backtest.proposing import Survey
 from probed.backtest.reporting import Backtester, Report, Request, share
 from probed.errors import StoreError
 from probed.recording.reading import Reading
@@ -38,6 +40,8 @@ class Work:
 
     path: Path
     requests: Sequence[Request]
+    survey: bool = False
+    """Only look at what the present policies tell, for proposals."""
 
 
 class Beside:
@@ -55,6 +59,15 @@ class Beside:
         self, requests: Sequence[Request], progress: Callable[[float], None] = lambda _: None
     ) -> list[dict[str, Any]]:
         """``Report`` as plain data for each request. StoreError when the recorded samples cannot be read."""
+        found: list[dict[str, Any]] = await self._answer(Work(self._path, requests), progress)
+        return found
+
+    async def surveys(self, requests: Sequence[Request]) -> list[Survey]:
+        """Of the present policy of each request. StoreError as above."""
+        found = await self._answer(Work(self._path, requests, survey=True), lambda _: None)
+        return [Survey(**{**item, "figures": Figures(**item["figures"])}) for item in found]
+
+    async def _answer(self, work: Work, progress: Callable[[float], None]) -> list[dict[str, Any]]:
         async with self._turn:
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "probed.backtest.beside",
@@ -62,7 +75,7 @@ class Beside:
             )  # fmt: skip
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
-                    return await _converse(child, pickle.dumps(Work(self._path, requests)), progress)
+                    return await _converse(child, pickle.dumps(work), progress)
             except TimeoutError:
                 raise StoreError(f"the replay took longer than {LONGEST_SECONDS:g} s; ask for a shorter time") from None
             finally:
@@ -107,13 +120,17 @@ def main() -> None:
         with closing(Reading(work.path)) as reading:
             reading.hold()
             backtester = Backtester(reading)
-            reports: list[Report] = []
+            found: list[dict[str, Any]] = []
             for number, request in enumerate(work.requests):
-                reports.append(backtester.run(request, share(progress, number, len(work.requests))))
+                part = share(progress, number, len(work.requests))
+                if work.survey:
+                    found.append(asdict(backtester.survey(request, part)))
+                else:
+                    found.append(plain(backtester.run(request, part)))
     except (sqlite3.Error, ValueError, TypeError) as error:
         _say({"error": str(error)})
         return
-    _say({"reports": [plain(report) for report in reports]})
+    _say({"reports": found})
 
 
 def plain(report: Report) -> dict[str, Any]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from probed.backtest import proposing
 from probed.backtest.comparing import Difference, Figures, Told, compare, events_of, figures
 from probed.backtest.replaying import Grace, Recording, Replay, Switch
 from probed.model import Policy, Transition
+from probed.model import Reading as ReadingValue
+from probed.recording.chunks import Digest
 from probed.recording.reading import Place, Reading
 
+SPREAD = 200
+"""Chunks that are unpacked for the distribution of a reading: so many hours of it."""
 LEADER = "leader"
 """The probe, and its reading, by which switchovers are known."""
 Progress = Callable[[float], None]
@@ -94,6 +99,36 @@ class Backtester:
             present.id, request.since, request.until, sum(target.samples for target in targets),
             figures(everything[0], request.until), figures(everything[1], request.until), targets,
             notes(request, targets),
+        )  # fmt: skip
+
+    def survey(self, request: Request, progress: Progress = lambda _: None) -> proposing.Survey:
+        """What the present policy tells, and how its deciding reading is distributed. ValueError as above."""
+        policy = request.present
+        item = proposing.deciding(policy)
+        digests: list[Digest] = []
+        parts: list[list[ReadingValue | None]] = []
+        side = _Side()
+        places = [place for place in self._places(policy.probe) if policy.judges(place.target)]
+        seen = 0
+        for number, place in enumerate(places):
+            one = _Side()
+            self._replay(policy, place, request, one, share(progress, number, len(places)))
+            if not one.samples:
+                continue
+            seen += 1
+            side.told += one.told
+            side.samples += one.samples
+            side.first_at = min(side.first_at or one.first_at, one.first_at)
+            side.last_at = max(side.last_at, one.last_at)
+            chunks = list(self._reading.chunks(place, request.since, request.until)) if item is not None else []
+            digests += [chunk.digest for chunk in chunks]
+            step = max(1, len(chunks) * len(places) // SPREAD)
+            parts += [chunk.load().readings.get(item.reading, []) for chunk in chunks[::step] if item is not None]
+        lowest, highest = proposing.bounds(digests, item.reading) if item is not None else (None, None)
+        return proposing.Survey(
+            policy.id, seen, side.samples, (side.last_at - side.first_at) / proposing.DAY,
+            figures(side.told, request.until), proposing.lengths(policy, side.told), lowest, highest,
+            proposing.quantiles(parts),
         )  # fmt: skip
 
     def _places(self, probe: str) -> Sequence[Place]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner
 
 from probed.api.app import serve
+from probed.cli import cli
 from probed.cli.client import Client, NotThere
 from probed.errors import ApiError
 from probed.model import Outcome
@@ -113,7 +115,7 @@ async def test_what_is_recorded_is_listed(desk: Desk) -> None:
 async def test_samples_of_nothing_are_refused_with_what_there_is(desk: Desk) -> None:
     desk.lag(1.0)
     await desk.seen.archive.written()
-    with pytest.raises(ApiError, match="expected target and probe; GET /api/v1/samples/recorded"):
+    with pytest.raises(ApiError, match="target: expected it; GET /api/v1/samples/recorded"):
         await desk.get("samples")
     with pytest.raises(NotThere, match='did you mean "orders/node-b/postgres"'):
         await desk.get("samples", target="orders/node-b/postgre", probe="replication_lag")
@@ -284,3 +286,82 @@ async def lagging(seen: Stack, *seconds: float) -> None:
         seen.clock.step(5)
         seen.sample("replication_lag", "node-b", lag_seconds=value, lag_bytes=0.0)
     await seen.settle()
+
+
+# --- proposals
+
+
+async def test_a_noisy_policy_is_listed_with_a_value_and_what_it_would_tell(desk: Desk) -> None:
+    for _ in range(8):
+        desk.lag(*[0.0] * 100, 40.0, 40.0, 0.0)
+    found = await desk.get("policies/proposals")
+    (item,) = found["items"]
+    assert (item["policy"], item["kind"], item["patch"]) == (LAG, "noisy", {"params": {"sample_count": 3}})
+    assert (item["present"]["events"], item["changed"]["events"], item["lost"]) == (8, 0, 8)
+    assert "over within 60 s" in item["says"]
+    assert await desk.get("policies/proposals") == found
+
+
+async def test_nothing_recorded_proposes_nothing(desk: Desk) -> None:
+    assert (await desk.get("policies/proposals"))["items"] == []
+
+
+# --- commands
+
+
+class Shell:
+    """Runs commands against the desk's daemon."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._socket = str(desk._path)
+
+    async def run(self, *words: str, code: int = 0) -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, cli, ["policy", *words, "--socket", self._socket])
+        assert result.exit_code == code, result.output + result.stderr
+        return result.stdout + result.stderr
+
+
+@pytest.fixture
+def shell(desk: Desk) -> Shell:
+    return Shell(desk)
+
+
+async def test_the_backtest_command_tells_both_sides_and_what_differs(desk: Desk, shell: Shell) -> None:
+    desk.lag(*[0.0] * 10, *[12.0] * 4, *[0.0] * 10)
+    said = await shell.run("backtest", LAG, "lag_threshold_sec=10", "--since", "-1h")
+    assert "1 gained, 0 lost, 0 moved, 0 kept" in said
+    assert "to detect, seconds" in said
+    assert TARGET in said
+    assert "note: " in said
+    data = json.loads(await shell.run("backtest", LAG, "lag_threshold_sec=10", "-o", "json"))
+    assert (data["patch"], data["gained"]) == ({"params": {"lag_threshold_sec": 10}}, 1)
+    rows = await shell.run("backtest", LAG, "lag_threshold_sec=10", "-o", "tsv")
+    assert rows.splitlines()[1].split("\t")[:2] == [TARGET, "gained"]
+
+
+async def test_a_backtest_of_what_cannot_be_says_why(shell: Shell) -> None:
+    said = await shell.run("backtest", LAG, "lag_threshold_sec=-1", code=1)
+    assert "lag_threshold_sec" in said
+    assert "expected seconds" in said
+
+
+async def test_a_shadow_is_added_shown_promoted_and_removed_by_commands(desk: Desk, shell: Shell) -> None:
+    assert await shell.run("shadow", "list") == "No policy has a shadow.\n"
+    assert "tells nobody" in await shell.run("shadow", "add", LAG, "lag_threshold_sec=10", "--reason", "a try")
+    desk.lag(*[15.0] * 3, *[0.0] * 3)
+    await desk.seen.settle()
+    assert "params.lag_threshold_sec=10" in await shell.run("shadow", "list")
+    shown = await shell.run("shadow", "show", LAG)
+    assert "the policy itself told 0 events meanwhile" in shown
+    assert TARGET in shown
+    assert "params.lag_threshold_sec: 30 -> 10" in await shell.run("shadow", "promote", LAG)
+    await shell.run("shadow", "add", LAG, "sample_count=9")
+    assert f"{LAG}: its shadow has ended\n" in await shell.run("shadow", "remove", LAG)
+
+
+async def test_proposals_are_told_as_changes_that_set_takes(desk: Desk, shell: Shell) -> None:
+    assert await shell.run("proposals") == "Nothing to propose from 14 days of samples.\n"
+    for _ in range(8):
+        desk.lag(*[0.0] * 100, 40.0, 40.0, 0.0)
+    said = await shell.run("proposals", "--days", "1")
+    assert "params.sample_count=3" in said
