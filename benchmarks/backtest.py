@@ -7,12 +7,13 @@ import json
 import sqlite3
 import tempfile
 import time
+from collections.abc import Coroutine
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import resident
+from benchmarks.figures import percentile, resident
 from benchmarks.fortnight import INSTANCE, PROBES, START, samples
 from probed.backtest.beside import Beside
 from probed.backtest.reporting import Request
@@ -28,6 +29,7 @@ from probed.testing import FakeClock
 DAYS = 14.0
 TARGETS = 20
 MOST_SECONDS = 20.0
+CONTROL_SECONDS = 5.0
 
 
 async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict[str, Any]]:
@@ -41,8 +43,14 @@ async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict
         until = START + 5_000 + days * 86_400
         requests = [Request(policy, policy, until - days * 86_400 - 5_000, until, 60.0) for policy in policies]
         beside = Beside(directory / NAME)
+        idle = await _lateness(asyncio.sleep(CONTROL_SECONDS))
         started = time.monotonic()
-        reports = await beside.reports(requests)
+        reports: list[dict[str, Any]] = []
+
+        async def replay() -> None:
+            reports.extend(await beside.reports(requests))
+
+        busy = await _lateness(replay())
         # Present and changed are both replayed: the goal is about one side, which is what a shadow would have told.
         elapsed = time.monotonic() - started
     judged = sum(report["samples"] for report in reports)
@@ -54,6 +62,8 @@ async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict
             "samples": judged,
             "million_samples_per_s": round(2 * judged / elapsed / 1e6, 1),
             "events": sum(report["present"]["events"] for report in reports),
+            "loop_late_p99_ms": busy,
+            "idle_p99_ms": idle,
             "rss_mib_of_the_daemon": resident(),
         }
     ]
@@ -61,6 +71,18 @@ async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict
         figure["missed"] = figure["value"] > figure["must"]
         print(json.dumps(figure), flush=True)
     return figures
+
+
+async def _lateness(work: Coroutine[Any, Any, None]) -> float:
+    """How late this event loop wakes while ``work`` runs: what the probes would feel of it; p99, milliseconds."""
+    late: list[float] = []
+    running = asyncio.create_task(work)
+    while not running.done():
+        before = time.monotonic()
+        await asyncio.sleep(0.005)
+        late.append(max(0.0, time.monotonic() - before - 0.005))
+    await running
+    return round(percentile(late, 99) * 1000, 1)
 
 
 def _policies() -> list[Policy]:

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import structlog
@@ -32,6 +33,8 @@ PAGE_BYTES = 16_384
 """Bodies are a few KiB; on pages of 4 KiB a third of the file would be the rests of pages."""
 FULL = 720
 """Samples in a chunk that is not merged any more: an hour at 5 s."""
+TINY, TINY_CHUNKS = 30, 12
+"""So many chunks of fewer samples, from a probe that runs once a minute, become one before that."""
 MAX_QUEUED = 2_000
 """Buffers that may wait for the disk; a few KiB each."""
 BATCH = 64
@@ -207,7 +210,7 @@ class SampleFile:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA cache_size = -1024")
+            connection.execute("PRAGMA cache_size = -256")
             if version == 0:
                 script = SCHEMA.read_text(encoding="utf-8")
                 connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {VERSION};\nCOMMIT;")
@@ -239,7 +242,11 @@ class SampleFile:
             loose.append((mono, len(buffer)))
             if sum(count for _, count in loose) >= FULL:
                 self._loose[place] = []
-                self._merge(place, buffer, [mono for mono, _ in loose])
+                self._merge(place, buffer, loose)
+                continue
+            tiny = sum(1 for _ in takewhile(lambda one: one[1] < TINY, reversed(loose)))
+            if tiny >= TINY_CHUNKS:  # only neighbours: chunks must not overlap
+                loose[-tiny:] = self._merge(place, buffer, loose[-tiny:])
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -256,10 +263,10 @@ class SampleFile:
         )
         return mono
 
-    def _merge(self, place: int, like: Buffer, monos: Sequence[int]) -> None:
-        """Many small chunks become one: half as large, and faster to go through."""
+    def _merge(self, place: int, like: Buffer, chunks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Many small chunks become one: half as large, and faster to go through. Its (mono, samples)."""
         whole = Buffer(like.probe, like.target)
-        for mono in monos:
+        for mono, _ in chunks:
             key = (place, self._run, mono)
             sql = "SELECT body.id, data FROM chunk JOIN body ON body.id = body WHERE place = ? AND run = ? AND mono = ?"
             row = self._db.execute(sql, key).fetchone()
@@ -274,7 +281,7 @@ class SampleFile:
                 )
             self._db.execute("DELETE FROM chunk WHERE place = ? AND run = ? AND mono = ?", key)
             self._db.execute("DELETE FROM body WHERE id = ?", (row[0],))
-        self._insert(place, whole)
+        return [(self._insert(place, whole), len(whole))] if len(whole) else []
 
     def _place(self, buffer: Buffer) -> int:
         key = (buffer.probe, buffer.target.key)

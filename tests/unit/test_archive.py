@@ -103,6 +103,22 @@ async def test_small_chunks_are_merged_by_the_hour(tmp_path: Path, archive: Arch
     assert told(await all_of(archive)) == told(taken)
 
 
+async def test_what_is_sampled_once_a_minute_is_merged_too(tmp_path: Path, archive: Archive, clock: FakeClock) -> None:
+    taken = sampled(archive, clock, 400, every=60)
+    await archive.written()
+    counts = [int(str(count)) for (count,) in rows(tmp_path, "SELECT count FROM chunk ORDER BY mono")]
+    assert len(counts) < 400 / 20
+    assert told(await all_of(archive)) == told(taken)
+
+
+async def test_chunks_never_overlap_however_samples_come(tmp_path: Path, archive: Archive, clock: FakeClock) -> None:
+    taken = []
+    for number in range(60):  # now and then a streak is confirmed once a second
+        taken += sampled(archive, clock, 100, every=1) if number % 7 == 3 else sampled(archive, clock, 20, every=60)
+    await archive.written()
+    assert told(await all_of(archive)) == told(taken)
+
+
 async def test_what_is_older_than_the_retention_goes(tmp_path: Path, clock: FakeClock) -> None:
     archive = opened(tmp_path, clock, retention=DAY)
     old = sampled(archive, clock, 50)
