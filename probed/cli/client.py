@@ -140,7 +140,7 @@ class Client:
         self._where = addresses(url, socket_path, known=known)
         self._token_file, self._ca_file = token_file, ca_file
 
-    def get(self, path: str, query: Mapping[str, object | None] | None = None, *, seconds: float = TIMEOUT) -> Any:
+    def get(self, path: str, query: Mapping[str, object | None] | None = None, *, seconds: float | None = None) -> Any:
         """The answer to a GET of ``/api/v1/…`` as plain data; query values of ``None`` are left out."""
         target = path + _query(query)
         return self.ask("GET", target, seconds=seconds).data(target)
@@ -175,7 +175,7 @@ class Client:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         *,
-        seconds: float = TIMEOUT,
+        seconds: float | None = None,
     ) -> Answer:
         """One request; ``body`` is sent as JSON, or as it is when it is bytes."""
         sent = dict(self._credentials())
@@ -186,7 +186,7 @@ class Client:
         tried: list[str] = []
         for address in self._where:
             try:
-                answer = _exchange(address, method, target, content, sent, self._ca_file, seconds)
+                answer = _exchange(address, method, target, content, sent, self._ca_file, seconds or TIMEOUT)
             except _NoDaemon as error:
                 tried.append(f"{address}: {error}")
                 continue
