@@ -1,4 +1,4 @@
-"""``python -m benchmarks jitter|footprint|ledger``: what the daemon costs and how punctual it is, measured.
+"""``python -m benchmarks jitter|footprint|ledger|samples|backtest``: what the daemon costs and can do, measured.
 
 One JSON line per figure on stdout, with the machine's own noise beside it (an idle control in the same run). Bounds
 are told, not enforced; ``--gate`` exits 1 when one is missed.
@@ -13,13 +13,15 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import footprint, jitter, ledger
+from benchmarks import backtest, footprint, jitter, ledger, samples
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "jitter": jitter.run,
     "footprint": footprint.run,
     "ledger": ledger.run,
+    "samples": samples.run,
+    "backtest": backtest.run,
 }
 
 

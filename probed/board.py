@@ -69,6 +69,10 @@ class Board:
         entry.runs[sample.outcome] += 1
         return before if before is not sample.outcome else None
 
+    def knows(self, probe: str, target: str) -> bool:
+        """Whether anything is probed under that name; ``target`` is a key, which begins with the instance."""
+        return (probe, target) in self._instances.get(target.partition("/")[0], {})
+
     def newest(self, probe: str, target: Target) -> Sample | None:
         entry = self._entry(probe, target)
         return entry.newest if entry else None

@@ -15,6 +15,7 @@ import structlog
 from probed import systemd, telling
 from probed.access.web_file import WebFile
 from probed.api import shapes
+from probed.backtest.beside import Beside
 from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
@@ -37,7 +38,9 @@ from probed.probes import AnyProbe, Context, catalogue
 from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
 from probed.reaching import Reach, context_for, machines, own_machine
+from probed.recording.archive import Archive
 from probed.rounds import Contexts, Pulse, Rounds
+from probed.shadowing import Shadowing
 from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
 from probed.store.purging import Limits
@@ -75,6 +78,15 @@ class Daemon:
         library = self._library(settings)
         self.web_file = self._web_file(settings)
         self.store = SqliteStore(settings.storage.path, clock=self.clock, limits=_limits(settings))
+        samples = settings.storage.samples
+        self.archive = Archive(
+            settings.storage.path,
+            self.clock,
+            retention=samples.retention,
+            max_bytes=samples.max_size,
+            observer=settings.observer,
+        )
+        self.beside = Beside(self.archive.file.path)
         self.board = Board()
         self.vitals = Vitals(self.clock, 2 * settings.defaults.interval, on_gap=self._keep_gap)
         self.pipeline = Pipeline(
@@ -85,6 +97,7 @@ class Daemon:
             switchover_grace=settings.defaults.switchover_grace,
             reachability=self.vitals.reachability,
         )
+        self.shadowing = Shadowing(self._record, self.clock, lambda: self.pipeline.switchover_grace)
         self.metrics = Metrics()
         self.started_at = self.clock.wall()
         self.last_reload_ok = True
@@ -120,9 +133,13 @@ class Daemon:
             _log.warning("config.not_used_yet", part=part)
         self.store.write_seconds = self.metrics.wrote
         recovered = await self.store.open()
+        self.archive.open()  # once the directory is ours
+        self.pipeline.on_round(self.archive.observe)
         self.metrics.restore(await self.store.counts())
         self._membership.recover(recovered.members)
         self.editor.recover(recovered.patches, recovered.policies_version)
+        self.shadowing.recover(recovered, self.editor.library)
+        self.pipeline.on_round(self.shadowing.observe)
         self.pipeline.recover(recovered)
         self.pipeline.on_announce(self.metrics.announced)
         self.pipeline.on_announce(self._gatherer.announced)
@@ -163,6 +180,7 @@ class Daemon:
         for session in self._sessions.values():
             session.drop()
         await self._http.close()
+        await self.archive.close()
         await self._mail.close()
         await self.store.close()
 
@@ -212,6 +230,7 @@ class Daemon:
             self.settings = settings
             self.editor.replace(library)
             self.pipeline.switchover_grace = settings.defaults.switchover_grace
+            self.archive.keep_within(settings.storage.samples.retention, settings.storage.samples.max_size)
             await self._appoint(settings)
             self.store.keep(_limits(settings))
             self._apply(settings, self.policies)
@@ -277,6 +296,7 @@ class Daemon:
             raise ConfigError(problems)
 
     def _apply(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
+        self.shadowing.follow(self.editor.library)
         self.pipeline.silencing.declare(declared.silence() for declared in settings.silences)
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}

@@ -37,7 +37,7 @@ from probed.reachability import Reachability, host_of
 from probed.sampling import combine
 from probed.silencing import Silencing
 from probed.store import AuditRecord, Change, Commit, LeadershipRecord, Place, Recovered
-from probed.watches import Inheritance, Instance, Watch, watch_key
+from probed.watches import Inheritance, Instance, Watch, differs, watch_key
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +52,8 @@ Announce = Callable[[Change], None]
 """Told of every change that became durable and is not held back."""
 Owe = Callable[[Change], tuple[str, ...]]
 """Who is to be told of a change: names of receivers."""
+Observe = Callable[[Sequence[Sample], float | None], None]
+"""Told the samples of each judged round, and the monotonic time of the instance's last switchover."""
 
 
 class Pipeline:
@@ -75,6 +77,7 @@ class Pipeline:
         self._announce: list[Announce] = []
         self.owe: Owe = lambda _: ()
         """Asked about every change before it is committed, so that what is owed is durable together with it."""
+        self._observe: list[Observe] = []
         self._kept: dict[Place, Mapping[str, object]] = {}
 
     @property
@@ -98,6 +101,10 @@ class Pipeline:
 
     def on_announce(self, announce: Announce) -> None:
         self._announce.append(announce)
+
+    def on_round(self, observe: Observe) -> None:
+        """Have somebody see what is judged, after it was; they judge nothing that is announced."""
+        self._observe.append(observe)
 
     # --- what is watched ----------------------------------------------------------------------------------
 
@@ -232,10 +239,12 @@ class Pipeline:
             fresh_sample = fresh.get((watch.policy.probe, watch.target.key))
             if fresh_sample is not None:
                 changes += self._judge.judge(state, watch, fresh_sample, cut_off=cut_off)
-                if _differs(watch.streak, watch.saved):
+                if differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
         news = self._news_to_keep(fresh)
         self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages), kept=news))
+        for observe in self._observe:
+            observe(tuple(fresh.values()), state.switched_at)
 
     def _news_to_keep(self, fresh: Mapping[Place, Sample]) -> Mapping[Place, Mapping[str, object]]:
         """In the same commit as the events: a baseline must be neither ahead of what was told nor behind it."""
@@ -412,13 +421,3 @@ def _tell(change: Change) -> None:
         silenced_by=event.silenced_by,
         reason=event.resolve_reason or None,
     )
-
-
-def _differs(streak: Streak, saved: Streak) -> bool:
-    """Whether the store must hear of it: that a sample came, or that an open event goes on, is not worth a write."""
-    return _essence(streak) != _essence(saved)
-
-
-def _essence(streak: Streak) -> Streak:
-    meeting = 0 if streak.phase is Phase.OPEN else streak.meeting
-    return replace(streak, last_mono=None, inconclusive=0, not_applicable=0, meeting=meeting)

@@ -32,7 +32,9 @@ async def take_sample(
 
     ``stalled`` tells the longest stall of the event loop since a monotonic time: it is not the target's fault.
     """
-    at, mono = clock.wall(), clock.mono()
+    began = clock.mono()
+    # Whole milliseconds, because that is what is recorded: a replay sees the very times that were judged.
+    at, mono = round(clock.wall(), 3), round(began, 3)
     measured: Measured | Mapping[str, Reading] = NOTHING
     error: ProbeError | None = None
     taken = Steps()
@@ -43,8 +45,8 @@ async def take_sample(
     except ProbeError as raised:
         error = raised
     except TimeoutError:
-        elapsed = clock.mono() - mono
-        starved = max(elapsed - timeout, stalled(mono))
+        elapsed = clock.mono() - began
+        starved = max(elapsed - timeout, stalled(began))
         if starved > timeout * LAG_SHARE:
             error = Blind("lag", f"this daemon stood still for {starved:.1f} s during the cycle")
         elif taken.unaccepted() >= timeout * ACCEPT_SHARE:
@@ -54,7 +56,7 @@ async def take_sample(
     except Exception as raised:  # noqa: BLE001 - whatever it is: a bug in a probe must not end the daemon nor blame the target
         _log.exception("probe.bug", probe=probe.name, target=context.target.key)
         error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
-    duration = clock.mono() - mono
+    duration = clock.mono() - began
     return _sample(probe.name, context.target, at, mono, duration, measured, error)
 
 
@@ -90,10 +92,20 @@ def _sample(
         return Sample(target, probe, _outcome(error), at, mono, duration, NOTHING, _line(str(error)), error.kind)
     if isinstance(measured, Measured):
         return Sample(
-            target, probe, Outcome.OBSERVED, at, mono, duration, measured.readings, _line(measured.reason), "",
+            target, probe, Outcome.OBSERVED, at, mono, duration, _told(measured.readings), _line(measured.reason), "",
             measured.series, measured.facts, measured.keep,
         )  # fmt: skip
-    return Sample(target, probe, Outcome.OBSERVED, at, mono, duration, measured, facts=NO_FACTS)
+    return Sample(target, probe, Outcome.OBSERVED, at, mono, duration, _told(measured), facts=NO_FACTS)
+
+
+def _told(readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+    """Seconds to the microsecond: the rest is the clock's noise, and every bit of it would be kept for weeks."""
+    if not any(name.endswith("_seconds") for name in readings):
+        return readings
+    return {
+        name: round(reading, 6) if isinstance(reading, float) and name.endswith("_seconds") else reading
+        for name, reading in readings.items()
+    }
 
 
 def _outcome(error: ProbeError) -> Outcome:

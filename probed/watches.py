@@ -121,3 +121,13 @@ def _stand_in(event: Event) -> Watch:
     """A stand-in for a watch that no longer exists, just good enough to close its event."""
     policy = Policy(event.event, event.name, "", event.severity, "", Occurrence(""))
     return Watch(policy, event.target, Streak(phase=Phase.OPEN, since_at=event.first_failed_at), event)
+
+
+def differs(streak: Streak, saved: Streak) -> bool:
+    """Whether the store must hear of it: that a sample came, or that an open event goes on, is not worth a write."""
+    return _essence(streak) != _essence(saved)
+
+
+def _essence(streak: Streak) -> Streak:
+    meeting = 0 if streak.phase is Phase.OPEN else streak.meeting
+    return replace(streak, last_mono=None, inconclusive=0, not_applicable=0, meeting=meeting)

@@ -64,7 +64,7 @@ def routes(served: Served) -> list[Route]:
 
     async def one(call: Call) -> web.Response:
         library = served.editor.library
-        detail = shapes.detail(library, _known(library, call))
+        detail = shapes.detail(library, known(library, call))
         return as_json(detail, headers={hdrs.ETAG: shapes.etag(detail)})
 
     async def edit(call: Call) -> web.Response:
@@ -92,10 +92,10 @@ def routes(served: Served) -> list[Route]:
         return await change(call, RevisionKind.RESTORE, wanted, must_match=False)
 
     async def change(call: Call, kind: RevisionKind, wanted: Any, *, must_match: bool) -> web.Response:
-        name = _known(served.editor.library, call)
+        name = known(served.editor.library, call)
 
         def checked(library: Library) -> Mapping[str, MergePatch]:
-            _match(call, library, _known(library, call), must_match)
+            _match(call, library, known(library, call), must_match)
             return {name: wanted(library, name)}
 
         revision = await revised(served, call, kind, checked, reason=call.body.reason)
@@ -126,7 +126,8 @@ def routes(served: Served) -> list[Route]:
     ]  # fmt: skip
 
 
-def _known(library: Library, call: Call) -> str:
+def known(library: Library, call: Call) -> str:
+    """The policy's id in the path; refused when there is none."""
     wanted = call.path("id")
     if wanted not in library.policies:
         hint = did_you_mean(wanted[:100], sorted(library.policies))

@@ -76,6 +76,27 @@ class Sample(TypedDict):
     duration_ms: float
 
 
+class RecordedSample(TypedDict):
+    at: Instant
+    outcome: OutcomeWord
+    readings: Readings
+    reason: str
+    kind: str
+    duration_ms: None
+    """Durations are not recorded."""
+
+
+class Recorded(TypedDict):
+    probe: str
+    target: str
+    instance: str
+    node: str | None
+    component: str | None
+    first_at: Instant
+    last_at: Instant
+    samples: int
+
+
 class Samples(TypedDict):
     before: list[Sample]
     after: list[Sample]

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from probed.access.web_file import WebFile
+from probed.backtest.beside import Beside
 from probed.config.settings import Settings
 from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.metrics import Metrics, Observed
+from probed.recording.archive import Archive
+from probed.shadowing import Shadowing
 from probed.store import Store
 
 
@@ -29,6 +32,18 @@ class Served(Observed, Protocol):
         """``web.config_file``, when there is one."""
         ...
 
+    @property
+    def archive(self) -> Archive:
+        """The recorded samples."""
+        ...
+
+    @property
+    def beside(self) -> Beside:
+        """Has recorded samples replayed."""
+        ...
+
+    @property
+    def shadowing(self) -> Shadowing: ...
     @property
     def metrics(self) -> Metrics: ...
 

@@ -23,11 +23,13 @@ from probed.model import (
     Occurrence,
     Policy,
     Reading,
+    Sample,
     SqlQuestion,
     TcpQuestion,
     Threshold,
 )
 from probed.policy import words
+from probed.recording.reading import Recorded
 from probed.recurrence import WEEKDAYS, Recurrence, Window
 from probed.silences import Silence, SilenceState
 from probed.store import (
@@ -78,8 +80,8 @@ def event(event: Event) -> schemas.Event:
         "resolved_at": instant(event.resolved_at),
         "resolve_reason": event.resolve_reason or None,
         "count": event.count,
-        "value": _number(event.value),
-        "threshold": _number(event.threshold),
+        "value": number(event.value),
+        "threshold": number(event.threshold),
         "message": event.message,
         "suggestion": event.suggestion,
         "policy_version": event.policy_version,
@@ -390,10 +392,35 @@ def _kept_sample(sample: Mapping[str, Any]) -> schemas.Sample:
     return cast(schemas.Sample, kept)
 
 
+def recorded_sample(sample: Sample) -> schemas.RecordedSample:
+    return {
+        "at": instant(sample.at),
+        "outcome": sample.outcome.value,
+        "readings": _readings(sample.readings),
+        "reason": sample.reason,
+        "kind": sample.kind,
+        "duration_ms": None,
+    }
+
+
+def recorded(one: Recorded) -> schemas.Recorded:
+    target = one.place.target
+    return {
+        "probe": one.place.probe,
+        "target": target.key,
+        "instance": target.instance,
+        "node": target.node or None,
+        "component": target.component or None,
+        "first_at": instant(one.first_at),
+        "last_at": instant(one.last_at),
+        "samples": one.samples,
+    }
+
+
 def _readings(readings: Mapping[str, Reading]) -> schemas.Readings:
-    return {name: value if isinstance(value, str) else _number(value) for name, value in readings.items()}
+    return {name: value if isinstance(value, str) else number(value) for name, value in readings.items()}
 
 
-def _number(value: Reading | None) -> float | None:
+def number(value: Reading | None) -> float | None:
     """JSON knows neither NaN nor infinity, and an identity is no number: null."""
     return value if isinstance(value, float | int) and math.isfinite(value) else None

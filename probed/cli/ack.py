@@ -16,7 +16,8 @@ from probed.cli import flags
 def command(event_id: str, comment: str, undo: bool, where: flags.Where, output: str) -> None:
     """Take an event on, so that the others know.
 
-    It may be open or over, and stays as it is; who has taken it on and what they say is kept with it. The beginning of an id, at least 8 characters, is enough when no other begins like it.
+    It may be open or over, and stays as it is; who has taken it on and what they say is kept with it. The beginning of
+    an id, at least 8 characters, is enough when no other begins like it.
     """
     from probed.cli.events import ALL, find, headline
     from probed.cli.output import Column, emit, text

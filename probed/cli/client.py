@@ -24,6 +24,9 @@ SOCKETS = (Path("/run/probed/probed.sock"), Path("/var/lib/probed/probed.sock"))
 DEFAULT_URL = "http://127.0.0.1:7432"
 TIMEOUT = 5.0
 """Seconds for one request, connect to last byte."""
+LINE_TIMEOUT = 120.0
+"""Seconds without any news of an answer that comes line by line."""
+LINES = "application/x-ndjson"
 PAGE = 500
 """Items of a list that are asked for at once."""
 MAX_ANSWER = 64 * 1024 * 1024
@@ -138,10 +141,10 @@ class Client:
         self._where = addresses(url, socket_path, known=known)
         self._token_file, self._ca_file = token_file, ca_file
 
-    def get(self, path: str, query: Mapping[str, object | None] | None = None) -> Any:
+    def get(self, path: str, query: Mapping[str, object | None] | None = None, *, seconds: float | None = None) -> Any:
         """The answer to a GET of ``/api/v1/…`` as plain data; query values of ``None`` are left out."""
         target = path + _query(query)
-        return self.ask("GET", target).data(target)
+        return self.ask("GET", target, seconds=seconds).data(target)
 
     def change(
         self,
@@ -188,7 +191,15 @@ class Client:
                 connection.sock.settimeout(silence)
             yield response
 
-    def ask(self, method: str, target: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def ask(
+        self,
+        method: str,
+        target: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        seconds: float | None = None,
+    ) -> Answer:
         """One request; ``body`` is sent as JSON, or as it is when it is bytes."""
         sent = dict(self._credentials())
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
@@ -198,12 +209,25 @@ class Client:
         tried: list[str] = []
         for address in self._where:
             try:
-                answer = _exchange(address, method, target, content, sent, self._ca_file)
+                answer = _exchange(address, method, target, content, sent, self._ca_file, seconds or TIMEOUT)
             except _NoDaemon as error:
                 tried.append(f"{address}: {error}")
                 continue
             self._where = [address]
             return answer
+        raise _nobody(tried)
+
+    def lines(self, method: str, path: str, body: object) -> Iterator[dict[str, Any]]:
+        """The JSON objects of an answer that comes line by line, while the daemon works on it."""
+        sent = {**self._credentials(), "Content-Type": "application/json", "Accept": LINES}
+        tried: list[str] = []
+        for address in self._where:
+            try:
+                yield from _lines(address, method, path, json.dumps(body).encode(), sent, self._ca_file)
+            except _NoDaemon as error:
+                tried.append(f"{address}: {error}")
+                continue
+            return
         raise _nobody(tried)
 
     def _credentials(self) -> Mapping[str, str]:
@@ -257,18 +281,51 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _exchange(
-    address: Address, method: str, target: str, body: bytes | None, headers: Mapping[str, str], ca_file: Path | None
+    address: Address,
+    method: str,
+    target: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    ca_file: Path | None,
+    seconds: float,
 ) -> Answer:
     connection = address.connection(ca_file)
-    ends = time.monotonic() + TIMEOUT
+    ends = time.monotonic() + seconds
     try:
         _connect(connection)
+        if connection.sock is not None:
+            connection.sock.settimeout(seconds)
         connection.request(method, address.prefix + target, body, {"Accept": "application/json", **headers})
         response = connection.getresponse()
         known = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, _body(connection, response, ends), known, address)
     except TimeoutError:
-        raise ApiError(f"{address} gave no answer within {TIMEOUT:g} s; look at the daemon's log") from None
+        raise ApiError(f"{address} gave no answer within {seconds:g} s; look at the daemon's log") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise ApiError(f"{address} gave no valid HTTP answer: {type(error).__name__}: {error}") from None
+    finally:
+        connection.close()
+
+
+def _lines(
+    address: Address, method: str, target: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None
+) -> Iterator[dict[str, Any]]:
+    connection = address.connection(ca_file)
+    try:
+        _connect(connection)
+        if connection.sock is not None:
+            connection.sock.settimeout(LINE_TIMEOUT)
+        connection.request(method, address.prefix + target, body, headers)
+        response = connection.getresponse()
+        if response.status >= 400:
+            raise _refusal(response.status, _parsed(response.read(MAX_ANSWER)), f"{address}{target}")
+        while line := response.readline():
+            answer = _parsed(line)
+            if not isinstance(answer, dict):
+                raise ApiError(f"{address}{target}: expected lines of JSON; is it probed that listens there?")
+            yield cast(dict[str, Any], answer)
+    except TimeoutError:
+        raise ApiError(f"{address} gave no sign of life for {LINE_TIMEOUT:g} s; look at the daemon's log") from None
     except (OSError, http.client.HTTPException) as error:
         raise ApiError(f"{address} gave no valid HTTP answer: {type(error).__name__}: {error}") from None
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probed.cli import flags, policy_edits, policy_files
+from probed.cli import flags, policy_edits, policy_files, policy_shadow, policy_trials
 from probed.errors import ApiError, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -189,5 +189,5 @@ def _is_plain(key: str, value: object) -> bool:
     return key not in _TOLD_APART and value not in (None, [], {})
 
 
-for _command in (*policy_edits.COMMANDS, *policy_files.COMMANDS):
+for _command in (*policy_edits.COMMANDS, *policy_files.COMMANDS, *policy_trials.COMMANDS, policy_shadow.command):
     command.add_command(_command)

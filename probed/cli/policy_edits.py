@@ -42,9 +42,7 @@ def set_(policy_id: str, changes: Sequence[str], reason: str | None, where: flag
     """
     client = where.client()
     before = _read(client, policy_id)
-    patch: dict[str, Any] = {}
-    for change in changes:
-        _put(patch, change, before[0])
+    patch = merge_patch(changes, before[0])
     _edit(client, policy_id, before, patch, reason, output)
 
 
@@ -155,6 +153,14 @@ def _edit(
     body = {**patch, "reason": reason or ""}
     answer = client.change("PATCH", f"{PATH}/{quoted(policy_id)}", body, headers=headers)
     tell_revision(output, answer, answer["revision"])
+
+
+def merge_patch(changes: Sequence[str], item: Mapping[str, Any]) -> dict[str, Any]:
+    """``KEY=VALUE`` words as a merge patch of the policy ``item``."""
+    patch: dict[str, Any] = {}
+    for change in changes:
+        _put(patch, change, item)
+    return patch
 
 
 def _put(patch: dict[str, Any], change: str, item: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from probed.config.values import (
     Name,
     PathText,
     Port,
+    Size,
     StatsAddress,
     StoreSize,
 )
@@ -42,6 +43,15 @@ def _used_twice(key: str, names: list[str]) -> list[tuple[tuple[str | int, ...],
     ]
 
 
+class Samples(Strict):
+    retention: Duration = Field(
+        default=14 * 86400.0, description="How long every judged sample is kept, for charts and backtests."
+    )
+    max_size: Size = Field(
+        default=2 * 1024**3, description="Of their file; beyond it the oldest go early. 100 MB a day are 1,000 targets."
+    )
+
+
 class Storage(Strict):
     path: PathText = Field(default=DEFAULT_STORAGE, description="Directory of the embedded SQLite store.")
     fleet: str | None = Field(default=None, description="Shared PostgreSQL that events are also shipped to.")
@@ -52,6 +62,7 @@ class Storage(Strict):
     max_size: StoreSize = Field(
         default=1 << 30, description="Bytes that the store may hold; beyond them the oldest history goes early."
     )
+    samples: Samples = Field(default_factory=Samples, description="The recorded samples, in a file of their own.")
 
 
 class PolicySettings(Strict):

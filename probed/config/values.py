@@ -110,6 +110,7 @@ _MomentText = Annotated[str, Field(json_schema_extra={"format": "date-time"}, ex
 Moment = Annotated[float, BeforeValidator(_moment, json_schema_input_type=_MomentText)]
 _SizeText = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]iB|[kKMGT]?B)$", examples=["1GiB"])]
 StoreSize = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeText), AfterValidator(_roomy)]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeText), Field(gt=0)]
 HostPort = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
 HookUrl = Annotated[str, AfterValidator(hook_url)]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
 from probed.revisions import FILES, Patch, Revision
+from probed.shadows import RecoveredShadows, ShadowChanges, ShadowEvent
 from probed.silences import Silence
 from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, GivenUp, Notice, Reminder, Told
 
@@ -162,6 +163,7 @@ class Commit:
     silences: tuple[Silence, ...] = ()
     """New ones, and those that were ended; each is written whole."""
     audit: tuple[AuditRecord, ...] = ()
+    shadows: ShadowChanges = field(default_factory=ShadowChanges)
     revisions: tuple[Revision, ...] = ()
     """Of policies; refused when their number is taken."""
     attempts: tuple[Attempt, ...] = ()
@@ -208,6 +210,7 @@ class Recovered:
     """Of the newest revision."""
     silences: tuple[Silence, ...] = ()
     """Those that may still hold."""
+    shadows: RecoveredShadows = field(default_factory=RecoveredShadows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +329,10 @@ class Store(Protocol):
 
     async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:
         """Who changed what, newest first; only records older than ``before_seq`` when it is given."""
+        ...
+
+    async def shadow_events(self, policy: str, before: tuple[float, str] | None, limit: int) -> Sequence[ShadowEvent]:
+        """What the shadow of a policy would have told, newest first; only what is older than (opened_at, target)."""
         ...
 
     async def revisions(self, policy: str | None, before: int | None, limit: int) -> Sequence[Revision]:

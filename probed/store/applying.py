@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from probed.model import Moment
-from probed.store import Change, Commit, outbox, tokens
+from probed.store import Change, Commit, outbox, shadowed, tokens
 from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
@@ -165,8 +165,12 @@ def _tokens(connection: sqlite3.Connection, commit: Commit) -> None:
     connection.executemany(tokens.KEEP, [tokens.row_of(record) for record in commit.tokens])
 
 
+def _shadows(connection: sqlite3.Connection, commit: Commit) -> None:
+    shadowed.apply(connection, commit.shadows)
+
+
 _WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (
-    _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions, _silences,
+    _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions, _silences, _shadows,
     _outbox, _tokens,
 )  # fmt: skip
 """In this order: evidence refers to events."""

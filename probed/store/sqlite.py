@@ -28,6 +28,7 @@ from probed.clock import Clock, SystemClock, boot_id
 from probed.errors import StoreError
 from probed.model import Event, Moment
 from probed.revisions import Patch, Revision
+from probed.shadows import ShadowEvent
 from probed.silences import CLOCK_ERROR_SECONDS, Silence
 from probed.store import (
     AuditRecord,
@@ -48,6 +49,7 @@ from probed.store import (
     listing,
     outbox,
     policies,
+    shadowed,
     tokens,
 )
 from probed.store.ageing import Life
@@ -316,6 +318,7 @@ class SqliteStore:
             patches,
             policies.newest(patches),
             tuple(silences),
+            shadowed.recovered(connection),
         )
 
     def _absence(self, connection: sqlite3.Connection) -> tuple[float | None, float]:
@@ -372,6 +375,9 @@ class SqliteStore:
         sql = "SELECT * FROM audit WHERE ? IS NULL OR seq < ? ORDER BY seq DESC LIMIT ?"
         rows = await self._select(sql, (before_seq, before_seq, limit))
         return [audit_of(row) for row in rows]
+
+    async def shadow_events(self, policy: str, before: tuple[float, str] | None, limit: int) -> Sequence[ShadowEvent]:
+        return shadowed.events_of(await self._select(shadowed.EVENTS, (policy, *(before or (None, None)), limit)))
 
     async def revisions(self, policy: str | None, before: int | None, limit: int) -> Sequence[Revision]:
         rows = await self._select(policies.REVISIONS, (policy, before, limit))

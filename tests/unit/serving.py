@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from probed.access.web_file import WebFile
+from probed.backtest.beside import Beside
 from probed.board import Board
 from probed.config.settings import Instance, Settings
 from probed.couriers import Couriers
@@ -19,6 +20,8 @@ from probed.model import Outcome, Policy, Reading, Sample, Target
 from probed.pipeline import Pipeline
 from probed.policy.library import Library, Rules
 from probed.probes import AnyProbe, catalogue
+from probed.recording.archive import Archive
+from probed.shadowing import Shadowing
 from probed.store import Commit, Member
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock
@@ -59,6 +62,9 @@ class Stack:
     metrics: Metrics
     editor: Editor
     couriers: Couriers
+    archive: Archive
+    beside: Beside
+    shadowing: Shadowing
     web_file: WebFile | None = None
     last_reload_ok: bool = True
     last_reload_at: float = NOON - 60
@@ -81,6 +87,7 @@ class Stack:
     def apply_policies(self) -> None:
         """Work by the policies that are in force now, as the daemon does after an edit."""
         self.policies = self.editor.library.policies
+        self.shadowing.follow(self.editor.library)
         for instance in self.settings.instances:
             self.watch(instance)
         self.watch_oneself()
@@ -145,7 +152,9 @@ async def stack(directory: Path, **instance: object) -> Stack:
     clock = FakeClock(NOON, 5000.0)
     store = SqliteStore(directory, clock=clock)
     recovered = await store.open()
+    archive = Archive(directory, clock, retention=14 * 86400.0, max_bytes=2**30, observer="watcher")
     pipeline = Pipeline(store, Board(), clock, observer="watcher", switchover_grace=60.0)
+    pipeline.on_round(archive.observe)
 
     def apply() -> None:
         made.apply_policies()
@@ -153,7 +162,27 @@ async def stack(directory: Path, **instance: object) -> Stack:
     editor = Editor(library, store, apply, asyncio.Lock())
     editor.recover(recovered.patches, recovered.policies_version)
     couriers = Couriers(store, clock, own=_own)
-    made = Stack(settings, editor.library.policies, probes, pipeline, store, clock, Metrics(), editor, couriers)
+
+    def record(commit: Commit) -> None:
+        _ = store.append(commit)
+
+    shadowing = Shadowing(record, clock, lambda: 60.0)
+    shadowing.recover(recovered, library)
+    pipeline.on_round(shadowing.observe)
+    made = Stack(
+        settings,
+        editor.library.policies,
+        probes,
+        pipeline,
+        store,
+        clock,
+        Metrics(),
+        editor,
+        couriers,
+        archive,
+        Beside(archive.file.path),
+        shadowing,
+    )
     pipeline.on_announce(made.metrics.announced)
     made.watch(settings.instances[0])
     made.watch_oneself()
