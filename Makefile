@@ -8,7 +8,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # Debian packages that tests drive for real. `SYSTEM_PACKAGES= make test` installs none; what is missing is skipped.
-SYSTEM_PACKAGES ?= etcd-server haproxy iproute2 prometheus prometheus-alertmanager
+SYSTEM_PACKAGES ?= chromium etcd-server haproxy iproute2 prometheus prometheus-alertmanager
 PYTEST_ARGS ?=
 # More than cores: acceptance waits for its clusters more than it computes (docs/adr/0010).
 TEST_WORKERS ?= 3

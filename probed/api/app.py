@@ -36,6 +36,7 @@ from probed.api.guarding import MAX_BODY, Guard
 from probed.api.listening import Doors, NewestContext
 from probed.api.routing import Route
 from probed.api.served import Served
+from probed.web import pages
 
 MAX_LINE = 8190
 IDLE_SECONDS = 30.0
@@ -48,7 +49,7 @@ Closer = Callable[[], Awaitable[None]]
 
 
 def table(served: Served, encoding: Executor, feed: streams.Feed, people: KnownPeople) -> list[Route]:
-    """Every route of the API."""
+    """Every route of the API; the page's are no part of what it describes."""
     routes = [
         *operations.routes(served, encoding),
         *status.routes(served),
@@ -78,8 +79,9 @@ def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
     feed = streams.Feed(served.store)
     served.pipeline.on_announce(lambda _: feed.wake())
+    rendering = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")
     routes = [*table(served, encoding, feed, people), *sessions.doors(served, people)]
-    app.add_routes([guard.register(route) for route in routes])
+    app.add_routes([guard.register(route) for route in [*routes, *pages.routes(served, rendering, routes)]])
     app[GUARD] = guard
     app.on_response_prepare.append(guard.sign)
 
@@ -88,6 +90,7 @@ def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper
 
     async def let_go(_: web.Application) -> None:
         encoding.shutdown(wait=False)
+        rendering.shutdown(wait=False)
         people.close()
 
     async def end_streams(_: web.Application) -> None:

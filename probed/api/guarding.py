@@ -18,7 +18,7 @@ from probed.api.listening import SPEECHLESS
 from probed.api.origins import check_origin, check_session
 from probed.api.problems import Refused, plain, shown, unauthorized
 from probed.api.query import Query
-from probed.api.routing import Call, Route, patiently, read_body
+from probed.api.routing import HTML, Call, Route, patiently, read_body
 from probed.api.served import Served
 from probed.config.values import is_loopback, split_address
 from probed.errors import StoreError
@@ -65,7 +65,8 @@ class Guard:
             return await route.handler(Call(request, request[_WHO], self._clock.wall(), query, body, still_may))
 
         self._routes[handle] = route
-        self._paths = sorted({*self._paths, route.path})
+        if route.media != HTML:
+            self._paths = sorted({*self._paths, route.path})
         # aiohttp's own helper adds HEAD to a GET.
         if route.method == hdrs.METH_GET:
             return web.get(route.path, handle)
@@ -105,17 +106,23 @@ class Guard:
             if route is not None and (route.endless or route.changes):
                 return await handler(request)  # a change that was begun is brought to its end
             return await within_time(handler(request))
-        except Refused as refused:
-            return refused.response()
+        except Refused as error:
+            refused = error
         except web.HTTPException as error:
-            return self._of(error, request)
+            told = self._of(error, request)
+            if told is None:
+                return plain(error.status, {})
+            refused = told
         except StoreError as error:
             failure = _logged("api.store_failed", request, str(error))
-            return Refused("store", "the daemon's log tells why, under this id", id=failure).response()
+            refused = Refused("store", "the daemon's log tells why, under this id", id=failure)
         except Exception:  # noqa: BLE001 - a bug of ours must not reach the client as a traceback
             failure = secrets.token_hex(8)
             _log.exception("api.bug", id=failure, method=request.method, route=_route(request))
-            return Refused("internal", "the daemon's log tells the rest, under this id", id=failure).response()
+            refused = Refused("internal", "the daemon's log tells the rest, under this id", id=failure)
+        if route is not None and route.refuse is not None:
+            return await route.refuse(request, refused)
+        return refused.response()
 
     async def _admit(self, request: web.Request, route: Route | None) -> Principal:
         """Who asks, when they may; else Refused. What is no route asks for no less than reading: it tells routes."""
@@ -134,19 +141,20 @@ class Guard:
         more = f"; {route.otherwise}" if route is not None and route.otherwise else ""
         raise Refused("read-only", self._doorkeeper.remedy + more)
 
-    def _of(self, error: web.HTTPException, request: web.Request) -> web.Response:
+    def _of(self, error: web.HTTPException, request: web.Request) -> Refused | None:
+        """What aiohttp itself refuses, in our words; ``None`` for a status that needs none."""
         if isinstance(error, web.HTTPNotFound):
             path = request.path[:100]
             hint = did_you_mean(path, self._paths) or "; GET /api/v1/openapi.json lists what there is"
             detail = f"nothing is at {shown(path)}{hint}"
-            return Refused("not-found", detail).response()
+            return Refused("not-found", detail)
         if isinstance(error, web.HTTPMethodNotAllowed):
             allowed = ", ".join(sorted(error.allowed_methods))
             detail = f"expected {allowed}, got {shown(request.method)}"
-            return Refused("method-not-allowed", detail, headers={hdrs.ALLOW: allowed}).response()
+            return Refused("method-not-allowed", detail, headers={hdrs.ALLOW: allowed})
         if isinstance(error, web.HTTPRequestEntityTooLarge):
-            return Refused("too-large", f"expected at most {MAX_BODY // 1024} KiB").response()
-        return plain(error.status, {})
+            return Refused("too-large", f"expected at most {MAX_BODY // 1024} KiB")
+        return None
 
     def _check_host(self, request: web.Request) -> None:
         """Against DNS rebinding, where a page from elsewhere has a browser ask us under a name of its own."""

@@ -137,7 +137,7 @@ def known(library: Library, call: Call) -> str:
 
 def _match(call: Call, library: Library, name: str, must_match: bool) -> None:
     """Two people who edit at once: the second is told, and does not take back what the first did unawares."""
-    given = call.request.headers.get(hdrs.IF_MATCH)
+    given = call.header(hdrs.IF_MATCH)
     if given is None:
         if must_match:
             remedy = f"send If-Match with the ETag of GET /api/v1/policies/{name}"

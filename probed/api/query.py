@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 from multidict import MultiMapping
@@ -40,6 +40,8 @@ class Parameter(Generic[_T]):
     name: str
     says: str
     """For the API's description: one sentence."""
+    blank: ClassVar[bool] = False
+    """Whether an empty text is as good as none: a field of a form that nobody filled in."""
 
     def read(self, text: str, now: float) -> _T:
         raise NotImplementedError
@@ -218,7 +220,7 @@ class Query:
         return value
 
     def _value(self, parameter: Parameter[_T], given: Sequence[str], now: float) -> _T:
-        if not given:
+        if not given or (parameter.blank and list(given) == [""]):
             return parameter.absent()
         try:
             if len(given) > 1:

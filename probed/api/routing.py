@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from probed.errors import ConfigError, Problem
 from probed.model import Role
 from probed.store import AuditRecord
 
-JSON = "application/json"
+JSON, HTML = "application/json", "text/html"
 MERGE_PATCH = "application/merge-patch+json"
 BODY_SECONDS = 30.0
 _T = TypeVar("_T")
@@ -38,6 +38,11 @@ class Call:
     """What ``Route.body`` made of it."""
     still_may: Callable[[], Awaitable[bool]] | None = None
     """Whether the caller might begin the same now; for what takes longer than a revoked credential should live."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """Headers that a form of the page says in its fields, because a form cannot send headers."""
+
+    def header(self, name: str) -> str | None:
+        return self.said.get(name) or self.request.headers.get(name)
 
     def path(self, name: str) -> str:
         """A part of the path, such as ``id`` of ``/events/{id}``."""
@@ -52,6 +57,7 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+Refusal = Callable[[web.Request, Refused], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,8 @@ class Route:
     """A stream: it has no deadline."""
     headers: Sequence[str] = field(default=())
     """Request headers that it heeds, for the description."""
+    refuse: Refusal | None = None
+    """How a refusal reads there; ``None``: as problem+json."""
 
     @property
     def changes(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import click
 
+from probed import outline
 from probed.errors import ApiError
 from probed.redaction import visible
 
@@ -38,6 +39,9 @@ class Column:
     def heading(self) -> str:
         return (self.title or self.key).upper()
 
+
+text = outline.text
+"""One visible line for a cell: every command spells values so."""
 
 MIN_PROSE = 24
 """Characters that a column of sentences needs to be read with ease."""
@@ -94,21 +98,6 @@ def repeat(seconds: float | None, show: Callable[[], None], *, pause: Callable[[
             pause(seconds)
     except KeyboardInterrupt:
         return
-
-
-def text(value: object) -> str:
-    """One visible line for a cell."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-    if isinstance(value, Mapping):
-        return " ".join(f"{visible(str(key))}={text(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(text(item) for item in value)
-    return visible(str(value))
 
 
 def moment(value: object) -> str:

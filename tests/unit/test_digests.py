@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probed import evidence
-from probed.cli.digests import digest
-from probed.cli.evidence import outline
+from probed.digests import digest
+from probed.outline import outline
 
 _KEYS = st.sampled_from(
     ["members", "switches", "rows", "tree", "slots", "databases", "mounts", "lines", "largest", "load", "health",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from probed.cli.evidence import outline
-from probed.cli.output import text
+from probed.outline import outline, text
 from probed.quantity import human_bytes, human_seconds
 
 Data = Mapping[str, Any]

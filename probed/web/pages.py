@@ -1,0 +1,24 @@
+"""The page's routes: everything that a browser may ask for outside of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from probed.api.routing import Route
+from probed.api.served import Served
+from probed.web import event_pages, notice_pages, own_pages, policy_pages, silence_pages, state_pages
+from probed.web.desk import Desk
+
+
+def routes(served: Served, rendering: Executor, api: Sequence[Route]) -> list[Route]:
+    """Pages are rendered by ``rendering``, so that no probe waits for one; ``api`` is what they show and change."""
+    desk = Desk(served, rendering, api)
+    return [
+        *state_pages.routes(desk),
+        *event_pages.routes(desk),
+        *policy_pages.routes(desk),
+        *silence_pages.routes(desk),
+        *notice_pages.routes(desk),
+        *own_pages.routes(desk),
+    ]

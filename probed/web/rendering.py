@@ -1,0 +1,82 @@
+"""Templates to HTML. Whatever is put into one is escaped; whatever cannot be seen is made visible first.
+
+Rendering happens in a thread, so that no probe waits for a page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probed.outline import text
+from probed.redaction import visible
+from probed.web import incident, marks, overview, strip, telling
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+DIRECTORY = Path(__file__).parent / "templates"
+
+
+class Renderer:
+    """Jinja is imported, and its templates compiled, for the first page."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._environment: Environment | None = None
+
+    async def html(self, template: str, context: Mapping[str, Any]) -> str:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self.render, template, context)
+
+    def render(self, template: str, context: Mapping[str, Any]) -> str:
+        if self._environment is None:
+            self._environment = _environment()
+        return self._environment.get_template(template).render(context)
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(DIRECTORY),
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        cache_size=-1,
+    )
+    made.globals.update(
+        legend=marks.LEGEND,
+        severity_mark=marks.of_severity,
+        state_of=incident.state_of,
+        where=overview.where,
+        strip_told=strip.told,
+        instant=telling.instant,
+        text=text,
+        covers=covers,
+        lasting=telling.lasting,
+        ago=telling.ago,
+        count=telling.count,
+    )
+    made.globals["parts"] = made.get_template("parts.html").module
+    return made
+
+
+def covers(silence: Mapping[str, Any]) -> str:
+    """``instance orders, event no_leader``, of a silence as the API tells it."""
+    words = (("instances", "instance"), ("nodes", "node"), ("events", "event"), ("severities", "severity"))
+    return ", ".join(f"{word} {' or '.join(silence[key])}" for key, word in words if silence.get(key)) or "everything"
+
+
+def _shown(value: object) -> object:
+    """Every value that a template puts out: no control characters, nothing that changes the direction of text."""
+    from markupsafe import Markup
+
+    if value is None:
+        return ""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

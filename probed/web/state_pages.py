@@ -1,0 +1,200 @@
+"""Pages about now: the overview, one instance, the readings of one target."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from probed.api.problems import Refused, shown
+from probed.api.query import Word
+from probed.api.routing import Call, Route
+from probed.board import Entry
+from probed.model import OBSERVER, Event, EventState, Threshold
+from probed.store import EventQuery, GapRecord, LeadershipRecord
+from probed.topology import Shape
+from probed.web import charts, places, strip, telling
+from probed.web.charts import Chart, Taken
+from probed.web.desk import Desk, watches_by_event, zone_of
+from probed.web.overview import Headline, headed, overview
+from probed.web.places import Instance, Known, Row
+from probed.web.strip import Column
+
+MAX_OPEN, MAX_RECENT = 10_000, 5_000
+PASSAGE_DAYS, MAX_PASSAGES = 30, 20
+
+
+class Filter(Word):
+    """What a search field holds; often nothing."""
+
+    __slots__ = ()
+    blank = True
+
+
+Q = Filter("q", "Words that an instance's name, labels, nodes or state must have.")
+UNFOLD = Word("unfold", "Instances to show whole, joined by commas.")
+TARGET = Word("target", "Key of a target: orders/node-a/postgres.")
+PROBE = Word("probe", "Name of a probe.")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    at: float
+    what: str
+    old: str
+    new: str
+    outage: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePage:
+    instance: Instance
+    day: tuple[Column, ...]
+    open: tuple[Headline, ...]
+    rows: tuple[Row, ...]
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingsPage:
+    instance: str
+    target: str
+    probe: str
+    computed: bool
+    row: Row
+    span: str
+    charts: tuple[Chart, ...]
+
+
+def routes(desk: Desk) -> list[Route]:
+    served = desk.served
+
+    async def show_overview(call: Call) -> web.Response:
+        instances = []
+        for each in known(desk):
+            if each.name == OBSERVER:
+                continue
+            instances.append(places.instance(each))
+            await asyncio.sleep(0)  # a fleet is not told in one breath: probes come first
+        open_events = await served.store.events(EventQuery(state=EventState.OPEN, limit=MAX_OPEN))
+        recent, gaps = await _day(desk, call.now)
+        page = overview(
+            instances,
+            open_events,
+            recent,
+            watches_by_event(served),
+            now=call.now,
+            wanted=call.query[Q] or "",
+            unfolded=frozenset((call.query[UNFOLD] or "").split(",")),
+        )
+        whole = [item.instance.name for item in page.instances if item.whole]
+        days = {name: _columns(name, recent, gaps, call.now) for name in whole}
+        return await desk.html(call, "overview.html", {"view": page, "days": days})
+
+    async def show_instance(call: Call) -> web.Response:
+        name = call.path("name")
+        found = next((one for one in known(desk) if one.name == name), None)
+        if found is None:
+            raise Refused("not-found", f"no instance is called {shown(name)}; the overview lists them")
+        open_events = await served.store.events(EventQuery(instance=name, state=EventState.OPEN, limit=MAX_OPEN))
+        recent, gaps = await _day(desk, call.now, name)
+        passages = await served.store.leadership(name, call.now - PASSAGE_DAYS * 86400, call.now + 1)
+        page = InstancePage(
+            places.instance(found),
+            _columns(name, recent, gaps, call.now),
+            tuple(headed(open_events, watches_by_event(served))),
+            places.rows(found.entries, found.now),
+            tuple(map(_passage, passages[:MAX_PASSAGES])),
+        )
+        return await desk.html(call, "instance.html", page)
+
+    async def show_readings(call: Call) -> web.Response:
+        key, probe = call.query[TARGET], call.query[PROBE]
+        entry = next(
+            (item for item in served.pipeline.board.entries() if (item.target.key, item.probe) == (key, probe)), None
+        )
+        if entry is None:
+            raise Refused("not-found", f"{shown(probe or '')} does not look at {shown(key or '')} (any more)")
+        page = ReadingsPage(
+            entry.target.instance,
+            entry.target.key,
+            entry.probe,
+            entry.computed,
+            places.rows([entry], served.clock.mono())[0],
+            f"every {telling.lasting(entry.interval)}, the last {telling.count(len(entry.ring), 'sample')}",
+            charts.charts(
+                [Taken(sample.at, sample.outcome.value, sample.readings, sample.reason) for sample in entry.ring],
+                _thresholds(desk, entry.probe),
+                zone_of(call.request),
+            ),
+        )
+        return await desk.html(call, "readings.html", page)
+
+    return [
+        desk.page("/", show_overview, "The overview.", Q, UNFOLD),
+        desk.page("/instances/{name}", show_instance, "One instance."),
+        desk.page("/readings", show_readings, "Readings of one target.", TARGET, PROBE),
+    ]
+
+
+def known(desk: Desk) -> list[Known]:
+    """Every instance with its targets and watches, this daemon itself last."""
+    served = desk.served
+    now = served.clock.mono()
+    entries: dict[str, list[Entry]] = {name: [] for name in served.pipeline.instances}
+    for entry in served.pipeline.board.entries():
+        entries.setdefault(entry.target.instance, []).append(entry)
+    labels = {instance.name: instance.labels for instance in served.settings.instances}
+    found = []
+    for name, own in entries.items():
+        state = served.pipeline.instances.get(name)
+        watches, shape = (state.watches, state.shape) if state else ([], Shape())
+        found.append(Known(name, state.labels if state else labels.get(name, {}), own, watches, shape, now))
+    return sorted(found, key=lambda one: one.name == OBSERVER)
+
+
+async def _day(desk: Desk, now: float, instance: str | None = None) -> tuple[Sequence[Event], Sequence[GapRecord]]:
+    """What the last 24 hours are drawn of."""
+    begin = now - strip.SPAN_SECONDS
+    query = EventQuery(instance=instance, since=begin - strip.LOOK_BACK_SECONDS, limit=MAX_RECENT)
+    found = [event for event in await desk.served.store.events(query) if strip.lasted_into(event, begin)]
+    return found, await desk.served.store.gaps(begin, now)
+
+
+def _columns(name: str, events: Sequence[Event], gaps: Sequence[GapRecord], now: float) -> tuple[Column, ...]:
+    return strip.columns([event for event in events if event.target.instance == name], gaps, now)
+
+
+def _thresholds(desk: Desk, probe: str) -> Mapping[str, float]:
+    """Reading -> where an event begins, of the policies that are on."""
+    rules = [policy.detect for policy in desk.served.policies.values() if policy.enabled and policy.probe == probe]
+    return {
+        item.reading: item.value
+        for rule in rules
+        if isinstance(rule, Threshold)
+        for item in rule.when.comparisons
+        if item.op in (">=", ">", "<", "<=")
+    }
+
+
+_PASSAGES = {
+    "planned": "planned switchover",
+    "automatic_failover": "automatic failover",
+    "manual_failover": "failover by hand",
+    "self_promotion": "promotion in place",
+}
+
+
+def _passage(record: LeadershipRecord) -> Passage:
+    details = record.details
+    outage = details.get("write_outage_seconds")
+    what = str(details.get("class"))
+    return Passage(
+        record.at,
+        _PASSAGES.get(what, what),
+        str(details.get("old_leader") or ""),
+        str(details.get("new_leader") or ""),
+        telling.lasting(outage) if isinstance(outage, int | float) else "",
+    )

@@ -1,0 +1,196 @@
+"""The page in a real browser: for everybody, with and without scripts, at every width."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from probed.api import app
+from probed.model import Outcome
+from tests.unit.serving import Stack, free_port
+from tests.unit.test_page import PAGES, PAYLOADS, Someone
+from tests.unit.theatre import healthy, play, record_texts, stage
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium (make system)"),
+    pytest.mark.timeout(300),
+]
+
+
+class Shown:
+    """The stage in a browser."""
+
+    def __init__(self, seen: Stack, browser: Browser, base: str, outage: str) -> None:
+        self.seen, self.browser, self.base, self.outage = seen, browser, base, outage
+        self.pages = (*PAGES, f"/events/{outage}")
+
+    async def context(self, **more: object) -> BrowserContext:
+        options: dict[str, object] = {"viewport": {"width": 1280, "height": 800}, **more}
+        made: BrowserContext = await self.browser.new_context(**options)  # type: ignore[arg-type] # by name
+        return made
+
+    async def open(self, path: str, **more: object) -> Page:
+        page = await (await self.context(**more)).new_page()
+        await page.goto(self.base + path)
+        return page
+
+
+@pytest_asyncio.fixture
+async def shown(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Shown]:
+    if getattr(request, "param", "") == "operator":
+        monkeypatch.setattr(app, "OpenDoor", Someone)
+    made = await stage(tmp_path)
+    made.watch_oneself()
+    outage = await play(made)
+    address = f"127.0.0.1:{free_port()}"
+    close = await app.serve(made, addresses=[address], socket_path=None)
+    async with async_playwright() as playwright:
+        # Under root Chromium refuses its sandbox; it sees our own pages only.
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield Shown(made, browser, f"http://{address}", outage)
+        await browser.close()
+    await close()
+    await made.store.close()
+
+
+@pytest.mark.parametrize("shown", ["viewer", "operator"], indirect=True)
+async def test_axe_finds_nothing_wrong_on_any_page_in_light_and_dark(shown: Shown) -> None:
+    for scheme in ("light", "dark"):
+        context = await shown.context(color_scheme=scheme)
+        page = await context.new_page()
+        for path in shown.pages:
+            await page.goto(shown.base + path)
+            await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+            results = await Axe().run(page)
+            found = [
+                f"{path} {scheme}: {one['id']}: {node['html'][:160]} {[item['message'] for item in node['any']]}"
+                for one in results.response["violations"]
+                for node in one["nodes"]
+            ]
+            assert found == []
+        await context.close()
+
+
+async def test_nothing_sticks_out_on_a_telephone_nor_at_4k(shown: Shown) -> None:
+    for width in (390, 3840):
+        page = await shown.open("/", viewport={"width": width, "height": 844})
+        for path in shown.pages:
+            await page.goto(shown.base + path)
+            assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, width)
+
+
+async def test_without_scripts_everything_is_there(shown: Shown) -> None:
+    with_scripts = await shown.open("/")
+    without = await shown.open("/", java_script_enabled=False)
+    for path in shown.pages:
+        await with_scripts.goto(shown.base + path)
+        await without.goto(shown.base + path)
+        assert await without.locator("h1").inner_text() == await with_scripts.locator("h1").inner_text()
+        assert await without.locator("main a").count() == await with_scripts.locator("main a").count()
+    await without.goto(shown.base + "/")
+    await without.get_by_text("held back as its consequence").click()
+    assert await without.get_by_role("link", name="HA cluster having no Leader").is_visible()
+
+
+async def test_nothing_on_any_page_is_refused_by_its_own_policy_or_fails(shown: Shown) -> None:
+    page = await shown.open("/")
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda failed: complaints.append(failed.url) if "stream" not in failed.url else None)
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url))
+    for path in shown.pages:
+        await page.goto(shown.base + path)
+    assert complaints == []
+    assert {url for url in asked if not url.startswith(shown.base)} == set()
+
+
+async def test_the_keyboard_reaches_the_event_and_one_sees_where_one_is(shown: Shown) -> None:
+    page = await shown.open("/")
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    link = page.locator(":focus")
+    assert await link.inner_text() == "Database access unavailable"
+    assert await link.evaluate("(each) => getComputedStyle(each).outlineStyle") == "solid"
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    assert await page.locator("details[open]").count() == 1
+    await page.keyboard.press("Shift+Tab")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(f"**/events/{shown.outage}")
+
+
+async def test_what_happens_is_shown_at_once_and_what_was_unfolded_stays_so(shown: Shown) -> None:
+    page = await shown.open("/")
+    await page.get_by_text("● live").wait_for()
+    await page.get_by_text("held back as its consequence: 1").click()
+    for _ in range(3):
+        shown.seen.clock.step(5)
+        samples = [
+            replace(sample, outcome=Outcome.FAILED, readings={}, reason="HTTP 503", kind="status")
+            if sample.probe == "auth"
+            else sample
+            for sample in healthy(shown.seen, "crm")
+        ]
+        shown.seen.pipeline.accept("crm", samples)
+    await page.get_by_role("link", name="Authentication service unavailable").first.wait_for(timeout=9_000)
+    await page.locator("#counts").get_by_text("1 critical").wait_for()
+    assert await page.get_by_role("link", name="HA cluster having no Leader").is_visible()
+
+
+async def test_a_daemon_that_is_gone_is_told_and_what_was_seen_stays(shown: Shown) -> None:
+    page = await shown.open("/")
+    await page.route("**/*", lambda route: route.abort())
+    await page.get_by_text("you see what was then").wait_for(timeout=20_000)
+    assert await page.get_by_role("link", name="Database access unavailable").is_visible()
+    await page.unroute("**/*")
+    await page.get_by_text("you see what was then").wait_for(state="detached", timeout=20_000)
+
+
+@pytest.mark.parametrize("shown", ["operator"], indirect=True)
+async def test_a_policy_is_edited_by_its_form_and_rolled_back(shown: Shown) -> None:
+    page = await shown.open("/policies/replication_lag_high", java_script_enabled=False)
+    await page.get_by_text("Edit", exact=True).click()
+    await page.get_by_label("lag_threshold_sec").fill("minus one")
+    await page.get_by_role("button", name="Save").click()
+    assert "expected" in await page.locator(".problem").first.inner_text()
+    await page.get_by_label("lag_threshold_sec").fill("45")
+    await page.get_by_label("Reason").fill("slow night batch")
+    await page.get_by_role("button", name="Save").click()
+    assert shown.seen.policies["replication_lag_high"].params["lag_threshold_sec"] == 45.0
+    history = await page.locator("#history + div").inner_text()
+    assert "slow night batch" in history and "olga" in history and "30 → 45" in history
+    await page.goto(shown.base + "/policies")
+    await page.get_by_role("button", name="Roll back").first.click()
+    assert shown.seen.policies["replication_lag_high"].params["lag_threshold_sec"] == 30.0
+
+
+async def test_no_hostile_text_becomes_an_active_node(shown: Shown) -> None:
+    ids = await record_texts(shown.seen, PAYLOADS)
+    page = await shown.open("/")
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url))
+    count = """[...document.querySelectorAll('script:not([src*="static/live."]),iframe,object,embed,base,style,math,img,[style]')]
+        .length + [...document.querySelectorAll('*')].filter((each) => [...each.attributes].some((one) => one.name.startsWith('on'))).length"""
+    for path in ("/", "/events", "/instances/orders", *(f"/events/{one}" for one in ids)):
+        await page.goto(shown.base + path)
+        assert await page.evaluate(count) == 0, path
+    assert complaints == []
+    assert {url for url in asked if not url.startswith(shown.base)} == set()
