@@ -46,6 +46,7 @@ class ByHeader:
 async def url(tmp_path: Path) -> AsyncIterator[str]:
     """A served daemon's worth of state, with events of three kinds in it."""
     seen = await stack(tmp_path)
+    seen.archive.open()
     await _fill(seen)
     host, port = "127.0.0.1", free_port()
     address = f"{host}:{port}"
@@ -54,6 +55,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
     await web.TCPSite(runner, host, port).start()
     yield f"http://{address}"
     await runner.cleanup()
+    await seen.archive.close()
     await seen.store.close()
 
 
