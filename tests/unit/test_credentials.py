@@ -110,8 +110,7 @@ async def test_the_tenth_failure_in_a_minute_silences_its_place_and_no_other(clo
     assert await checker.right(USERS, "alice", "correct horse", "10.0.0.2")
     clock.step(50)
     assert await checker.right(USERS, "alice", "correct horse", "10.0.0.1")
-    for number in range(PER_PLACE):
-        assert not await checker.right(USERS, "alice", f"again {number}", "10.0.0.1")
+    assert not await checker.right(USERS, "alice", "again", "10.0.0.1")  # the first of ten has lapsed, and no more
     with pytest.raises(Later):
         await checker.right(USERS, "alice", "once more", "10.0.0.1")
 
