@@ -77,15 +77,18 @@ def owed_sql(receiver: str, limit: int, without: Collection[str]) -> Sql:
     """What a receiver is owed, oldest first, but for some events."""
     marks = ", ".join("?" * len(without))
     sql = f"""
-        SELECT delivery.*, notice.event AS frozen FROM delivery JOIN notice ON notice.seq = delivery.seq
-        WHERE receiver = ? AND fate = 'owed' AND event_id NOT IN ({marks}) ORDER BY id LIMIT ?
+        SELECT event.*, delivery.id AS number, delivery.seq, told, owed_at, attempts, notice.event AS frozen
+        FROM delivery JOIN notice ON notice.seq = delivery.seq JOIN event ON event.id = delivery.event_id
+        WHERE receiver = ? AND fate = 'owed' AND event_id NOT IN ({marks}) ORDER BY delivery.id LIMIT ?
     """  # noqa: S608 - marks are question marks
     return sql, (receiver, *without, limit)
 
 
 def notice_of(row: Row) -> Notice:
-    event = event_of(json.loads(row["frozen"]))
-    return Notice(row["id"], _transition(row), Told(row["told"]), event, row["owed_at"], row["attempts"])
+    # What another version did not know of an event, it has as it is now.
+    event = event_of({name: row[name] for name in EVENT_COLUMNS} | json.loads(row["frozen"]))
+    transition = _transition(event.id, row["seq"])
+    return Notice(row["number"], transition, Told(row["told"]), event, row["owed_at"], row["attempts"])
 
 
 BACKLOG = """
@@ -135,13 +138,14 @@ def history_sql(query: DeliveryQuery) -> Sql:
 
 def delivery_of(row: Row) -> Delivery:
     return Delivery(
-        row["id"], row["receiver"], _transition(row), row["event_id"], row["event"], row["instance"], Told(row["told"]),
-        Fate(row["fate"]), row["owed_at"], row["attempts"], row["tried_at"], row["settled_at"], row["answer"],
+        row["id"], row["receiver"], _transition(row["event_id"], row["seq"]), row["event_id"], row["event"],
+        row["instance"], Told(row["told"]), Fate(row["fate"]), row["owed_at"], row["attempts"], row["tried_at"],
+        row["settled_at"], row["answer"],
     )  # fmt: skip
 
 
-def _transition(row: Row) -> str:
-    return f"{row['event_id']}-{row['seq']}"
+def _transition(event_id: str, seq: int) -> str:
+    return f"{event_id}-{seq}"
 
 
 def _frozen(event: Event) -> str:

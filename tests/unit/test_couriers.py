@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -458,6 +460,20 @@ async def test_what_is_owed_outlives_the_daemon_and_what_was_delivered_is_not_se
     await again.couriers.close()
     assert [notice.event for notice in back.got] == [second]
     assert first not in [notice.event for notice in back.got]
+
+
+async def test_what_an_older_version_owed_is_delivered_though_it_knew_less_of_an_event(
+    office: Office, tmp_path: Path
+) -> None:
+    far = Far(otherwise=Undelivered("refused"))
+    await office.appoint(r=far)
+    event = await office.open()
+    await office.until(lambda: office.told["r", "failed"] == 1, "the failure")
+    with contextlib.closing(sqlite3.connect(tmp_path / "probed.db")) as connection, connection:
+        connection.execute("UPDATE notice SET event = json_remove(event, '$.flapping', '$.silenced_by', '$.details')")
+    far.otherwise = None
+    await office.pass_(20)
+    assert [notice.event for notice in far.got] == [event]
 
 
 async def test_what_a_removed_receiver_is_owed_is_dropped_and_marked(office: Office) -> None:
