@@ -63,4 +63,5 @@ class Recorder:
 
 
 def _share(key: tuple[str, str]) -> float:
-    return zlib.crc32("|".join(key).encode()) / 0xFFFFFFFF
+    # A member’s name may be half a surrogate pair, which is no UTF-8.
+    return zlib.crc32("|".join(key).encode("utf-8", "replace")) / 0xFFFFFFFF
