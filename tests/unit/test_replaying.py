@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,6 +16,7 @@ from probed.model import (
     Change,
     Comparison,
     Condition,
+    Detect,
     Increase,
     Kind,
     Occurrence,
@@ -139,6 +141,61 @@ def test_passing_over_samples_tells_what_stepping_each_of_them_tells(
     at = data.draw(st.sampled_from(runs[-1]))
     grace = Grace(25.0, [Switch(len(runs), at.at, at.mono)] if graceful else ())
     assert replayed(policy, runs, grace, every) == at_length(policy, runs, grace)
+
+
+def restless(chance: random.Random) -> list[list[Sample]]:
+    """Two runs in which everything that a rule looks at keeps for a few samples, then changes."""
+    runs, wall = [], 1_790_000_000.0
+    for _ in range(2):
+        samples: list[Sample] = []
+        mono, deadlocks, series, lag, leader, outcome = 1_000.0, 0.0, "x", 0.0, "a", OBSERVED
+        wall += chance.choice([5.0, 40.0, 55.0, 90.0])
+        for _ in range(chance.randrange(20, 60)):
+            step_seconds = chance.choice([5.0] * 12 + [5.003, 40.0])
+            mono, wall = round(mono + step_seconds, 3), round(wall + step_seconds, 3)
+            if chance.random() < 0.3:
+                outcome = chance.choice([OBSERVED, OBSERVED, FAILED, FAILED, BLIND, NA])
+            if chance.random() < 0.3:
+                lag = chance.choice([0.0, 0.0, 29.0, 31.0, 50.0])
+            if chance.random() < 0.15:
+                deadlocks += chance.choice([1.0, 2.0, 5.0, -3.0])
+            if chance.random() < 0.08:
+                series, leader = chance.choice(["x", "y"]), chance.choice(["a", "b", ""])
+            said: dict[str, Reading] = {
+                "lag_seconds": lag, "deadlocks": deadlocks, "leader": leader, "blocks": max(0.0, lag - 30)
+            }  # fmt: skip
+            heard = said if outcome is OBSERVED else {}
+            samples.append(make_sample(outcome, heard, mono=mono, at=wall, series=series))
+        runs.append(samples)
+    return runs
+
+
+LAG = Condition((Comparison("lag_seconds", ">=", 30.0),))
+RULES: dict[str, Callable[[random.Random], Detect]] = {
+    "failures": lambda chance: Threshold(Condition(), chance.randrange(1, 4), chance.randrange(1, 4), chance.randrange(4)),
+    "a limit": lambda chance: Threshold(LAG, chance.randrange(1, 4), chance.randrange(1, 4)),
+    "two limits": lambda chance: Threshold(
+        LAG, chance.randrange(1, 3), 2, resolve_when=Condition((Comparison("lag_seconds", "<", 10.0),))
+    ),
+    "a rise": lambda chance: Increase("deadlocks", chance.choice([20.0, 60.0]), chance.choice([2.0, 5.0]), 2),
+    "a change": lambda _: Change("leader"),
+    "an occurrence": lambda _: Occurrence("blocks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_restless_histories_by_the_hundred_tell_the_same_either_way(kind: str) -> None:
+    told = 0
+    for seed in range(150):
+        chance = random.Random(f"{kind} {seed}")
+        policy = make_policy(RULES[kind](chance), switchover_grace=chance.random() < 0.5)
+        runs = restless(chance)
+        at = chance.choice(runs[-1])
+        grace = Grace(chance.choice([12.0, 25.0, 60.0]), [Switch(2, at.at, at.mono)])
+        wanted = at_length(policy, runs, grace)
+        assert replayed(policy, runs, grace, chance.randrange(1, 12)) == wanted, seed
+        told += len(wanted)
+    assert told > 150
 
 
 def test_a_quiet_chunk_is_never_unpacked() -> None:
