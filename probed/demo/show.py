@@ -175,7 +175,8 @@ async def _watch(settings: Settings, lab: Lab, directory: Path, stop: asyncio.Ev
         url = f"http://{settings.web.listen[0]}"
         client = Client(socket_path=settings.socket)
         hint = "probed demo break NAME | heal NAME | list            Ctrl-C ends everything\n"
-        hint += f"API {url}/api/v1/status   metrics {url}/metrics\n"
+        hint += f"page {url}/   API {url}/api/v1/status   metrics {url}/metrics\n"
+        hint += f"to change policies or silence from another terminal: export PROBED_SOCKET={settings.socket}\n"
         hint += f"configuration {directory / 'probed.yml'}   log {directory / 'probed.log'}"
         picture = _live if sys.stdout.isatty() else _plain
         with contextlib.suppress(TimeoutError):
