@@ -72,16 +72,15 @@ def routes(desk: Desk) -> list[Route]:
     served = desk.served
 
     async def show_overview(call: Call) -> web.Response:
-        instances = []
-        for each in known(desk):
-            if each.name == OBSERVER:
-                continue
-            instances.append(places.instance(each))
+        fleet = {one.name: one for one in known(desk) if one.name != OBSERVER}
+        glances = []
+        for one in fleet.values():
+            glances.append(places.glance(one))
             await asyncio.sleep(0)  # a fleet is not told in one breath: probes come first
         open_events = await served.store.events(EventQuery(state=EventState.OPEN, limit=MAX_OPEN))
         recent, gaps = await _day(desk, call.now)
         page = overview(
-            instances,
+            glances,
             open_events,
             recent,
             watches_by_event(served),
@@ -89,9 +88,11 @@ def routes(desk: Desk) -> list[Route]:
             wanted=call.query[Q] or "",
             unfolded=frozenset((call.query[UNFOLD] or "").split(",")),
         )
-        whole = [item.instance.name for item in page.instances if item.whole]
+        whole = {
+            item.instance.name: places.instance(fleet[item.instance.name]) for item in page.instances if item.whole
+        }
         days = {name: _columns(name, recent, gaps, call.now) for name in whole}
-        return await desk.html(call, "overview.html", {"view": page, "days": days})
+        return await desk.html(call, "overview.html", {"view": page, "whole": whole, "days": days})
 
     async def show_instance(call: Call) -> web.Response:
         name = call.path("name")

@@ -13,9 +13,10 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from probed.api import app
+from probed.api.doorkeeping import KnownPeople
 from probed.model import Outcome
 from tests.unit.serving import Stack, free_port
-from tests.unit.test_page import PAGES, PAYLOADS, Someone
+from tests.unit.test_page import PAGES, PAYLOADS, an_operator
 from tests.unit.theatre import healthy, play, record_texts, stage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -49,7 +50,7 @@ async def shown(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Shown]:
     if getattr(request, "param", "") == "operator":
-        monkeypatch.setattr(app, "OpenDoor", Someone)
+        monkeypatch.setattr(KnownPeople, "identify", an_operator)
     made = await stage(tmp_path)
     made.watch_oneself()
     outage = await play(made)

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from probed.api import app
 from probed.api.access import Principal
+from probed.api.doorkeeping import KnownPeople
 from probed.config.settings import Instance
 from probed.model import Role
 from probed.web.desk import POLICY
@@ -80,14 +81,9 @@ class Site:
         return (*PAGES, f"/events/{self.outage}")
 
 
-class Someone:
-    """A doorkeeper who takes everybody for an operator."""
-
-    remedy = "ask the operator"
-    who = Principal("olga", Role.OPERATOR, "password")
-
-    async def identify(self, request: web.Request) -> Principal:
-        return self.who
+async def an_operator(_: KnownPeople, request: web.Request) -> Principal:
+    """A doorkeeper who takes everybody for the operator Olga."""
+    return Principal("olga", Role.OPERATOR, "password")
 
 
 @pytest_asyncio.fixture
@@ -95,7 +91,7 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pyte
     """The stage after the night. ``indirect`` parameters: who looks (``operator``), or the text that targets say."""
     wanted = getattr(request, "param", "")
     if wanted == "operator":
-        monkeypatch.setattr(app, "OpenDoor", Someone)
+        monkeypatch.setattr(KnownPeople, "identify", an_operator)
     made = await stage(tmp_path)
     made.watch_oneself()
     outage = await play(made)
