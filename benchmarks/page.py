@@ -15,7 +15,7 @@ import aiohttp
 from benchmarks.figures import percentile
 from probed.api.app import serve
 from tests.unit.serving import free_port
-from tests.unit.theatre import play, stage
+from tests.unit.theatre import leave, play, stage
 
 INSTANCES = 100
 PAGE_MS, PAGE_BYTES, LATE_MS = 50.0, 150 * 1024, 100.0
@@ -38,7 +38,7 @@ async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict
         cpu = (time.process_time() - cpu) / (len(took) + 1)
         sleeper.cancel()
         await close()
-        await made.store.close()
+        await leave(made)
     figures: list[dict[str, Any]] = [
         {"figure": "page_first_ms", "value": _ms(first)},
         {

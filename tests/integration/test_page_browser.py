@@ -17,7 +17,7 @@ from probed.api.doorkeeping import KnownPeople
 from probed.model import Outcome
 from tests.unit.serving import Stack, free_port
 from tests.unit.test_page import PAGES, PAYLOADS, an_operator
-from tests.unit.theatre import healthy, play, record_texts, stage
+from tests.unit.theatre import healthy, leave, play, record_texts, stage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -62,7 +62,7 @@ async def shown(
         yield Shown(made, browser, f"http://{address}", outage)
         await browser.close()
     await close()
-    await made.store.close()
+    await leave(made)
 
 
 @pytest.mark.parametrize("shown", ["viewer", "operator"], indirect=True)

@@ -24,11 +24,12 @@ from probed.config.settings import Instance
 from probed.model import Role
 from probed.web.desk import POLICY
 from tests.unit.serving import HOSTILE, Stack, free_port
-from tests.unit.theatre import like_orders, play, record_texts, stage
+from tests.unit.theatre import leave, like_orders, play, record_texts, stage
 
 PAGES = (
     "/", "/?q=orders", "/events", "/events?state=open&severity=fatal&since=-24h", "/policies", "/policies/no_leader",
     "/instances/orders", "/instances/observer", "/readings?target=orders/node-b/postgres&probe=postgres_liveness",
+    "/readings?target=orders/node-b/postgres&probe=postgres_liveness&since=-24h",
     "/silences", "/notifications", "/about", "/view",
 )  # fmt: skip
 
@@ -99,7 +100,7 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pyte
     close = await app.serve(made, addresses=[address], socket_path=None)
     yield Site(made, address, outage)
     await close()
-    await made.store.close()
+    await leave(made)
 
 
 class Seen(HTMLParser):
@@ -343,7 +344,7 @@ async def test_two_hundred_hostile_texts_from_targets_and_people_are_shown_as_te
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in seen and "\\u202e" in seen
     finally:
         await close()
-        await made.store.close()
+        await leave(made)
 
 
 async def test_the_overview_of_a_hundred_instances_is_light(tmp_path: Path) -> None:
@@ -358,7 +359,7 @@ async def test_the_overview_of_a_hundred_instances_is_light(tmp_path: Path) -> N
         assert len(text.encode()) <= 150 * 1024
     finally:
         await close()
-        await made.store.close()
+        await leave(made)
 
 
 def test_nobody_pays_for_templates_before_the_first_page() -> None:
