@@ -171,6 +171,9 @@ async def test_a_policy_is_edited_by_its_form_and_rolled_back(shown: Shown) -> N
     assert "expected" in await page.locator(".problem").first.inner_text()
     await page.get_by_label("lag_threshold_sec").fill("45")
     await page.get_by_label("Reason").fill("slow night batch")
+    await page.get_by_role("button", name="Preview").click()
+    assert "would become" in await page.get_by_role("status").last.inner_text()
+    assert shown.seen.policies["replication_lag_high"].params["lag_threshold_sec"] == 30.0
     await page.get_by_role("button", name="Save").click()
     assert shown.seen.policies["replication_lag_high"].params["lag_threshold_sec"] == 45.0
     history = await page.locator("#history + div").inner_text()
