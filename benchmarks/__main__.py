@@ -1,4 +1,4 @@
-"""``python -m benchmarks jitter|footprint|ledger|samples|backtest``: what the daemon costs and can do, measured.
+"""``python -m benchmarks jitter|footprint|ledger|page|samples|backtest``: what the daemon costs and can do, measured.
 
 One JSON line per figure on stdout, with the machine's own noise beside it (an idle control in the same run). Bounds
 are told, not enforced; ``--gate`` exits 1 when one is missed.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backtest, footprint, jitter, ledger, samples
+from benchmarks import backtest, footprint, jitter, ledger, page, samples
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
@@ -22,6 +22,7 @@ RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "ledger": ledger.run,
     "samples": samples.run,
     "backtest": backtest.run,
+    "page": page.run,
 }
 
 

@@ -25,6 +25,8 @@ MIN_BREAK_SECONDS, BREAK_RATIO = 60.0, 8.0
 """The axis breaks where nothing was kept for at least so long, and for so many times the usual distance."""
 TICK_WIDTH, FLAG_WIDTH = 110, 12
 MAX_FLAG_ROWS = 3
+LONG_SECONDS = 6 * 3600.0
+"""From so long a span on, ticks carry the day."""
 
 Height = Callable[[float], float]
 """A value's place on the y axis."""
@@ -98,6 +100,7 @@ class _Axis:
         ordered = sorted(times)
         distances = sorted(later - earlier for earlier, later in pairwise(ordered))
         usual = distances[len(distances) // 2] if distances else 0.0
+        self.span = ordered[-1] - ordered[0]
         limit = max(MIN_BREAK_SECONDS, BREAK_RATIO * usual)
         pieces: list[list[float]] = [[ordered[0], ordered[0]]]
         for at in ordered[1:]:
@@ -223,7 +226,8 @@ def _ticks(axis: _Axis, zone: ZoneInfo) -> Iterable[Tick]:
             at = begin + (end - begin) * step / number
             place = x + (width * step / number if end > begin else width / 2)
             anchor = "start" if place < LEFT + 30 else "end" if place > RIGHT - 30 else "middle"
-            yield Tick(round(place, 1), f"{datetime.fromtimestamp(at, zone):%H:%M:%S}", anchor)
+            form = "%H:%M:%S" if axis.span < LONG_SECONDS else "%m-%d %H:%M"
+            yield Tick(round(place, 1), f"{datetime.fromtimestamp(at, zone):{form}}", anchor)
 
 
 def _told(dots: Sequence[Dot], reading: str, values: Sequence[float]) -> str:

@@ -26,7 +26,18 @@ FIGURES = (
     ("disk_usage", "used_pct", "disk"),
 )
 """What an operator looks for on a node: (probe, reading, label)."""
-_DRAWN = frozenset({"leader", "blindness", "patroni_cluster", "haproxy_routing", "haproxy_stats", "etcd_quorum"})
+_DRAWN = frozenset(
+    {
+        "leader",
+        "blindness",
+        "patroni_cluster",
+        "haproxy_routing",
+        "haproxy_stats",
+        "etcd_quorum",
+        "etcd_member",
+        "postgres_liveness",
+    }
+)
 """Instance-wide probes with a place of their own in the drawing, or none."""
 MAX_TROUBLES = 8
 
@@ -141,7 +152,7 @@ def instance(known: Known) -> Instance:
     ways = [entry for entry in general if entry.probe == "haproxy_stats"]
     others: dict[str, list[Entry]] = {}
     for entry in general:
-        if entry.probe not in _DRAWN and entry not in doors and entry not in members:
+        if entry.probe not in _DRAWN:
             others.setdefault(_called(entry), []).append(entry)
     services = tuple(_part(name, own, events, now) for name, own in others.items())
     bad = [entry for entry in entries if _troubles(entry, now)]
@@ -162,12 +173,48 @@ def instance(known: Known) -> Instance:
         services=services,
         troubles=tuple(troubles[:MAX_TROUBLES]),
         more_troubles=max(0, len(troubles) - MAX_TROUBLES),
-        unseen=sum(marks.of_entry(entry, now).look == marks.BLIND.look for entry in bad),
+        unseen=_unseen(entries, now),
         pending=tuple(_pending(watch) for watch in known.watches if watch.streak.phase is Phase.PENDING),
         targets=len(entries),
         summary=_summary(entries, now),
-        sampled=min((now - entry.newest.mono for entry in entries if entry.newest is not None), default=None),
+        sampled=_sampled(entries, now),
     )
+
+
+def glance(known: Known) -> Instance:
+    """An instance in one line: the same without its drawing, for a fleet of which few are shown whole."""
+    now, entries = known.now, known.entries
+    events = [watch.event for watch in known.watches if watch.event is not None]
+    mark = marks.of_state(states.state(entries, events, now))
+    return Instance(
+        name=known.name,
+        labels=tuple(known.labels.items()),
+        mark=mark,
+        leader=states.leader(entries, known.shape.leader, now) or "",
+        timeline="",
+        proxy=None,
+        write_to=(),
+        doors=(),
+        etcd=(),
+        nodes=tuple(Part(node, mark) for node in known.shape.nodes),
+        services=(),
+        troubles=(),
+        more_troubles=0,
+        unseen=_unseen(entries, now) if mark.bad else 0,
+        pending=(),
+        targets=len(entries),
+        summary=_summary(entries, now),
+        sampled=_sampled(entries, now),
+    )
+
+
+def _unseen(entries: Iterable[Entry], now: float) -> int:
+    """Targets that cannot be seen."""
+    return sum(_troubles(entry, now) and marks.of_entry(entry, now).look == marks.BLIND.look for entry in entries)
+
+
+def _sampled(entries: Iterable[Entry], now: float) -> float | None:
+    return min((now - entry.newest.mono for entry in entries if entry.newest is not None), default=None)
 
 
 def _node(name: str, entries: Sequence[Entry], events: Sequence[Event], certain: str | None, now: float) -> Part:

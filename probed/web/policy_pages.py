@@ -23,10 +23,11 @@ from probed.web.rules import Rule
 API = "/api/v1/policies"
 ONE = f"{API}/{{id}}"
 HISTORY, ROLLBACK, RESTORE = f"{API}/history", f"{API}/rollback", f"{ONE}/restore"
+BACKTEST = f"{ONE}/backtest"
 DAYS = 30
 REVISIONS = "20"
 _SWITCH = {"on": True, "off": False}
-_RECOVERABLE = frozenset({"invalid", "refused-by-rule", "stale", "bad-body", "conflict"})
+_RECOVERABLE = frozenset({"invalid", "refused-by-rule", "stale", "bad-body", "conflict", "too-many"})
 """Refusals that are told in the form; others are a page."""
 
 Json = Mapping[str, Any]
@@ -55,6 +56,9 @@ class PolicyPage:
     """What the form holds, when it was refused."""
     problems: Sequence[Mapping[str, object]]
     revisions: Sequence[Json] | None
+    may_preview: bool
+    preview: Json | None
+    """What the change in the form would have changed, by recorded samples."""
     may_rollback: bool = False
     across: bool = False
 
@@ -82,7 +86,12 @@ def routes(desk: Desk) -> list[Route]:
     async def one(call: Call) -> web.Response:
         return await show(call, {}, ())
 
-    async def show(call: Call, given: Mapping[str, str], problems: Sequence[Mapping[str, object]]) -> web.Response:
+    async def show(
+        call: Call,
+        given: Mapping[str, str],
+        problems: Sequence[Mapping[str, object]],
+        preview: Json | None = None,
+    ) -> web.Response:
         policy = _policy(desk, call.path("id"))
         triggers = sum(count.count for count in await _counts(call) if count.event == policy.id)
         found = await desk.answer(call, "GET", ONE)
@@ -96,14 +105,19 @@ def routes(desk: Desk) -> list[Route]:
             given,
             problems,
             await _revisions(call, policy.id),
+            desk.may(call, "POST", BACKTEST),
+            preview,
         )
         return await desk.html(call, "policy.html", page, status=422 if problems else 200)
 
     async def edit(call: Call) -> web.Response:
         given = await desk.fields(call)
         policy = _policy(desk, call.path("id"))
+        patch = patch_of(policy, given)
         try:
-            if patch := patch_of(policy, given):
+            if "preview" in given:
+                return await show(call, given, (), await desk.ask(call, "POST", BACKTEST, body={"patch": patch}))
+            if patch:
                 body = {**patch, "reason": given.get("reason", "")}
                 await desk.ask(call, "PATCH", ONE, body=body, said={hdrs.IF_MATCH: given.get("etag", "")})
         except Refused as refused:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from probed.api.problems import Refused, shown
-from probed.api.query import Word
+from probed.api.query import SINCE, Word
 from probed.api.routing import Call, Route
 from probed.board import Entry
 from probed.model import OBSERVER, Event, EventState, Threshold
@@ -23,6 +23,7 @@ from probed.web.places import Instance, Known, Row
 from probed.web.strip import Column
 
 MAX_OPEN, MAX_RECENT = 10_000, 5_000
+SAMPLES, POINTS = "/api/v1/samples", "400"
 PASSAGE_DAYS, MAX_PASSAGES = 30, 20
 
 
@@ -66,22 +67,25 @@ class ReadingsPage:
     row: Row
     span: str
     charts: tuple[Chart, ...]
+    since: str | None
+    """The span that was asked for; ``None``: the last samples in memory."""
+    recorded: bool
+    """Whether spans can be asked for."""
 
 
 def routes(desk: Desk) -> list[Route]:
     served = desk.served
 
     async def show_overview(call: Call) -> web.Response:
-        instances = []
-        for each in known(desk):
-            if each.name == OBSERVER:
-                continue
-            instances.append(places.instance(each))
+        fleet = {one.name: one for one in known(desk) if one.name != OBSERVER}
+        glances = []
+        for one in fleet.values():
+            glances.append(places.glance(one))
             await asyncio.sleep(0)  # a fleet is not told in one breath: probes come first
         open_events = await served.store.events(EventQuery(state=EventState.OPEN, limit=MAX_OPEN))
         recent, gaps = await _day(desk, call.now)
         page = overview(
-            instances,
+            glances,
             open_events,
             recent,
             watches_by_event(served),
@@ -89,9 +93,11 @@ def routes(desk: Desk) -> list[Route]:
             wanted=call.query[Q] or "",
             unfolded=frozenset((call.query[UNFOLD] or "").split(",")),
         )
-        whole = [item.instance.name for item in page.instances if item.whole]
+        whole = {
+            item.instance.name: places.instance(fleet[item.instance.name]) for item in page.instances if item.whole
+        }
         days = {name: _columns(name, recent, gaps, call.now) for name in whole}
-        return await desk.html(call, "overview.html", {"view": page, "days": days})
+        return await desk.html(call, "overview.html", {"view": page, "whole": whole, "days": days})
 
     async def show_instance(call: Call) -> web.Response:
         name = call.path("name")
@@ -123,19 +129,33 @@ def routes(desk: Desk) -> list[Route]:
             entry.probe,
             entry.computed,
             places.rows([entry], served.clock.mono())[0],
-            f"every {telling.lasting(entry.interval)}, the last {telling.count(len(entry.ring), 'sample')}",
+            f"every {telling.lasting(entry.interval)}",
             charts.charts(
-                [Taken(sample.at, sample.outcome.value, sample.readings, sample.reason) for sample in entry.ring],
+                await _taken(call, entry),
                 _thresholds(desk, entry.probe),
                 zone_of(call.request),
             ),
+            call.request.query.get(SINCE.name),
+            desk.has("GET", SAMPLES),
         )
         return await desk.html(call, "readings.html", page)
+
+    async def _taken(call: Call, entry: Entry) -> Sequence[Taken]:
+        """Recorded samples of the span that was asked for; else the last ones, which are in memory."""
+        since = call.request.query.get(SINCE.name)
+        if since is None or not desk.has("GET", SAMPLES):
+            return [Taken(sample.at, sample.outcome.value, sample.readings, sample.reason) for sample in entry.ring]
+        query = {"target": entry.target.key, "probe": entry.probe, "since": since, "points": POINTS}
+        found = await desk.ask(call, "GET", SAMPLES, query=query)
+        return [
+            Taken(telling.instant(each["at"]) or 0.0, each["outcome"], each["readings"], each["reason"])
+            for each in found["items"]
+        ]
 
     return [
         desk.page("/", show_overview, "The overview.", Q, UNFOLD),
         desk.page("/instances/{name}", show_instance, "One instance."),
-        desk.page("/readings", show_readings, "Readings of one target.", TARGET, PROBE),
+        desk.page("/readings", show_readings, "Readings of one target.", TARGET, PROBE, SINCE),
     ]
 
 

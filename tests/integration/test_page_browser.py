@@ -13,10 +13,11 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from probed.api import app
+from probed.api.doorkeeping import KnownPeople
 from probed.model import Outcome
 from tests.unit.serving import Stack, free_port
-from tests.unit.test_page import PAGES, PAYLOADS, Someone
-from tests.unit.theatre import healthy, play, record_texts, stage
+from tests.unit.test_page import PAGES, PAYLOADS, an_operator
+from tests.unit.theatre import healthy, leave, play, record_texts, stage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -49,7 +50,7 @@ async def shown(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Shown]:
     if getattr(request, "param", "") == "operator":
-        monkeypatch.setattr(app, "OpenDoor", Someone)
+        monkeypatch.setattr(KnownPeople, "identify", an_operator)
     made = await stage(tmp_path)
     made.watch_oneself()
     outage = await play(made)
@@ -61,7 +62,7 @@ async def shown(
         yield Shown(made, browser, f"http://{address}", outage)
         await browser.close()
     await close()
-    await made.store.close()
+    await leave(made)
 
 
 @pytest.mark.parametrize("shown", ["viewer", "operator"], indirect=True)
@@ -170,6 +171,9 @@ async def test_a_policy_is_edited_by_its_form_and_rolled_back(shown: Shown) -> N
     assert "expected" in await page.locator(".problem").first.inner_text()
     await page.get_by_label("lag_threshold_sec").fill("45")
     await page.get_by_label("Reason").fill("slow night batch")
+    await page.get_by_role("button", name="Preview").click()
+    assert "would become" in await page.get_by_role("status").last.inner_text()
+    assert shown.seen.policies["replication_lag_high"].params["lag_threshold_sec"] == 30.0
     await page.get_by_role("button", name="Save").click()
     assert shown.seen.policies["replication_lag_high"].params["lag_threshold_sec"] == 45.0
     history = await page.locator("#history + div").inner_text()

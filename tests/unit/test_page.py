@@ -19,15 +19,17 @@ from aiohttp import web
 
 from probed.api import app
 from probed.api.access import Principal
+from probed.api.doorkeeping import KnownPeople
 from probed.config.settings import Instance
 from probed.model import Role
 from probed.web.desk import POLICY
 from tests.unit.serving import HOSTILE, Stack, free_port
-from tests.unit.theatre import like_orders, play, record_texts, stage
+from tests.unit.theatre import leave, like_orders, play, record_texts, stage
 
 PAGES = (
     "/", "/?q=orders", "/events", "/events?state=open&severity=fatal&since=-24h", "/policies", "/policies/no_leader",
     "/instances/orders", "/instances/observer", "/readings?target=orders/node-b/postgres&probe=postgres_liveness",
+    "/readings?target=orders/node-b/postgres&probe=postgres_liveness&since=-24h",
     "/silences", "/notifications", "/about", "/view",
 )  # fmt: skip
 
@@ -80,14 +82,9 @@ class Site:
         return (*PAGES, f"/events/{self.outage}")
 
 
-class Someone:
-    """A doorkeeper who takes everybody for an operator."""
-
-    remedy = "ask the operator"
-    who = Principal("olga", Role.OPERATOR, "password")
-
-    async def identify(self, request: web.Request) -> Principal:
-        return self.who
+async def an_operator(_: KnownPeople, request: web.Request) -> Principal:
+    """A doorkeeper who takes everybody for the operator Olga."""
+    return Principal("olga", Role.OPERATOR, "password")
 
 
 @pytest_asyncio.fixture
@@ -95,7 +92,7 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pyte
     """The stage after the night. ``indirect`` parameters: who looks (``operator``), or the text that targets say."""
     wanted = getattr(request, "param", "")
     if wanted == "operator":
-        monkeypatch.setattr(app, "OpenDoor", Someone)
+        monkeypatch.setattr(KnownPeople, "identify", an_operator)
     made = await stage(tmp_path)
     made.watch_oneself()
     outage = await play(made)
@@ -103,7 +100,7 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pyte
     close = await app.serve(made, addresses=[address], socket_path=None)
     yield Site(made, address, outage)
     await close()
-    await made.store.close()
+    await leave(made)
 
 
 class Seen(HTMLParser):
@@ -347,7 +344,7 @@ async def test_two_hundred_hostile_texts_from_targets_and_people_are_shown_as_te
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in seen and "\\u202e" in seen
     finally:
         await close()
-        await made.store.close()
+        await leave(made)
 
 
 async def test_the_overview_of_a_hundred_instances_is_light(tmp_path: Path) -> None:
@@ -362,7 +359,7 @@ async def test_the_overview_of_a_hundred_instances_is_light(tmp_path: Path) -> N
         assert len(text.encode()) <= 150 * 1024
     finally:
         await close()
-        await made.store.close()
+        await leave(made)
 
 
 def test_nobody_pays_for_templates_before_the_first_page() -> None:

@@ -44,13 +44,20 @@ def like_orders(name: str, **more: object) -> dict[str, object]:
 
 
 async def stage(directory: Path, others: tuple[str, ...] = ("billing", "crm")) -> Stack:
-    """Close the store when done."""
+    """``leave`` it when done."""
     made = await stack(directory, **like_orders("orders"))
+    made.archive.open()
     instances = [made.settings.instances[0], *(Instance.model_validate(like_orders(name)) for name in others)]
     made.settings = made.settings.model_copy(update={"instances": instances})
     for instance in instances[1:]:
         made.watch(instance)
     return made
+
+
+async def leave(made: Stack) -> None:
+    """The end of the play."""
+    await made.archive.close()
+    await made.store.close()
 
 
 READINGS: Mapping[str, Mapping[str, Reading]] = {

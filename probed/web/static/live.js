@@ -6,8 +6,8 @@ const PATIENCE_MS = 10_000;
 const LISTEN_AFTER_MS = 1000;
 const RETRY_MS = 30_000;
 const KINDS = [
-  "opened", "resolved", "occurred", "lifted", "told", "linked", "amended", "acknowledged", "acked", "unacked",
-  "silenced", "unsilenced", "message",
+  "opened", "resolved", "occurred", "lifted", "told", "linked", "amended", "silenced", "unsilenced", "acked",
+  "unacked", "reminded",
 ];
 
 const status = document.getElementById("live");
