@@ -92,9 +92,9 @@ class Desk:
         response = await self.answer(call, method, path, **more)
         return json.loads(response.text or "null") if isinstance(response, web.Response) else None
 
-    def form(self, path: str, handler: Handler, says: str) -> Route:
-        """A route that a form of the page is sent to; who may is decided by what it asks of the API."""
-        return Route("POST", path, handler, says, media=HTML, refuse=self.refuse)
+    def form(self, path: str, handler: Handler, says: str, needs: Role = Role.OPERATOR) -> Route:
+        """A route that a form of the page is sent to; what it asks of the API may need more."""
+        return Route("POST", path, handler, says, needs=needs, media=HTML, refuse=self.refuse)
 
     async def fields(self, call: Call) -> Mapping[str, str]:
         """What a form says. Refused unless the form is one of our own."""
