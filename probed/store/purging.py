@@ -39,9 +39,16 @@ SELECT (SELECT state FROM event WHERE id = ?1) AS state,
 _NOTICES = "DELETE FROM notice WHERE seq IN (SELECT seq FROM transition WHERE event_id = ?)"
 _PARTS = ("evidence", "evidence_owed", "delivery", "transition")
 """Tables whose rows belong to an event, by their ``event_id``."""
+_OLD_SHADOWS = """
+DELETE FROM shadow_event WHERE (policy, opened_at, target) IN (
+    SELECT policy, opened_at, target FROM shadow_event
+    WHERE ifnull(resolved_at, CASE WHEN occurred THEN opened_at END) < ? LIMIT 500
+)
+"""
 _BY_DATE = (
     "DELETE FROM gap WHERE rowid IN (SELECT rowid FROM gap WHERE ended_at < ? LIMIT 500)",
     "DELETE FROM silence WHERE id IN (SELECT id FROM silence WHERE ifnull(ended_at, ends_at) < ? LIMIT 500)",
+    _OLD_SHADOWS,
     "DELETE FROM leadership WHERE (instance, at) IN (SELECT instance, at FROM leadership WHERE at < ? LIMIT 500)",
 )
 _COUNTS_BY_DATE = (

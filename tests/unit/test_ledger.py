@@ -19,6 +19,8 @@ import pytest
 
 from probed.incidents import new_id
 from probed.model import Event, EventState, Evidence, Moment, Severity, Side
+from probed.shadows import ShadowChanges, ShadowEvent
+from probed.silences import Scope, Silence
 from probed.store import (
     AuditRecord,
     Change,
@@ -34,6 +36,7 @@ from probed.store import sqlite as engine
 from probed.store.ageing import Life
 from probed.store.applying import apply
 from probed.store.migrating import SCHEMA
+from probed.store.notices import Fate, GivenUp
 from probed.store.purging import DAY, Limits, Purge, pages_of, size
 from probed.store.rows import EVENT_COLUMNS, event_row
 from probed.store.sqlite import SqliteStore
@@ -287,6 +290,14 @@ def told(at: float) -> Commit:
         gaps=(GapRecord(at - 60, at, "eye", "stopped"),),
         leadership=(LeadershipRecord("orders", at, {"class": "failover", "old_leader": "a", "new_leader": "b"}),),
         audit=(AuditRecord(at, "ann", "socket", "", "event.ack", "x"),),
+        silences=(Silence("s", Scope(nodes=("node-a",)), "disk swap", "ann", at - 60, at - 60, at),),
+        shadows=ShadowChanges(
+            events=(
+                ShadowEvent("no_leader", "orders", at - 60, resolved_at=at),
+                ShadowEvent("ha_switchover", "orders", at, occurred=True),
+                ShadowEvent("no_leader", "billing", at),
+            )
+        ),
     )
 
 
@@ -310,7 +321,23 @@ class TestAge:
             assert await store.gaps(0, NOON * 2) == []
             assert await store.leadership(None, 0, NOON * 2) == []
             assert len(await store.audit(None, 10)) == 1, "who changed what is kept longer"
-        for table in ("event", "transition", "evidence", "evidence_owed", "placed", "shelf"):
+        assert rows(tmp_path, "SELECT target FROM shadow_event") == [("billing",)], "it is open yet"
+        for table in ("event", "transition", "evidence", "evidence_owed", "placed", "shelf", "silence"):
+            assert rows(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)], table
+
+    async def test_what_somebody_is_owed_news_of_stays_until_that_is_settled(
+        self, tmp_path: Path, clock: FakeClock
+    ) -> None:
+        event = an_event()
+        async with opening(tmp_path, clock, Limits(age=DAY)) as store:
+            await store.append(Commit(changes=(Change(event, "opened", NOON, owed=("hooks",)),)))
+            await store.append(resolved(event, NOON + 60))
+            await live(store, clock, hours=30)
+            assert await store.event(event.id) is not None
+            await store.append(Commit(given_up=(GivenUp("hooks", NOON + 30 * 3600, Fate.EXPIRED, ""),)))
+            await live(store, clock, hours=2)
+            assert await store.event(event.id) is None
+        for table in ("delivery", "notice", "transition"):
             assert rows(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)], table
 
     async def test_what_is_open_stays_and_so_does_its_cause_until_its_consequence_goes(
