@@ -176,19 +176,21 @@ class Client:
         query: Mapping[str, object | None] | None = None,
         headers: Mapping[str, str] | None = None,
         silence: float = TIMEOUT,
+        *,
+        method: str = "GET",
+        body: object = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """An answer to be read as it comes, with at most ``silence`` seconds between two pieces of it."""
         target = path + _query(query)
-        sent = {**self._credentials(), **(headers or {})}
-        with _connected(self._where, self._ca_file) as (connection, address):
-            self._where = [address]
-            connection.request("GET", address.prefix + target, headers=sent)
-            response = connection.getresponse()
-            if response.status >= 400:
-                body = _body(connection, response, time.monotonic() + TIMEOUT)
-                raise _refusal(response.status, _parsed(body), f"{address}{target}")
+        sent, content = self._sent(body, headers)
+        with self._connected() as (connection, address):
             if connection.sock is not None:
                 connection.sock.settimeout(silence)
+            connection.request(method, address.prefix + target, content, sent)
+            response = connection.getresponse()
+            if response.status >= 400:
+                refused = _body(connection, response, time.monotonic() + TIMEOUT)
+                raise _refusal(response.status, _parsed(refused), f"{address}{target}")
             yield response
 
     def ask(
@@ -201,34 +203,52 @@ class Client:
         seconds: float | None = None,
     ) -> Answer:
         """One request; ``body`` is sent as JSON, or as it is when it is bytes."""
-        sent = dict(self._credentials())
-        content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-        if content is not None:
-            sent["Content-Type"] = "application/json"
-        sent.update(headers or {})
-        tried: list[str] = []
-        for address in self._where:
-            try:
-                answer = _exchange(address, method, target, content, sent, self._ca_file, seconds or TIMEOUT)
-            except _NoDaemon as error:
-                tried.append(f"{address}: {error}")
-                continue
-            self._where = [address]
-            return answer
-        raise _nobody(tried)
+        sent, content = self._sent(body, headers)
+        with self._connected() as (connection, address):
+            return _exchange(connection, address, method, target, content, sent, seconds or TIMEOUT)
 
     def lines(self, method: str, path: str, body: object) -> Iterator[dict[str, Any]]:
         """The JSON objects of an answer that comes line by line, while the daemon works on it."""
-        sent = {**self._credentials(), "Content-Type": "application/json", "Accept": LINES}
+        try:
+            with self.stream(path, None, {"Accept": LINES}, LINE_TIMEOUT, method=method, body=body) as response:
+                while line := response.readline():
+                    answer = _parsed(line)
+                    if not isinstance(answer, dict):
+                        where = f"{self._where[0]}{path}"
+                        raise ApiError(f"{where}: expected lines of JSON; is it probed that listens there?")
+                    yield cast(dict[str, Any], answer)
+        except TimeoutError:
+            told = f"gave no sign of life for {LINE_TIMEOUT:g} s; look at the daemon's log"
+            raise ApiError(f"{self._where[0]} {told}") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise _no_http(self._where[0], error) from None
+
+    def _sent(self, body: object, headers: Mapping[str, str] | None) -> tuple[dict[str, str], bytes | None]:
+        """(headers, content) of a request."""
+        content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        kind = {} if content is None else {"Content-Type": "application/json"}
+        return {"Accept": "application/json", **self._credentials(), **kind, **(headers or {})}, content
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[tuple[http.client.HTTPConnection, Address]]:
+        """A connection to the first address where somebody listens; the next request asks there again."""
         tried: list[str] = []
         for address in self._where:
+            connection = address.connection(self._ca_file)
             try:
-                yield from _lines(address, method, path, json.dumps(body).encode(), sent, self._ca_file)
+                _connect(connection)
             except _NoDaemon as error:
+                connection.close()
                 tried.append(f"{address}: {error}")
                 continue
+            self._where = [address]
+            with contextlib.closing(connection):
+                yield connection, address
             return
-        raise _nobody(tried)
+        raise ApiError(
+            f"no probed answers at {'; nor at '.join(tried)}. Is it running? Start it with `probed run`, "
+            "or say where it is with --url or --socket (PROBED_URL, PROBED_SOCKET)"
+        )
 
     def _credentials(self) -> Mapping[str, str]:
         if self._token_file is None:
@@ -240,30 +260,6 @@ class Client:
         if not token or any(char.isspace() for char in token):
             raise ApiError(f"--token-file: expected one token in {self._token_file}, as `probed token add` printed it")
         return {"Authorization": f"Bearer {token}"}
-
-
-def _nobody(tried: Sequence[str]) -> ApiError:
-    return ApiError(
-        f"no probed answers at {'; nor at '.join(tried)}. Is it running? Start it with `probed run`, "
-        "or say where it is with --url or --socket (PROBED_URL, PROBED_SOCKET)"
-    )
-
-
-@contextlib.contextmanager
-def _connected(where: Sequence[Address], ca_file: Path | None) -> Iterator[tuple[http.client.HTTPConnection, Address]]:
-    """A connection to the first address where somebody listens."""
-    tried: list[str] = []
-    for address in where:
-        connection = address.connection(ca_file)
-        try:
-            _connect(connection)
-        except _NoDaemon as error:
-            tried.append(f"{address}: {error}")
-            continue
-        with contextlib.closing(connection):
-            yield connection, address
-        return
-    raise _nobody(tried)
 
 
 def _query(query: Mapping[str, object | None] | None) -> str:
@@ -281,55 +277,30 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _exchange(
+    connection: http.client.HTTPConnection,
     address: Address,
     method: str,
     target: str,
     body: bytes | None,
     headers: Mapping[str, str],
-    ca_file: Path | None,
     seconds: float,
 ) -> Answer:
-    connection = address.connection(ca_file)
     ends = time.monotonic() + seconds
     try:
-        _connect(connection)
         if connection.sock is not None:
             connection.sock.settimeout(seconds)
-        connection.request(method, address.prefix + target, body, {"Accept": "application/json", **headers})
+        connection.request(method, address.prefix + target, body, headers)
         response = connection.getresponse()
         known = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, _body(connection, response, ends), known, address)
     except TimeoutError:
         raise ApiError(f"{address} gave no answer within {seconds:g} s; look at the daemon's log") from None
     except (OSError, http.client.HTTPException) as error:
-        raise ApiError(f"{address} gave no valid HTTP answer: {type(error).__name__}: {error}") from None
-    finally:
-        connection.close()
+        raise _no_http(address, error) from None
 
 
-def _lines(
-    address: Address, method: str, target: str, body: bytes, headers: Mapping[str, str], ca_file: Path | None
-) -> Iterator[dict[str, Any]]:
-    connection = address.connection(ca_file)
-    try:
-        _connect(connection)
-        if connection.sock is not None:
-            connection.sock.settimeout(LINE_TIMEOUT)
-        connection.request(method, address.prefix + target, body, headers)
-        response = connection.getresponse()
-        if response.status >= 400:
-            raise _refusal(response.status, _parsed(response.read(MAX_ANSWER)), f"{address}{target}")
-        while line := response.readline():
-            answer = _parsed(line)
-            if not isinstance(answer, dict):
-                raise ApiError(f"{address}{target}: expected lines of JSON; is it probed that listens there?")
-            yield cast(dict[str, Any], answer)
-    except TimeoutError:
-        raise ApiError(f"{address} gave no sign of life for {LINE_TIMEOUT:g} s; look at the daemon's log") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise ApiError(f"{address} gave no valid HTTP answer: {type(error).__name__}: {error}") from None
-    finally:
-        connection.close()
+def _no_http(address: Address, error: Exception) -> ApiError:
+    return ApiError(f"{address} gave no valid HTTP answer: {type(error).__name__}: {error}")
 
 
 def _connect(connection: http.client.HTTPConnection) -> None:
