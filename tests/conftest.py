@@ -1,11 +1,19 @@
-"""Marks by folder, and how many examples the property tests try. Nothing else: fixtures stand where they are used."""
+"""Marks by folder, how many examples the property tests try, and the two fixtures that files everywhere share.
+
+All others stand where they are used.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 HERE = Path(__file__).parent
@@ -27,3 +35,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(item.path.relative_to(HERE).parts[0])
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory whose path is short enough for a UNIX socket in it."""
+    directory = Path(tempfile.mkdtemp(prefix="pp-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[None]:
+    """What the daemon logs must not stand between the lines of a command, with which it shares this process."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +105,6 @@ async def until(met: Callable[[], Awaitable[bool]], what: str) -> None:
     while not await met():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         await asyncio.sleep(0.1)
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="ps-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture

@@ -7,12 +7,10 @@ import gzip
 import json
 import os
 import pwd
-import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -84,14 +82,6 @@ class Api:
         answer = await asyncio.wait_for(reader.read(), 5)
         writer.close()
         return answer
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A path short enough for a socket."""
-    directory = Path(tempfile.mkdtemp(prefix="pa-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +59,6 @@ class Desk:
     async def backtest(self, policy: str = LAG, since: str = "-1d", **patch: object) -> Json:
         answer: Json = await self.change("POST", f"policies/{policy}/backtest", {"patch": patch, "since": since})
         return answer
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="pb-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture

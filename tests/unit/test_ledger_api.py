@@ -8,11 +8,9 @@ import csv
 import io
 import json
 import random
-import shutil
 import socket
 import sqlite3
-import tempfile
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,14 +98,6 @@ class Reader:
 
     async def events(self, number: int) -> list[dict[str, Any]]:
         return [(await self.event())[1] for _ in range(number)]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A path short enough for a socket."""
-    directory = Path(tempfile.mkdtemp(prefix="pl-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture

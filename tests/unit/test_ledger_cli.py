@@ -28,10 +28,10 @@ from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock
 from tests.unit.serving import free_port, stack
 from tests.unit.test_cli import run
-from tests.unit.test_ledger_api import EVENTS, Ledger, ledger, place
+from tests.unit.test_ledger_api import EVENTS, Ledger, ledger
 from tests.unit.test_store import NOON, an_event, opened, resolved
 
-__all__ = ["ledger", "place"]  # fixtures
+__all__ = ["ledger"]  # a fixture
 
 
 async def command(ledger: Ledger, *arguments: str) -> Result:

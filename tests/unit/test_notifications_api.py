@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-import structlog
 from click.testing import CliRunner
 
 from probed.api.app import serve
@@ -29,6 +25,8 @@ from tests.unit.test_couriers import Far
 
 Json = dict[str, Any]
 PATH = "/api/v1/notifications"
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @dataclass
@@ -73,21 +71,6 @@ class Api:
                 return
             await asyncio.sleep(0.005)
         raise AssertionError(page)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet() -> Iterator[None]:
-    """What the daemon logs must not stand between the lines of a command, with which it shares this process."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="pn-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture

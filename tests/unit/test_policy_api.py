@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,6 @@ from probed.model import Outcome
 from probed.policy.library import Library
 from probed.store import EventQuery
 from tests.unit.editing import BASE, Operator, served
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="pp-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import structlog
 import yaml
 from click.testing import CliRunner, Result
 
 from probed.cli import cli
 from probed.policy.library import Library
 from tests.unit.editing import Operator, served
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 class Terminal:
@@ -38,21 +36,6 @@ class Terminal:
     @property
     def library(self) -> Library:
         return self.operator.seen.editor.library
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet() -> Iterator[None]:
-    """What the daemon logs must not stand between the lines of a command, with which it shares this process."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="pc-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture

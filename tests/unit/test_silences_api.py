@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-import structlog
 from click.testing import CliRunner, Result
 
 from probed.api.app import serve
@@ -29,6 +25,8 @@ from tests.unit.serving import NOON, Stack, free_port, stack
 Json = dict[str, Any]
 PATH = "/api/v1/silences"
 UPGRADE: Json = {"comment": "upgrade", "instances": ["orders"], "duration": "2h"}
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @dataclass
@@ -71,21 +69,6 @@ class Api:
         result = await asyncio.to_thread(self.run, "silence", *arguments)
         assert result.exit_code == code, result.output
         return result.output
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet() -> Iterator[None]:
-    """What the daemon logs must not stand between the lines of a command, with which it shares this process."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="ps-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture

@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 
 from probed.api.app import serve
 from tests.unit.certificates import Authority
 from tests.unit.people import USERS, know
 from tests.unit.serving import Stack, free_port, stack
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A path short enough for a socket."""
-    directory = Path(tempfile.mkdtemp(prefix="pa-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture
