@@ -108,6 +108,8 @@ class Instance:
     summary: str
     sampled: float | None
     """Seconds since the newest sample of any target."""
+    paused: bool = False
+    """Patroni is in maintenance mode: nothing fails over by itself."""
 
     @property
     def leads_to_a_node(self) -> bool:
@@ -136,6 +138,8 @@ class Known:
     watches: Sequence[Watch]
     shape: Shape
     now: float
+    paused: bool = False
+    """Whether Patroni is in maintenance mode."""
 
 
 def instance(known: Known) -> Instance:
@@ -178,6 +182,7 @@ def instance(known: Known) -> Instance:
         targets=len(entries),
         summary=_summary(entries, now),
         sampled=_sampled(entries, now),
+        paused=known.paused,
     )
 
 
@@ -205,6 +210,7 @@ def glance(known: Known) -> Instance:
         targets=len(entries),
         summary=_summary(entries, now),
         sampled=_sampled(entries, now),
+        paused=known.paused,
     )
 
 

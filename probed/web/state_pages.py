@@ -171,7 +171,8 @@ def known(desk: Desk) -> list[Known]:
     for name, own in entries.items():
         state = served.pipeline.instances.get(name)
         watches, shape = (state.watches, state.shape) if state else ([], Shape())
-        found.append(Known(name, state.labels if state else labels.get(name, {}), own, watches, shape, now))
+        paused = state is not None and state.paused is True
+        found.append(Known(name, state.labels if state else labels.get(name, {}), own, watches, shape, now, paused))
     return sorted(found, key=lambda one: one.name == OBSERVER)
 
 

@@ -21,7 +21,7 @@ from probed.api import app
 from probed.api.access import Principal
 from probed.api.doorkeeping import KnownPeople
 from probed.config.settings import Instance
-from probed.model import Role
+from probed.model import Outcome, Role
 from probed.web.desk import POLICY
 from tests.unit.serving import HOSTILE, Stack, free_port
 from tests.unit.theatre import leave, like_orders, play, record_texts, stage
@@ -289,6 +289,27 @@ async def test_an_operator_silences_by_a_form_and_ends_it(site: Site) -> None:
     status, headers, _ = await site.send("POST", f"/silences/{silence.id}/expire", data={}, headers=own)
     assert status == 303 and urljoin(f"/silences/{silence.id}/expire", headers["Location"]) == "/silences"
     assert [one.ended_by for one in await site.seen.store.silences(10)] == ["olga"]
+
+
+@pytest.mark.parametrize("site", ["operator"], indirect=True)
+async def test_a_silence_shows_on_what_it_covers_and_says_that_people_were_told_before(site: Site) -> None:
+    data = {"instances": "orders", "duration": "2h", "comment": "upgrade <b>"}
+    await site.send("POST", "/silences", data=data, headers={"Sec-Fetch-Site": "same-origin"})
+    node = (await site.seen.store.event(site.outage)).event.target.node  # type: ignore[union-attr]  # it is there
+    site.seen.clock.step(5)
+    site.seen.sample("postgres_liveness", node, Outcome.FAILED, kind="refused", reason="connection refused")
+    await site.seen.settle()
+    _, _, text = await site.get("/")
+    assert "· silenced" in text
+    _, _, text = await site.get(f"/events/{site.outage}")
+    assert "silenced: upgrade &lt;b&gt; (olga); people were told of it" in text
+
+
+async def test_patronis_pause_stands_beside_the_instance(site: Site) -> None:
+    assert "Patroni is paused" not in (await site.get("/"))[2]
+    site.seen.pipeline.instances["orders"].paused = True
+    for path in ("/", "/instances/orders"):
+        assert "Patroni is paused" in (await site.get(path))[2]
 
 
 @pytest.mark.parametrize("site", ["operator"], indirect=True)
