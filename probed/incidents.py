@@ -75,6 +75,12 @@ def in_pause(event: Event) -> Event:
     return replace(event, details={**event.details, "patroni_paused": True})
 
 
+def go_on_under(event: Event, version: int) -> Event:
+    """An open event whose policy was edited: it is judged by the new version from now on; all else stays."""
+    opened = event.details.get("opened_under", event.policy_version)
+    return replace(event, policy_version=version, details={**event.details, "opened_under": opened})
+
+
 def resolve(event: Event, transition: Transition) -> Event:
     """The event after its recovery, or after nothing is left to watch."""
     return replace(

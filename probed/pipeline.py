@@ -170,6 +170,7 @@ class Pipeline:
         state.watches = sorted(watches, key=lambda watch: topology.order(watch.policy, watch.target))
         left, forgotten = self._inheritance.leave(instance) if self._inheritance else ([], [])
         self._close(outlived, {})
+        self._commit(Commit(changes=tuple(_edited(state.watches, self._clock.wall()))))
         self._close([*old.values(), *left], all_policies, forgotten)
         self._judge.suppression.rebuild(self.instances)
 
@@ -394,6 +395,14 @@ class Pipeline:
             if error is None:
                 for announce in self._announce:
                     announce(change)
+
+
+def _edited(watches: Iterable[Watch], at: float) -> Iterable[Change]:
+    """Open events whose policies have another version now; all else about them stays."""
+    for watch in watches:
+        if watch.event is not None and watch.event.policy_version != watch.policy.version:
+            watch.event = incidents.go_on_under(watch.event, watch.policy.version)
+            yield Change(watch.event, "amended", at)
 
 
 def _see_pause(state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None:

@@ -136,7 +136,8 @@ def _tell_rule(client: Client, event: Mapping[str, Any]) -> None:
     except NotThere:  # the policy was removed since
         return
     now = policy.get("version")
-    changed = f" (version {text(now)} now)" if now not in (None, event.get("policy_version")) else ""
+    opened = (event.get("details") or {}).get("opened_under", event.get("policy_version"))
+    changed = f" (version {text(now)} now, {text(opened)} when it opened)" if now not in (None, opened) else ""
     click.echo(f"\nrule{changed}\n  {text(policy['rule'])}")
     if policy.get("params"):
         click.echo(f"  with {text(policy['params'])}")

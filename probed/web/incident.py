@@ -113,7 +113,8 @@ def incident(
     reading = _judged(policy)
     kept = [*detail.before, *since, *detail.after]
     story, signals = _story(event.details.get("switchover"))
-    newer = policy.version if policy is not None and policy.version != event.policy_version else None
+    opened = event.details.get("opened_under", event.policy_version)
+    newer = policy.version if policy is not None and policy.version != opened else None
     return Incident(
         event,
         marks.RESOLVED if event.state is EventState.RESOLVED else marks.of_severity(event.severity),

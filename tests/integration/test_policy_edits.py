@@ -112,6 +112,15 @@ class Shop:
                     return found[number - 1]
                 await asyncio.sleep(INTERVAL / 4)
 
+    async def under(self, version: int) -> Event:
+        """The newest event, once it goes on under this version: that is written right after the edit."""
+        async with asyncio.timeout(30):
+            while True:
+                newest = (await self.events())[-1]
+                if newest.policy_version == version:
+                    return newest
+                await asyncio.sleep(INTERVAL / 4)
+
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
@@ -131,8 +140,9 @@ async def test_an_edit_holds_from_the_next_event_on_and_a_rollback_takes_it_back
         assert (first.policy_version, first.count) == (1, 3)
         answer = await shop.ask("PATCH", "policies/shop_door", {"params": {"failure_count": 2}, "reason": "earlier"})
         assert answer["version"] == 2
-        [still] = await shop.events()
-        assert (still.id, still.state.value, still.policy_version) == (first.id, "open", 1)
+        still = await shop.under(2)
+        assert (still.id, still.state.value, still.count) == (first.id, "open", 3), "nothing but its version changed"
+        assert (still.policy_version, still.details["opened_under"]) == (2, 1)
         await shop.open_door()
         await shop.until(1, "resolved")
         await shop.shut_door()

@@ -572,7 +572,7 @@ def test_status_tells_how_the_observer_itself_is(daemon: Daemon) -> None:
 
 def test_explain_tells_rule_cause_and_consequences(daemon: Daemon) -> None:
     cause = run("explain", ID_A, "--url", daemon.url).stdout
-    assert "rule (version 2 now)\n  failed in 3 samples in a row" in cause
+    assert "rule (version 2 now, 1 when it opened)\n  failed in 3 samples in a row" in cause
     assert "consequences\n  2026-11-22T21:27:48Z critical patroni_node_abnormal orders/node-a (open, held" in cause
     consequence = run("explain", ID_B, "--url", daemon.url).stdout  # its policy is not there any more
     assert "caused by\n  2026-11-22T21:27:48Z fatal database_unavailable" in consequence
