@@ -52,7 +52,8 @@ class AppriseOutlet:
         self._url_file = url_file
         self._link = link or Link()
         self._notify = notify
-        self._running: threading.Thread | None = None
+        self._busy = False
+        """With a message, whether anybody still waits for it or not."""
 
     async def send(self, notices: Sequence[Notice]) -> str:
         title, text = digest(notices, self._link)
@@ -68,7 +69,7 @@ class AppriseOutlet:
 
     async def _tell(self, title: str, text: str, kind: str) -> str:
         addresses = self._addresses()
-        if self._running is not None and self._running.is_alive():
+        if self._busy:
             raise Undelivered("the library is still busy with the message before")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[bool] = loop.create_future()
@@ -82,12 +83,13 @@ class AppriseOutlet:
                 problem = error
             except Exception as error:  # noqa: BLE001 - a hundred plugins; their texts may hold the address
                 problem = Undelivered(f"the library failed with {type(error).__name__}")
+            self._busy = False  # before anybody is told: the next message may follow at once
             with contextlib.suppress(RuntimeError):  # the loop has gone: nobody is left to be told
                 loop.call_soon_threadsafe(_settle, done, sent, problem)
 
         # A thread of its own: what hangs in it must hold up neither the daemon's other threads nor its end.
-        self._running = threading.Thread(target=work, name="apprise", daemon=True)
-        self._running.start()
+        self._busy = True
+        threading.Thread(target=work, name="apprise", daemon=True).start()
         if not await done:
             raise Undelivered("the service did not take it")
         return "sent"
