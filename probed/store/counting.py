@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -17,6 +16,7 @@ QUARTER = 900
 """Seconds. Every zone's offset from UTC is a multiple of it, so days are exact sums of quarters across any DST."""
 OF_A_DAY = 96
 
+_SERIES = "SELECT id, event, instance, severity FROM series"
 _NEXT = "SELECT min(quarter) AS quarter FROM tally WHERE quarter >= ? AND quarter < ?"
 _QUARTERS = "SELECT series, sum(number) AS number FROM tally WHERE quarter >= ? AND quarter < ? GROUP BY series"
 _DAY = "SELECT series, number FROM tally_day WHERE day = ?"
@@ -27,24 +27,33 @@ WHERE id >= ? AND id < ? AND opened_at >= ? AND opened_at < ? AND suppressed = 0
 
 _Series = tuple[str, str, str]
 """(event, instance, severity)"""
+_Days = dict[date, dict[int, int]]
+"""Numbers by series id, by day."""
 
 
 def daily(connection: sqlite3.Connection, since: float, until: float, zone: ZoneInfo) -> list[DailyCount]:
     """Announced triggers in ``[since, until)`` by the day of ``zone`` on which they began; newest day first."""
-    days: dict[date, Counter[_Series]] = {}
+    names: dict[int, _Series] = {
+        number: (event, instance, severity) for number, event, instance, severity in connection.execute(_SERIES)
+    }
+    days: _Days = {}
     first, last = math.ceil(since / QUARTER), math.floor(until / QUARTER)
     if first > last:  # within one quarter
-        _count_edge(connection, days, since, until, zone)
+        _count_edge(connection, names, days, since, until, zone)
     else:
-        _count_edge(connection, days, since, first * QUARTER, zone)
+        _count_edge(connection, names, days, since, first * QUARTER, zone)
         _count_quarters(connection, days, first, last, zone)
-        _count_edge(connection, days, last * QUARTER, until, zone)
+        _count_edge(connection, names, days, last * QUARTER, until, zone)
     grades = {grade.value: grade for grade in Severity}
-    return [
-        DailyCount(day.isoformat(), event, instance, grades[grade], counts[event, instance, grade])
-        for day, counts in sorted(days.items(), reverse=True)
-        for event, instance, grade in sorted(counts, reverse=True)
-    ]
+    told = [(series, names[series]) for series in sorted(names, key=names.__getitem__, reverse=True)]
+    found = []
+    for day in sorted(days, reverse=True):
+        counts, date_ = days[day], day.isoformat()
+        for series, (event, instance, grade) in told:
+            number = counts.get(series)
+            if number:
+                found.append(DailyCount(date_, event, instance, grades[grade], number))
+    return found
 
 
 def totals(connection: sqlite3.Connection) -> Mapping[_Series, int]:
@@ -53,14 +62,8 @@ def totals(connection: sqlite3.Connection) -> Mapping[_Series, int]:
     return {(row["event"], row["severity"], row["instance"]): row["total"] for row in rows}
 
 
-def _count_quarters(
-    connection: sqlite3.Connection, days: dict[date, Counter[_Series]], first: int, last: int, zone: ZoneInfo
-) -> None:
+def _count_quarters(connection: sqlite3.Connection, days: _Days, first: int, last: int, zone: ZoneInfo) -> None:
     """Day by day, skipping days on which nothing happened."""
-    names: dict[int, _Series] = {
-        row["id"]: (row["event"], row["instance"], row["severity"])
-        for row in connection.execute("SELECT id, event, instance, severity FROM series")
-    }
     sums = _Sums(connection)
     quarter = first
     while True:
@@ -69,10 +72,9 @@ def _count_quarters(
             return
         day = datetime.fromtimestamp(found * QUARTER, zone).date()
         quarter = min(last, max(found + 1, math.ceil(_midnight(day + timedelta(days=1), zone) / QUARTER)))
-        counts = days.setdefault(day, Counter())
-        for series, number in sums.of(found, quarter).items():
-            if number:
-                counts[names[series]] += number
+        counts = sums.of(found, quarter)
+        _add(counts, days.get(day, {}).items(), 1)
+        days[day] = counts
 
 
 class _Sums:
@@ -82,40 +84,49 @@ class _Sums:
         self._connection = connection
         self._last: tuple[tuple[int, int], list[tuple[int, int]]] = ((0, 0), [])
 
-    def of(self, first: int, last: int) -> Counter[int]:
-        total: Counter[int] = Counter()
+    def of(self, first: int, last: int) -> dict[int, int]:
+        total: dict[int, int] = {}
         for day in range(first // OF_A_DAY, math.ceil(last / OF_A_DAY)):
             begin, end = day * OF_A_DAY, (day + 1) * OF_A_DAY
             low, high = max(first, begin), min(last, end)
             if 2 * (high - low) <= OF_A_DAY:
-                self._add(total, low, high, 1)
+                _add(total, self._beside(low, high), 1)
                 continue
-            for row in self._connection.execute(_DAY, (day,)):
-                total[row["series"]] += row["number"]
-            self._add(total, begin, low, -1)
-            self._add(total, high, end, -1)
+            _add(total, self._connection.execute(_DAY, (day,)), 1)
+            _add(total, self._beside(begin, low), -1)
+            _add(total, self._beside(high, end), -1)
         return total
 
-    def _add(self, total: Counter[int], low: int, high: int, sign: int) -> None:
+    def _beside(self, low: int, high: int) -> Iterable[tuple[int, int]]:
         if low >= high:
-            return
+            return ()
         span, rows = self._last
         if span != (low, high):  # what one day leaves to the next is read once for both
-            rows = [(row["series"], row["number"]) for row in self._connection.execute(_QUARTERS, (low, high))]
+            rows = [(series, number) for series, number in self._connection.execute(_QUARTERS, (low, high))]
             self._last = ((low, high), rows)
-        for series, number in rows:
-            total[series] += sign * number
+        return rows
+
+
+def _add(total: dict[int, int], rows: Iterable[tuple[int, int]], sign: int) -> None:
+    for series, number in rows:
+        total[series] = total.get(series, 0) + sign * number
 
 
 def _count_edge(
-    connection: sqlite3.Connection, days: dict[date, Counter[_Series]], since: float, until: float, zone: ZoneInfo
+    connection: sqlite3.Connection,
+    names: Mapping[int, _Series],
+    days: _Days,
+    since: float,
+    until: float,
+    zone: ZoneInfo,
 ) -> None:
     """A part of a quarter, from the events themselves."""
     if since >= until:
         return
-    for row in connection.execute(_EDGE, (*ids(since, until), since, until)):
-        day = datetime.fromtimestamp(row["opened_at"], zone).date()
-        days.setdefault(day, Counter())[row["event"], row["instance"], row["severity"]] += 1
+    known = {name: series for series, name in names.items()}
+    for event, instance, severity, opened_at in connection.execute(_EDGE, (*ids(since, until), since, until)):
+        counts = days.setdefault(datetime.fromtimestamp(opened_at, zone).date(), {})
+        _add(counts, ((known[event, instance, severity], 1),), 1)
 
 
 def _midnight(day: date, zone: ZoneInfo) -> float:
