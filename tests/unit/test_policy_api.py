@@ -189,6 +189,7 @@ async def test_an_edit_keeps_streaks_and_open_events_and_the_next_event_carries_
         seen.sample("postgres_liveness", "node-b", Outcome.FAILED, kind="refused")
         seen.clock.step(5)
     await api.edit("database_unavailable", params={"failure_count": 4})
+    await seen.settle()
     [before] = await seen.store.events(EventQuery(event="database_unavailable"))
     assert (before.state.value, before.policy_version, before.details["opened_under"]) == ("open", 2, 1)
     seen.sample("postgres_liveness", "node-b", Outcome.FAILED, kind="refused")
