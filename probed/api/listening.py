@@ -109,7 +109,7 @@ class Doors:
         except OSError:  # ssl.SSLError and a timeout are some, too: scanners, plain HTTP, certificates refused
             transport.abort()
             return
-        except BaseException:
+        except BaseException:  # cancellation too: a handshake that was given up must not keep its connection
             transport.abort()
             raise
         if secured is None or vestibule.left:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ _INSTANT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter(Generic[_T]):
+class Parameter(ABC, Generic[_T]):
     """One parameter: ``read`` turns its text into a value, or raises ValueError with what was expected and got."""
 
     name: str
@@ -43,12 +44,12 @@ class Parameter(Generic[_T]):
     blank: ClassVar[bool] = False
     """Whether an empty text is as good as none: a field of a form that nobody filled in."""
 
-    def read(self, text: str, now: float) -> _T:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self, text: str, now: float) -> _T: ...
 
+    @abstractmethod
     def absent(self) -> _T:
         """The value when it is not given."""
-        raise NotImplementedError
 
     def schema(self) -> dict[str, Any]:
         """Its JSON schema."""

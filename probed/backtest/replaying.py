@@ -239,7 +239,7 @@ class _ThresholdRule:
                 return bytes((_UNDECIDED,)) * len(columns)
             holds = item.holds
             these = [
-                _UNDECIDED if cell is None or cell.__class__ is str else _TELLING if holds(cell) else _CALM  # type: ignore[arg-type]
+                _UNDECIDED if cell is None or cell.__class__ is str else _TELLING if holds(cell) else _CALM  # type: ignore[arg-type]  # no text: see before
                 for cell in column
             ]
             met = these if met is None else [_both(one, other) for one, other in zip(met, these, strict=True)]

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -117,7 +118,7 @@ class SampleFile:
         while going:
             batch, calls, going = self._next_batch()
             if batch:
-                self._attempt(lambda batch=batch: self._write(batch), sum(map(len, batch)))  # type: ignore[misc]
+                self._attempt(partial(self._write, batch), sum(map(len, batch)))
             for call in calls:
                 call()
             if going and (self._purging or self._clock.mono() - self._purged_at >= PURGE_SECONDS):
@@ -219,7 +220,7 @@ class SampleFile:
             began = (self._clock.wall(), self._observer)
             cursor = connection.execute("INSERT INTO run (began_at, observer) VALUES (?, ?)", began)
             self._run = cursor.lastrowid or 0
-        except BaseException:
+        except BaseException:  # whatever ends it, a half-opened file must not stay locked
             connection.close()
             raise
         return connection

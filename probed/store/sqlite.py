@@ -288,7 +288,7 @@ class SqliteStore:
         try:
             migrate(connection, str(self._path))
             return connection, self._recover(connection)
-        except BaseException:
+        except BaseException:  # whatever ends it, a half-opened store must not stay locked
             connection.close()
             raise
 
