@@ -75,6 +75,13 @@ class Word(Optional[str]):
         return {"type": "string", "minLength": 1, "maxLength": MAX_WORD}
 
 
+class Field(Word):
+    """A field of a form, which may be left empty."""
+
+    __slots__ = ()
+    blank = True
+
+
 @dataclass(frozen=True, slots=True)
 class Choice(Parameter[_Word | None]):
     words: type[_Word]

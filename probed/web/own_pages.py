@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 from aiohttp import hdrs, web
 
 from probed.api.problems import Refused, shown
-from probed.api.query import Word
+from probed.api.query import Field
 from probed.api.routing import Call, Route
 from probed.model import OBSERVER
 from probed.store import GapRecord
@@ -25,13 +25,6 @@ FOREVER = {
 }
 """A name changes with its content. The policy is that of an SVG looked at by itself; it runs nothing."""
 GAP_DAYS = 30
-
-
-class Field(Word):
-    """A field of a form; it may be left empty."""
-
-    __slots__ = ()
-    blank = True
 
 
 THEME = Field("theme", "system, light or dark.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from probed.api.problems import Refused, shown
-from probed.api.query import SINCE, Word
+from probed.api.query import SINCE, Field, Word
 from probed.api.routing import Call, Route
 from probed.board import Entry
 from probed.model import OBSERVER, Event, EventState, Threshold
@@ -27,14 +27,7 @@ SAMPLES, POINTS = "/api/v1/samples", "400"
 PASSAGE_DAYS, MAX_PASSAGES = 30, 20
 
 
-class Filter(Word):
-    """What a search field holds; often nothing."""
-
-    __slots__ = ()
-    blank = True
-
-
-Q = Filter("q", "Words that an instance's name, labels, nodes or state must have.")
+Q = Field("q", "Words that an instance's name, labels, nodes or state must have.")
 UNFOLD = Word("unfold", "Instances to show whole, joined by commas.")
 TARGET = Word("target", "Key of a target: orders/node-a/postgres.")
 PROBE = Word("probe", "Name of a probe.")
