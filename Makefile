@@ -8,7 +8,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # Debian packages that tests drive for real. `SYSTEM_PACKAGES= make test` installs none; what is missing is skipped.
-SYSTEM_PACKAGES ?= chromium etcd-server haproxy iproute2 prometheus prometheus-alertmanager
+SYSTEM_PACKAGES ?= chromium etcd-server fonts-dejavu-core haproxy iproute2 libpango-1.0-0 libpangoft2-1.0-0 poppler-utils \
+	prometheus prometheus-alertmanager
 PYTEST_ARGS ?=
 # More than cores: acceptance waits for its clusters more than it computes (docs/adr/0010).
 TEST_WORKERS ?= 3
@@ -54,7 +55,7 @@ LOCK_ARGS ?=
 lock: .venv/ready ## pin anew what pyproject.toml allows (LOCK_ARGS=--upgrade for newer versions)
 	@$(COMPILE) --group build --output-file requirements/build.lock
 	@$(COMPILE) pyproject.toml --output-file requirements/runtime.lock
-	@$(COMPILE) pyproject.toml --extra demo --extra apprise --group dev --output-file requirements/dev.lock
+	@$(COMPILE) pyproject.toml --extra demo --extra apprise --extra pdf --extra uvloop --group dev --output-file requirements/dev.lock
 
 clean: ## remove the environment and every cache
 	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
