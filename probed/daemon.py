@@ -7,8 +7,7 @@ import contextlib
 import ctypes
 import gc
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -19,7 +18,7 @@ from probed.backtest.beside import Beside
 from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
-from probed.config.notifications import Heartbeat, misdirected
+from probed.config.notifications import misdirected
 from probed.config.settings import Instance, Settings
 from probed.config.silences import misnamed
 from probed.couriers import Couriers
@@ -29,31 +28,29 @@ from probed.gathering import Gatherer
 from probed.membership import Membership
 from probed.metrics import Metrics
 from probed.model import OBSERVER, Policy
-from probed.outlets import heartbeat
+from probed.patrol import Patrol
 from probed.pipeline import Pipeline
 from probed.policy.library import Library, Rules
 from probed.policy.load import Catalogue
 from probed.policy.site import Site
-from probed.probes import AnyProbe, Context, catalogue
-from probed.probes._http import HttpClient
-from probed.probes._sql import Login, Session
-from probed.reaching import Reach, context_for, machines, own_machine
+from probed.post import Post
+from probed.probes import AnyProbe, catalogue
+from probed.reaching import Reach, machines, own_machine
 from probed.recording.archive import Archive
-from probed.rounds import Contexts, Pulse, Rounds
+from probed.rounds import Pulse
 from probed.shadowing import Shadowing
 from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
 from probed.store.purging import Limits
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
+from probed.supervising import Supervisor
 from probed.vitals import Gap, Vitals
-from probed.watching import Cycle, InstancePlan, own_plan, plan
+from probed.watching import InstancePlan, own_plan, plan
 
 _log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 4.0
 """SIGTERM ends within 5 s, whatever the targets and the disk do."""
-CRASHES, CRASH_WINDOW = 3, 60.0
-"""A task that dies this often within so many seconds ends the daemon: the service manager starts it anew."""
 SETTLED_AFTER = 15.0
 """Seconds after the start at which every target was probed: what exists then (sessions, rings, answers) is to stay."""
 
@@ -102,28 +99,28 @@ class Daemon:
         self.started_at = self.clock.wall()
         self.last_reload_ok = True
         self.last_reload_at = self.started_at
-        self._own_pulse = Pulse(stalled=self.vitals.lag_since)
-        """Of the rounds in which this daemon looks at itself: they are no sign that it does its work."""
-        self._pulse = Pulse(late=self.metrics.late, skipped=self.metrics.skipped, stalled=self.vitals.lag_since)
-        self._http = HttpClient()
-        self._sessions: dict[str, Session] = {}
-        self._contexts = Contexts(self._context)
-        self._membership = Membership(self.board, self._http, self._record)
-        doors = Doors(self._http, self._sessions.get)
-        self._gatherer = Gatherer(self.board, self.clock, doors, record=self._record, start=self.own)
-        self._mail = HttpClient()
-        """For receivers: what hangs there shares nothing with the probes."""
-        self.couriers = Couriers(self.store, self.clock, own=self.own, told=self.metrics.notified)
-        self._heartbeat: tuple[Heartbeat | None, asyncio.Task[None] | None] = (None, None)
-        self._rounds: dict[tuple[str, float], tuple[Rounds, asyncio.Task[None]]] = {}
-        self._plans: dict[str, InstancePlan] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._crashes: list[float] = []
-        self._failed = asyncio.Event()
+        self.tasks = Supervisor(self.clock)
+        pulse = Pulse(late=self.metrics.late, skipped=self.metrics.skipped, stalled=self.vitals.lag_since)
+        self.patrol = Patrol(self.pipeline, self.board, self.vitals, self.clock, self.tasks, pulse, self._judged)
+        self._membership = Membership(self.board, self.patrol.http, self._record)
+        doors = Doors(self.patrol.http, self.patrol.session)
+        self._gatherer = Gatherer(self.board, self.clock, doors, record=self._record, start=self.tasks.own)
+        self.post = Post(
+            self.store,
+            self.clock,
+            self.tasks,
+            telling.Shapes(shapes.event, shapes.instant),
+            unready=self.unready,
+            told=self.metrics.notified,
+        )
         self._turn = asyncio.Lock()
         """Held while files or policies change."""
         self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
         self._started = False
+
+    @property
+    def couriers(self) -> Couriers:
+        return self.post.couriers
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -149,11 +146,11 @@ class Daemon:
         await self._appoint(self.settings)
         await self._membership.bootstrap(self.settings.instances)
         self._apply(self.settings, self.policies)
-        self.pipeline.forget_unknown(self._plans.keys())
+        self.pipeline.forget_unknown(self.patrol.instances)
         self._gatherer.recover(recovered.owed)
-        self._pulse.progress_at = self.clock.mono()
+        self.patrol.pulse.progress_at = self.clock.mono()
         self._note_absence(recovered.absence)
-        _ = self.own(self.vitals.beat, "vitals")
+        _ = self.tasks.own(self.vitals.beat, "vitals")
         self._started = True
         _log.info(
             "daemon.started",
@@ -170,44 +167,15 @@ class Daemon:
         self.editor.close()
         self._gatherer.close()
         await self.couriers.close()
-        tasks = [*self._tasks, *(task for _, task in self._rounds.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await asyncio.gather(*(session.close() for session in self._sessions.values()), return_exceptions=True)
-        for session in self._sessions.values():
-            session.drop()
-        await self._http.close()
+        await self.tasks.close()
+        await self.patrol.close()
         await self.archive.close()
-        await self._mail.close()
+        await self.post.close()
         await self.store.close()
 
     def on_late(self, told: Callable[[float], None]) -> None:
         """Have ``told`` learn, instead of the metric, how many seconds late each cycle starts."""
-        self._pulse.late = told
-
-    def own(self, work: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
-        """Run ``work`` as a task of the daemon's: no task dies silently, one that dies is started again."""
-        task = asyncio.create_task(self._supervise(work, name), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _supervise(self, work: Callable[[], Awaitable[None]], name: str) -> None:
-        while True:
-            try:
-                await work()
-                return
-            except Exception:  # noqa: BLE001 - whatever it is, it is logged, counted, and ends the daemon when it comes back
-                now = self.clock.mono()
-                self._crashes = [*(at for at in self._crashes if now - at < CRASH_WINDOW), now]
-                _log.exception("task.crashed", task=name, crashes=len(self._crashes))
-                if len(self._crashes) >= CRASHES:
-                    self._failed.set()
-                    return
-                await self.clock.sleep_until(now + len(self._crashes))
+        self.patrol.pulse.late = told
 
     # --- configuration ------------------------------------------------------------------------------------
 
@@ -256,23 +224,7 @@ class Daemon:
         return library
 
     async def _appoint(self, settings: Settings) -> None:
-        """Have the receivers and the heartbeat of these settings."""
-        shown = telling.Shapes(shapes.event, shapes.instant)
-        wanted = telling.appointments(settings, self._mail, self.clock, shown)
-        await self.couriers.appoint(wanted)
-        beat = settings.notifications.heartbeat if settings.notifications else None
-        door = telling.heartbeat_door(beat, self._mail) if beat else None
-        self.metrics.expect_receivers([*(one.receiver.name for one in wanted), *([heartbeat.NAME] if door else ())])
-        before, task = self._heartbeat
-        if beat == before:
-            return
-        if task is not None:
-            task.cancel()
-        task = None
-        if beat is not None and door is not None:
-            pulse = heartbeat.Heartbeat(door, self.clock, beat.interval, self.unready, self.metrics.notified)
-            task = self.own(pulse.run, "heartbeat")
-        self._heartbeat = (beat, task)
+        self.metrics.expect_receivers(await self.post.appoint(settings))
 
     def _web_file(self, settings: Settings) -> WebFile | None:
         """``web.config_file``, followed from now on. ConfigError when it, or what goes with it, is bad."""
@@ -303,14 +255,12 @@ class Daemon:
         self.vitals.longest_pause = 2 * settings.defaults.interval
         oneself = own_plan(settings.observer, policies, self.catalogue, settings.defaults)
         self._follow(oneself, (own_machine(settings.observer),), policies)
-        for name in self._plans.keys() - names - {OBSERVER}:
-            self.pipeline.unbind(name)
+        for name in self.patrol.instances - names - {OBSERVER}:
+            self.patrol.leave(name)
             self._gatherer.drop_scene(name)
-            self._run(replace(self._plans.pop(name), cycles=(), combined=(), reaches=(), watches=()))
         for instance in instances:
             self._apply_instance(instance, settings, policies)
-        plans = self._plans.values()
-        self.pipeline.keep_only({(c.probe.name, c.reach.target.key) for planned in plans for c in planned.cycles})
+        self.patrol.forget_streaks()
 
     def _apply_instance(self, instance: Instance, settings: Settings, policies: Mapping[str, Policy]) -> None:
         planned = plan(instance, self._membership.of(instance.name), policies, self.catalogue, settings.defaults)
@@ -327,65 +277,8 @@ class Daemon:
         waiting: bool = False,
     ) -> None:
         """Have everybody work by a plan. ``here``: the machines of its nodes that are this one."""
-        self._plans[planned.name] = planned
         self._gatherer.set_scene(planned.name, (*planned.reaches, *here), planned.watches, policies)
-        for cycle in planned.cycles:
-            self.board.expect(cycle.probe.name, cycle.reach.target, cycle.interval)
-        for computed in planned.combined:
-            self.board.expect(computed.probe.name, computed.target, computed.interval, computed=True)
-        self._forget_unused()
-        if not waiting:
-            self.pipeline.bind(planned.name, planned.labels, planned.nodes, planned.watches, all_policies=policies)
-        self._run(planned)
-
-    def _forget_unused(self) -> None:
-        cycles = [cycle for planned in self._plans.values() for cycle in planned.cycles]
-        combined = [cycle for planned in self._plans.values() for cycle in planned.combined]
-        keys = {(cycle.probe.name, cycle.reach.target.key) for cycle in cycles}
-        self.board.keep_only(keys | {(cycle.probe.name, cycle.target.key) for cycle in combined})
-        self._contexts.keep_only(cycles)
-        for key in self._sessions.keys() - {cycle.session for cycle in cycles}:
-            self._sessions.pop(key).drop()
-
-    def _run(self, planned: InstancePlan) -> None:
-        """Have one runner per grid of the instance follow the plan; start and end runners as grids come and go."""
-        for (name, interval), (rounds, task) in list(self._rounds.items()):
-            if name != planned.name:
-                continue
-            if interval in planned.intervals:
-                rounds.plan = planned
-            else:
-                task.cancel()
-                del self._rounds[name, interval]
-        for interval in planned.intervals:
-            if (planned.name, interval) not in self._rounds:
-                pulse = self._own_pulse if planned.name == OBSERVER else self._pulse
-                rounds = Rounds(planned, interval, self.pipeline, self._contexts.of, self.clock, pulse)
-                rounds.after_round = self._judged
-                task = self.own(rounds.run, f"rounds {planned.name} {interval:g}s")
-                self._rounds[planned.name, interval] = (rounds, task)
-
-    def _context(self, cycle: Cycle) -> Context:
-        login = cycle.reach.login
-        session = None
-        if login is not None:
-            # One connection has one statement timeout; who asks first must not set it for the others.
-            sharing = (
-                other.timeout
-                for other in self._plans[cycle.reach.target.instance].cycles
-                if other.session == cycle.session
-            )
-            session = self._session(cycle.session, login, max(sharing, default=cycle.timeout))
-        vitals = self.vitals if cycle.reach.target.instance == OBSERVER else None
-        return context_for(cycle.reach, cycle.timeout, self._http, session, vitals)
-
-    def _session(self, key: str, login: Login, timeout: float) -> Session:
-        session = self._sessions.get(key)
-        if session is None or session.login != login:
-            if session is not None:
-                session.drop()
-            session = self._sessions[key] = Session(login, timeout)
-        return session
+        self.patrol.follow(planned, policies, bind=not waiting)
 
     def _judged(self, name: str) -> None:
         """After each round of an instance: apply what its member list has news of; its connections are idle now."""
@@ -419,8 +312,8 @@ class Daemon:
         reasons = []
         if not self._started:
             reasons.append("starting or stopping")
-        stalled = self.clock.mono() - self._pulse.progress_at
-        shortest = min((interval for _, interval in self._rounds), default=0.0)
+        stalled = self.clock.mono() - self.patrol.pulse.progress_at
+        shortest = self.patrol.shortest_interval
         if self._started and shortest and stalled > max(2 * shortest + 2.0, 5.0):
             reasons.append(f"no round was finished for {stalled:.0f} s")
         if self.store.degraded:
@@ -445,10 +338,6 @@ class Daemon:
         """Once the first rounds are over; before, a walk over what they made would stop the loop for 0.2 s later on."""
         await self.clock.sleep_until(self.clock.mono() + SETTLED_AFTER)
         settle()
-
-    async def failed(self) -> None:
-        """Returns when the daemon cannot go on."""
-        await self._failed.wait()
 
 
 def _limits(settings: Settings) -> Limits:
@@ -487,12 +376,12 @@ async def run(settings: Settings, read_settings: ReadSettings | None = None) -> 
     except BaseException:  # cancellation too: a half-started daemon must not keep the store locked
         await daemon.stop()
         raise
-    loop.add_signal_handler(signal.SIGHUP, daemon.own, lambda: _reload(daemon), "reload")
-    _ = daemon.own(daemon.watchdog, "watchdog")
-    _ = daemon.own(daemon.settle_down, "settle")
+    loop.add_signal_handler(signal.SIGHUP, daemon.tasks.own, lambda: _reload(daemon), "reload")
+    _ = daemon.tasks.own(daemon.watchdog, "watchdog")
+    _ = daemon.tasks.own(daemon.settle_down, "settle")
     settle()
     systemd.notify("READY=1", f"STATUS=probing {len(settings.instances)} instances")
-    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(daemon.failed())]
+    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(daemon.tasks.failed.wait())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     systemd.notify("STOPPING=1")
     code = 0 if stop.is_set() else 1

@@ -43,6 +43,7 @@ def command(
 
     logs.set_up(log_level, log_format)
     import asyncio
+    import importlib
 
     from probed.cli.sources import source
 
@@ -51,9 +52,11 @@ def command(
     from probed import daemon
 
     try:
-        from uvloop import new_event_loop  # type: ignore[import-not-found, unused-ignore]
+        uvloop = importlib.import_module("uvloop")
     except ImportError:  # an optional extra
-        new_event_loop = None
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
         code = runner.run(daemon.run(settings, chosen.read))
     click.get_current_context().exit(code)

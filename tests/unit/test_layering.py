@@ -92,7 +92,8 @@ def test_a_private_module_of_the_probes_is_seen_only_where_targets_are_reached()
         "membership",
         "evidence",
         "snapshots",
-        "daemon",
+        "patrol",
+        "post",
         "cli",
     }
 
