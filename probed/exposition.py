@@ -1,64 +1,285 @@
-"""A snapshot of the metrics in Prometheus' formats: the only module that imports its client library.
+"""The metrics in Prometheus' text formats, written from the board and the watches as they stand (docs/adr/0018).
 
-That library brings an HTTP server of its own, 2 MiB of memory: it is imported at the first scrape, in its thread.
+A fleet's scrape is 100,000 lines and more. It is written in the event loop, a piece at a time, with the loop's turn
+between two pieces: no probe waits longer than for one of them, and nothing is copied for a thread, which would
+hold the interpreter all the same. What never changes of a line, its labels, is kept from scrape to scrape.
 """
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterable, Mapping
+import asyncio
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from prometheus_client.exposition import choose_encoder, gzip_accepted
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
+from probed.board import Entry
+from probed.metrics import CATALOGUE, PLACE, PROBE, STALE_INTERVALS, Observed, Series, Values
+from probed.model import Outcome, Sample, Target
+from probed.watches import Watch
+
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+ENTRIES, WATCHES, LINES = 100, 500, 2000
+"""A piece each, about a millisecond's work."""
+SMALL = 64 * 1024
+"""Bytes that are compressed faster than handed to a thread."""
+
+_OF_PROBE: dict[str, list[Series]] = {}
+for _series in CATALOGUE:
+    if _series.reading is not None:
+        _OF_PROBE.setdefault(_series.reading[0], []).append(_series)
+_BY_NAME = {series.name: series for series in CATALOGUE}
+_RUNS, _LAST_RUN, _SUCCESS, _DURATION, _ACTIVE = (
+    _BY_NAME[name]
+    for name in (
+        "probed_probe_runs_total",
+        "probed_probe_last_run_timestamp_seconds",
+        "probed_probe_success",
+        "probed_probe_duration_seconds",
+        "probed_event_active",
+    )
 )
 
-from probed.metrics import CATALOGUE, Series, Snapshot, values_of
+Lines = dict[str, float]
+"""Labels as they are written, braces included -> value."""
 
 
-def encode(snapshot: Snapshot, accept: str = "", accept_encoding: str | None = None) -> tuple[bytes, str, bool]:
-    """(exposition, content type, whether it is gzipped), as the request's headers ask for. Fit for any thread."""
-    collector = _Collector(snapshot)
-    try:
-        encoder, content_type = choose_encoder(accept)
-        content_type.encode("ascii")
-        body = encoder(collector)
-    except (TypeError, ValueError):
-        # A version that is no version, or is not even text: the format that everybody reads.
-        encoder, content_type = choose_encoder("")
-        body = encoder(collector)
-    zipped = accept_encoding is not None and gzip_accepted(accept_encoding)
-    return gzip.compress(body, 1) if zipped else body, content_type, zipped
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    """What a scrape is answered with."""
+
+    body: bytes
+    content_type: str
+    zipped: bool
 
 
-class _Collector:
-    """Stands in for a registry, so that no default metric of the library sneaks in."""
+@dataclass(frozen=True, slots=True)
+class _EntryLabels:
+    of: Entry
+    place: str
+    probe: str
+    runs: Mapping[Outcome, str]
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
 
-    def collect(self) -> Iterable[Metric]:
-        """One family per metric that has something to say, in the order of the catalogue."""
-        values = values_of(self._snapshot)
+@dataclass(frozen=True, slots=True)
+class _WatchLabels:
+    of: Watch
+    severity: str
+    labels: str
+
+
+@dataclass(slots=True)
+class Writer:
+    """Writes expositions of one daemon, any number at a time."""
+
+    _entries: dict[int, _EntryLabels] = field(default_factory=dict)
+    """By the entry's id: of the entries of the last scrape."""
+    _watches: dict[int, _WatchLabels] = field(default_factory=dict)
+
+    async def write(self, observed: Observed, accept: str = "", accept_encoding: str = "") -> Exposition:
+        """As a request's headers ask for; whatever they ask for, something that can be read."""
+        openmetrics = wants_openmetrics(accept)
+        pieces: list[bytes] = []
+        for piece in self.pieces(observed, openmetrics=openmetrics):
+            pieces.append(piece)
+            await asyncio.sleep(0)
+        zipped = _mentioned("gzip", accept_encoding)
+        return Exposition(await _joined(pieces, zipped=zipped), OPENMETRICS if openmetrics else PLAIN, zipped)
+
+    def pieces(self, observed: Observed, *, openmetrics: bool) -> Iterator[bytes]:
+        """The body; an empty piece only lets others have a turn."""
+        lines: dict[str, Lines] = {series.name: {} for series in CATALOGUE}
+        for name, values in observed.metrics.own(observed).items():
+            lines[name] = _own(_BY_NAME[name], values)
+        histograms = observed.metrics.histograms()
+        now = observed.clock.mono()
+        yield from self._board(lines, list(observed.pipeline.board.entries()), now)
+        watches = [watch for instance in observed.pipeline.instances.values() for watch in instance.watches]
+        yield from self._active(lines[_ACTIVE.name], watches)
         for series in CATALOGUE:
             if series.type == "histogram":
-                yield HistogramMetricFamily(series.name, series.help, *self._snapshot.histograms[series.name])
-            elif values[series.name]:
-                yield _family(series, values[series.name])
+                yield _histogram(series, *histograms[series.name]).encode()
+            elif lines[series.name]:
+                yield from _family(series, lines[series.name], openmetrics=openmetrics)
+        if openmetrics:
+            yield b"# EOF\n"
+
+    def _board(self, lines: Mapping[str, Lines], entries: Sequence[Entry], now: float) -> Iterator[bytes]:
+        """Everything about each probe on each target."""
+        known, self._entries = self._entries, {}
+        blind = 0
+        for number, entry in enumerate(entries, 1):
+            labels = known.get(id(entry))
+            if labels is None or labels.of is not entry:
+                labels = _entry_labels(entry)
+            self._entries[id(entry)] = labels
+            blind += _entry(lines, entry, labels, now)
+            if number % ENTRIES == 0:
+                yield b""
+        lines["probed_blind_targets"][""] = blind
+
+    def _active(self, lines: Lines, watches: Iterable[Watch]) -> Iterator[bytes]:
+        known, self._watches = self._watches, {}
+        for number, watch in enumerate(watches, 1):
+            labels, severity = known.get(id(watch)), watch.severity.value
+            if labels is None or labels.of is not watch or labels.severity != severity:
+                values = (watch.policy.id, severity, *_place(watch.target))
+                labels = _WatchLabels(watch, severity, _labels(_ACTIVE.labels, values))
+            self._watches[id(watch)] = labels
+            _fold(lines, _ACTIVE, labels.labels, float(watch.event is not None and not watch.event.suppressed))
+            if number % WATCHES == 0:
+                yield b""
 
 
-def _family(series: Series, values: Mapping[tuple[str, ...], float]) -> Metric:
-    if series.type == "info":
-        info = InfoMetricFamily(series.name.removesuffix("_info"), series.help)
-        for labels in values:
-            info.add_metric([], dict(zip(series.labels, labels, strict=True)))
-        return info
-    kind = CounterMetricFamily if series.type == "counter" else GaugeMetricFamily
-    family = kind(series.name, series.help, labels=series.labels)
-    for labels, value in values.items():
-        family.add_metric(labels, value)
-    return family
+# --- values -------------------------------------------------------------------------------------------------
+
+
+def _entry(lines: Mapping[str, Lines], entry: Entry, labels: _EntryLabels, now: float) -> bool:
+    """All lines of one probe on one target; whether it is blind."""
+    runs = lines[_RUNS.name]
+    for outcome, number in entry.runs.items():
+        _fold(runs, _RUNS, labels.runs[outcome], number)
+    newest = entry.newest
+    if newest is None:
+        return False
+    _fold(lines[_LAST_RUN.name], _LAST_RUN, labels.probe, newest.at)
+    if now - newest.mono > STALE_INTERVALS * entry.interval:
+        return True
+    if newest.outcome is Outcome.OBSERVED or newest.outcome is Outcome.FAILED:
+        _fold(lines[_SUCCESS.name], _SUCCESS, labels.probe, float(newest.outcome is Outcome.OBSERVED))
+    if not entry.computed:
+        _fold(lines[_DURATION.name], _DURATION, labels.probe, newest.duration)
+    if newest.outcome is Outcome.OBSERVED:
+        for series in _OF_PROBE.get(entry.probe, ()):
+            value = _value(entry, newest, series, now)
+            if value is not None:
+                _fold(lines[series.name], series, labels.place, value / series.divisor)
+    # A combined probe without its input is the consequence of another line of the same list.
+    return newest.outcome is Outcome.BLIND and newest.kind != "no_input"
+
+
+def _value(entry: Entry, newest: Sample, series: Series, now: float) -> float | None:
+    assert series.reading is not None
+    value = newest.readings.get(series.reading[1])
+    if isinstance(value, float | int) and math.isfinite(value):
+        return float(value)
+    for sample in reversed(entry.ring) if series.lasting else ():
+        value = sample.readings.get(series.reading[1])
+        if isinstance(value, float | int) and math.isfinite(value):
+            return float(value)
+        if now - sample.mono >= series.lasting:
+            return None
+    return None
+
+
+def _fold(lines: Lines, series: Series, labels: str, value: float) -> None:
+    known = lines.get(labels)
+    lines[labels] = value if known is None else series.fold(known, value)
+
+
+# --- labels -------------------------------------------------------------------------------------------------
+
+
+def _entry_labels(entry: Entry) -> _EntryLabels:
+    place = _place(entry.target)
+    values = (*place, entry.probe)
+    runs = {outcome: _labels(_RUNS.labels, (*values, outcome.value)) for outcome in Outcome}
+    return _EntryLabels(entry, _labels(PLACE, place), _labels(PROBE, values), runs)
+
+
+def _own(series: Series, values: Values) -> Lines:
+    return {_labels(series.labels, labels): value for labels, value in values.items()}
+
+
+def _labels(names: Sequence[str], values: Sequence[str]) -> str:
+    if not names:
+        return ""
+    pairs = (f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True))
+    return "{" + ",".join(pairs) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _place(target: Target) -> tuple[str, str, str]:
+    return _text(target.instance), _text(target.node), _text(target.component)
+
+
+def _text(value: str) -> str:
+    # A member's name comes from Patroni, and JSON can carry half a surrogate pair, which is no UTF-8.
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+
+# --- formats ------------------------------------------------------------------------------------------------
+
+
+def _family(series: Series, lines: Lines, *, openmetrics: bool) -> Iterator[bytes]:
+    """A metric with all of its lines, in pieces."""
+    yield _head(series, openmetrics=openmetrics).encode()
+    name, items = series.name, list(lines.items())
+    for first in range(0, len(items), LINES):
+        yield "".join([f"{name}{labels} {value!r}\n" for labels, value in items[first : first + LINES]]).encode()
+
+
+def _head(series: Series, *, openmetrics: bool) -> str:
+    name, kind = series.name, series.type
+    if openmetrics:  # there, a family's name is without the suffix of its lines
+        name = name.removesuffix("_info" if kind == "info" else "_total")
+    elif kind == "info":
+        kind = "gauge"
+    help_ = _escaped(series.help) if openmetrics else series.help.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {name} {help_}\n# TYPE {name} {kind}\n"
+
+
+def _histogram(series: Series, buckets: Sequence[tuple[str, float]], total: float) -> str:
+    name = series.name
+    lines = "".join(f'{name}_bucket{{le="{bound}"}} {count!r}\n' for bound, count in buckets)
+    return f"{_head(series, openmetrics=False)}{lines}{name}_count {buckets[-1][1]!r}\n{name}_sum {total!r}\n"
+
+
+async def _joined(pieces: Sequence[bytes], *, zipped: bool) -> bytes:
+    if not zipped:
+        return b"".join(pieces)
+    if sum(map(len, pieces)) <= SMALL:
+        return _zipped(pieces)
+    return await asyncio.to_thread(_zipped, pieces)  # which lets go of the interpreter
+
+
+def _zipped(pieces: Iterable[bytes]) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return b"".join([*(packer.compress(piece) for piece in pieces if piece), packer.flush()])
+
+
+# --- what is asked for --------------------------------------------------------------------------------------
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether an ``Accept`` header prefers OpenMetrics 1.0 to the text format, which everybody reads."""
+    best, openmetrics = 0.0, False
+    for offer in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in offer.split(";"))
+        said = dict(part.partition("=")[::2] for part in parameters)
+        weight = _weight(said.get("q", "1"))
+        is_openmetrics = media == "application/openmetrics-text" and said.get("version", "1.0.0") == "1.0.0"
+        if weight > best and (is_openmetrics or media in ("text/plain", "text/*", "*/*")):
+            best, openmetrics = weight, is_openmetrics
+    return openmetrics
+
+
+def _weight(text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0.0 <= weight <= 1.0 else 0.0
+
+
+def _mentioned(coding: str, accept_encoding: str) -> bool:
+    for offer in accept_encoding.split(","):
+        name, *parameters = (part.strip().lower() for part in offer.split(";"))
+        if name == coding:
+            return not any(part.startswith("q=") and _weight(part[2:]) == 0 for part in parameters)
+    return False

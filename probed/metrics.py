@@ -7,22 +7,19 @@ memory (how many events, how late, how long a write took) is counted here.
 
 from __future__ import annotations
 
-import math
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from operator import add
 from typing import Literal, Protocol
 
-from probed.board import Entry
 from probed.clock import Clock
-from probed.model import Outcome, Policy, Sample, Target
+from probed.model import Policy
 from probed.pipeline import Pipeline
 from probed.store import Change
 from probed.version import version
-from probed.watches import Watch
 
 STALE_INTERVALS = 3
 """A sample older than this many of its intervals says nothing about now: its series are dropped."""
@@ -154,12 +151,6 @@ CATALOGUE: tuple[Series, ...] = (
 )  # fmt: skip
 """Every metric there is, in the order of the exposition."""
 
-_BY_NAME = {series.name: series for series in CATALOGUE}
-_OF_PROBE: dict[str, list[Series]] = {}
-for _series in CATALOGUE:
-    if _series.reading is not None:
-        _OF_PROBE.setdefault(_series.reading[0], []).append(_series)
-
 
 class Reloaded(Protocol):
     """A file that is read again when it changes."""
@@ -176,6 +167,8 @@ class Observed(Protocol):
     """What a scrape looks at; the daemon."""
 
     @property
+    def metrics(self) -> Metrics: ...
+    @property
     def policies(self) -> Mapping[str, Policy]: ...
     @property
     def pipeline(self) -> Pipeline: ...
@@ -188,6 +181,9 @@ class Observed(Protocol):
     @property
     def web_file(self) -> Reloaded | None: ...
 
+
+Values = Mapping[tuple[str, ...], float]
+"""Label values -> value."""
 
 Buckets = tuple[list[tuple[str, float]], float]
 """([(upper bound, observations at or below it)], sum)"""
@@ -215,21 +211,6 @@ class Histogram:
             below += count
             buckets.append((bound, float(below)))
         return buckets, total
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a scrape is made of, copied in one go: cheap to take in the event loop, fit to be worked on in a thread."""
-
-    now: float
-    """Monotonic."""
-    entries: Sequence[Entry]
-    """Copies of the board's."""
-    watches: Sequence[tuple[str, str, Target, bool]]
-    """(event, severity, target, whether it is open and announced)"""
-    own: Mapping[str, Mapping[tuple[str, ...], float]]
-    """Metric -> label values -> value, of what concerns no single target."""
-    histograms: Mapping[str, Buckets]
 
 
 class Metrics:
@@ -291,36 +272,30 @@ class Metrics:
 
     # --- scrape -------------------------------------------------------------------------------------------
 
-    def snapshot(self, observed: Observed) -> Snapshot:
-        instances, silencing = observed.pipeline.instances.values(), observed.pipeline.silencing
-        now = observed.clock.mono()
-        return Snapshot(
-            now,
-            [
-                replace(entry, ring=entry.ring.copy(), runs=entry.runs.copy())
-                for entry in observed.pipeline.board.entries()
-            ],
-            [_watched(watch) for instance in instances for watch in instance.watches],
-            {
-                "probed_events_total": self._counted(observed.policies.values()),
-                "probed_event_suppressed_total": {(): self._suppressed},
-                "probed_silences_active": {(): silencing.active(observed.clock.wall(), now)},
-                "probed_notifications_total": {key: float(n) for key, n in sorted(self._notifications.items())},
-                "probed_outbox_oldest_age_seconds": {(): self.oldest_owed()},
-                "probed_build_info": {(self._version,): 1.0},
-                "probed_config_last_reload_successful": {(): float(observed.last_reload_ok)},
-                "probed_config_last_reload_success_timestamp_seconds": {(): observed.last_reload_at},
-                "probed_scheduler_skipped_total": {(): self._skipped},
-                "probed_login_failures_total": {(via,): float(number) for via, number in self._logins.items()},
-                **_of_web_file(observed.web_file),
-            },
-            {
-                "probed_scheduler_lateness_seconds": self._lateness.read(),
-                "probed_store_write_seconds": self._writes.read(),
-            },
-        )
+    def own(self, observed: Observed) -> Mapping[str, Values]:
+        """What concerns no single target, by metric."""
+        silencing = observed.pipeline.silencing
+        return {
+            "probed_events_total": self._counted(observed.policies.values()),
+            "probed_event_suppressed_total": {(): self._suppressed},
+            "probed_silences_active": {(): silencing.active(observed.clock.wall(), observed.clock.mono())},
+            "probed_notifications_total": dict(sorted(self._notifications.items())),
+            "probed_outbox_oldest_age_seconds": {(): self.oldest_owed()},
+            "probed_build_info": {(self._version,): 1.0},
+            "probed_config_last_reload_successful": {(): float(observed.last_reload_ok)},
+            "probed_config_last_reload_success_timestamp_seconds": {(): observed.last_reload_at},
+            "probed_scheduler_skipped_total": {(): self._skipped},
+            "probed_login_failures_total": {(via,): number for via, number in self._logins.items()},
+            **_of_web_file(observed.web_file),
+        }
 
-    def _counted(self, policies: Iterable[Policy]) -> Mapping[tuple[str, ...], float]:
+    def histograms(self) -> Mapping[str, Buckets]:
+        return {
+            "probed_scheduler_lateness_seconds": self._lateness.read(),
+            "probed_store_write_seconds": self._writes.read(),
+        }
+
+    def _counted(self, policies: Iterable[Policy]) -> Values:
         """Events so far, and a zero for each that an enabled policy may yet bring."""
         counted: dict[tuple[str, ...], float] = {key: float(number) for key, number in self._events.items()}
         for policy in policies:
@@ -330,90 +305,10 @@ class Metrics:
         return dict(sorted(counted.items()))
 
 
-def _of_web_file(file: Reloaded | None) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+def _of_web_file(file: Reloaded | None) -> Mapping[str, Values]:
     if file is None:
         return {}
     return {
         "probed_web_config_last_reload_successful": {(): float(file.last_ok)},
         "probed_web_config_reloads_total": {(outcome,): float(number) for outcome, number in file.reloads.items()},
     }
-
-
-Values = dict[str, dict[tuple[str, ...], float]]
-"""Metric -> label values -> value."""
-
-
-def values_of(look: Snapshot) -> Values:
-    """Everything that a scrape shows, but for the histograms; a metric with nothing to say is empty."""
-    values: Values = {series.name: dict(look.own.get(series.name, {})) for series in CATALOGUE}
-    for entry in look.entries:
-        _probe(values, entry, look.now)
-    for event, severity, target, active in look.watches:
-        _put(values, _BY_NAME["probed_event_active"], (event, severity, *_place(target)), float(active))
-    values["probed_blind_targets"][()] = sum(_blind(entry, look.now) for entry in look.entries)
-    return values
-
-
-def _put(values: Values, series: Series, labels: tuple[str, ...], value: float) -> None:
-    known = values[series.name]
-    known[labels] = series.fold(known[labels], value) if labels in known else value
-
-
-def _probe(values: Values, entry: Entry, now: float) -> None:
-    """Everything about one probe on one target."""
-    place = _place(entry.target)
-    labels = (*place, entry.probe)
-    for outcome, number in entry.runs.items():
-        _put(values, _BY_NAME["probed_probe_runs_total"], (*labels, outcome.value), number)
-    newest = entry.newest
-    if newest is None:
-        return
-    _put(values, _BY_NAME["probed_probe_last_run_timestamp_seconds"], labels, newest.at)
-    if _stale(entry, newest, now):
-        return
-    if newest.outcome in (Outcome.OBSERVED, Outcome.FAILED):
-        _put(values, _BY_NAME["probed_probe_success"], labels, float(newest.outcome is Outcome.OBSERVED))
-    if not entry.computed:
-        _put(values, _BY_NAME["probed_probe_duration_seconds"], labels, newest.duration)
-    if newest.outcome is Outcome.OBSERVED:
-        for series in _OF_PROBE.get(entry.probe, ()):
-            value = _value(entry, series, now)
-            if value is not None:
-                _put(values, series, place, value / series.divisor)
-
-
-def _value(entry: Entry, series: Series, now: float) -> float | None:
-    assert series.reading is not None
-    for sample in reversed(entry.ring):
-        value = sample.readings.get(series.reading[1])
-        if isinstance(value, float | int) and math.isfinite(value):
-            return float(value)
-        if now - sample.mono >= series.lasting:
-            return None
-    return None
-
-
-def _stale(entry: Entry, newest: Sample, now: float) -> bool:
-    return now - newest.mono > STALE_INTERVALS * entry.interval
-
-
-def _blind(entry: Entry, now: float) -> bool:
-    newest = entry.newest
-    if newest is None:
-        return False
-    # A combined probe without its input is the consequence of another line of the same list.
-    return _stale(entry, newest, now) or (newest.outcome is Outcome.BLIND and newest.kind != "no_input")
-
-
-def _watched(watch: Watch) -> tuple[str, str, Target, bool]:
-    active = watch.event is not None and not watch.event.suppressed
-    return watch.policy.id, watch.severity.value, watch.target, active
-
-
-def _place(target: Target) -> tuple[str, str, str]:
-    return _text(target.instance), _text(target.node), _text(target.component)
-
-
-def _text(value: str) -> str:
-    # A member's name comes from Patroni, and JSON can carry half a surrogate pair, which is no UTF-8.
-    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from aiohttp import web
@@ -48,10 +48,10 @@ GUARD = web.AppKey("guard", Guard)
 Closer = Callable[[], Awaitable[None]]
 
 
-def table(served: Served, encoding: Executor, feed: streams.Feed, people: KnownPeople) -> list[Route]:
+def table(served: Served, feed: streams.Feed, people: KnownPeople) -> list[Route]:
     """Every route of the API; the page's are no part of what it describes."""
     routes = [
-        *operations.routes(served, encoding),
+        *operations.routes(served),
         *status.routes(served),
         *streams.routes(feed),
         *events.routes(served),
@@ -73,14 +73,13 @@ def table(served: Served, encoding: Executor, feed: streams.Feed, people: KnownP
 
 
 def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper | None = None) -> web.Application:
-    encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
     people = KnownPeople(served)
     guard = Guard(addresses, doorkeeper or people, served)
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
     feed = streams.Feed(served.store)
     served.pipeline.on_announce(lambda _: feed.wake())
     rendering = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")
-    routes = [*table(served, encoding, feed, people), *sessions.doors(served, people)]
+    routes = [*table(served, feed, people), *sessions.doors(served, people)]
     app.add_routes([guard.register(route) for route in [*routes, *pages.routes(served, rendering, routes)]])
     app[GUARD] = guard
     app.on_response_prepare.append(guard.sign)
@@ -89,7 +88,6 @@ def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper
         await people.open()
 
     async def let_go(_: web.Application) -> None:
-        encoding.shutdown(wait=False)
         rendering.shutdown(wait=False)
         people.close()
 

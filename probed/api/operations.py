@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import Executor
-
 from aiohttp import hdrs, web
 
 from probed.api.answers import as_text
@@ -12,7 +9,7 @@ from probed.api.problems import Refused
 from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.errors import ConfigError, Problem
-from probed.metrics import Snapshot
+from probed.exposition import Writer
 from probed.model import Role
 from probed.store import Commit
 
@@ -21,7 +18,9 @@ TEXT = "text/plain"
 OTHERWISE = "or send SIGHUP to the daemon (systemctl reload probed)"
 
 
-def routes(served: Served, encoding: Executor) -> list[Route]:
+def routes(served: Served) -> list[Route]:
+    writer = Writer()
+
     async def healthy(_: Call) -> web.Response:
         return as_text("ok")
 
@@ -38,16 +37,13 @@ def routes(served: Served, encoding: Executor) -> list[Route]:
         return as_text("reloaded")
 
     async def scrape(call: Call) -> web.Response:
-        request = call.request
-        snapshot = served.metrics.snapshot(served)
-        accept, accepted = request.headers.get(hdrs.ACCEPT, ""), request.headers.get(hdrs.ACCEPT_ENCODING, "")
-        # A fleet's exposition takes tens of milliseconds, which the probes must not have to wait for.
-        loop = asyncio.get_running_loop()
-        body, content_type, zipped = await loop.run_in_executor(encoding, _encoded, snapshot, accept, accepted)
-        headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
-        if zipped:
-            headers[hdrs.CONTENT_ENCODING] = "gzip"
-        return web.Response(body=body, headers=headers)
+        headers = call.request.headers
+        wanted = headers.get(hdrs.ACCEPT, ""), headers.get(hdrs.ACCEPT_ENCODING, "")
+        written = await writer.write(served, *wanted)
+        answer = {hdrs.CONTENT_TYPE: written.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        if written.zipped:
+            answer[hdrs.CONTENT_ENCODING] = "gzip"
+        return web.Response(body=written.body, headers=answer)
 
     says = "Read the configuration and the policy files anew; bad ones change nothing."
     return [
@@ -62,12 +58,6 @@ def routes(served: Served, encoding: Executor) -> list[Route]:
         ),
         Route("GET", "/metrics", scrape, "Everything measured, for Prometheus.", media=TEXT),
     ]  # fmt: skip
-
-
-def _encoded(snapshot: Snapshot, accept: str, accept_encoding: str) -> tuple[bytes, str, bool]:
-    from probed.exposition import encode  # 2 MiB that a daemon without a scraper never needs
-
-    return encode(snapshot, accept, accept_encoding)
 
 
 def _problem(problem: Problem) -> dict[str, object]:

@@ -10,7 +10,7 @@ from probed.backtest.beside import Beside
 from probed.config.settings import Settings
 from probed.couriers import Couriers
 from probed.editing import Editor
-from probed.metrics import Metrics, Observed
+from probed.metrics import Observed
 from probed.recording.archive import Archive
 from probed.shadowing import Shadowing
 from probed.store import Store
@@ -44,8 +44,6 @@ class Served(Observed, Protocol):
 
     @property
     def shadowing(self) -> Shadowing: ...
-    @property
-    def metrics(self) -> Metrics: ...
 
     async def reload(self) -> None:
         """Apply the files anew. ConfigError when they are bad; the old ones go on."""

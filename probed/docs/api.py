@@ -15,7 +15,7 @@ Json = dict[str, Any]
 def page_of_the_api() -> str:
     """Every route: who may, what it takes, what it answers."""
     nobody: Any = None  # routes ask the daemon for nothing before somebody asks them
-    described = describe(routes(nobody, nobody, nobody, nobody))
+    described = describe(routes(nobody, nobody, nobody))
     operations = [
         (path, method, operation)
         for path, methods in sorted(described["paths"].items())

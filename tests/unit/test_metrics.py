@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import subprocess
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import pytest_asyncio
+from prometheus_client import Metric, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from probed.access.web_file import WebFile
 from probed.config.settings import Instance
-from probed.exposition import encode
-from probed.metrics import CATALOGUE, STALE_INTERVALS
+from probed.exposition import ENTRIES, LINES, OPENMETRICS, PLAIN, Writer
+from probed.metrics import CATALOGUE, STALE_INTERVALS, Metrics
 from probed.model import (
     Comparison,
     Condition,
@@ -57,6 +60,9 @@ OWN: dict[str, Question] = {
 """What policies of users' own ask."""
 
 
+WRITERS: WeakKeyDictionary[Metrics, Writer] = WeakKeyDictionary()
+
+
 @pytest_asyncio.fixture
 async def seen(tmp_path: Path) -> AsyncIterator[Stack]:
     made = await stack(tmp_path, **WHOLE)
@@ -73,8 +79,9 @@ async def seen(tmp_path: Path) -> AsyncIterator[Stack]:
 
 
 def text_of(seen: Stack) -> str:
-    body, *_ = encode(seen.metrics.snapshot(seen))
-    return body.decode()
+    """By one writer each, so that what it keeps from scrape to scrape is part of every test."""
+    writer = WRITERS.setdefault(seen.metrics, Writer())
+    return b"".join(writer.pieces(seen, openmetrics=False)).decode()
 
 
 def scrape(seen: Stack) -> dict[str, dict[Labels, float]]:
@@ -391,11 +398,9 @@ async def test_skipped_rounds_and_the_last_reload_are_told(seen: Stack) -> None:
 
 async def test_openmetrics_is_given_to_who_asks_for_it_without_created_series(seen: Stack) -> None:
     fill(seen)
-    body, content_type, _ = encode(
-        seen.metrics.snapshot(seen), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
-    )
-    assert content_type.startswith("application/openmetrics-text")
-    families = openmetrics_families(body.decode())  # type: ignore[no-untyped-call]
+    written = await Writer().write(seen, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert written.content_type == OPENMETRICS
+    families = openmetrics_families(written.body.decode())  # type: ignore[no-untyped-call]
     names = {sample.name for family in families for sample in family.samples}
     assert "probed_events_total" in names
     assert not [name for name in names if name.endswith("_created")]
@@ -407,9 +412,74 @@ async def test_openmetrics_is_given_to_who_asks_for_it_without_created_series(se
      "text/plain;version=1.0.0abc", "application/openmetrics-text;version=١.٠.٠;escaping=\udcff", "," * 500],
 )  # fmt: skip
 async def test_whatever_is_asked_for_something_readable_is_given(seen: Stack, accept: str) -> None:
-    body, content_type, _ = encode(seen.metrics.snapshot(seen), accept)
-    assert content_type.isascii()
-    assert list(text_string_to_metric_families(body.decode()))
+    written = await Writer().write(seen, accept)
+    assert written.content_type == PLAIN
+    assert list(text_string_to_metric_families(written.body.decode()))
+
+
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize(
+    "accept, content_type",
+    [
+        (PROMETHEUS_2, OPENMETRICS),
+        (PROMETHEUS_3, OPENMETRICS),
+        ("text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.5", PLAIN),
+        ("application/openmetrics-text;version=2.0.0,text/plain;q=0.1", PLAIN),
+        ("application/openmetrics-text; q=0", PLAIN),
+    ],
+)  # fmt: skip
+async def test_the_format_is_the_one_that_is_preferred(seen: Stack, accept: str, content_type: str) -> None:
+    assert (await Writer().write(seen, accept)).content_type == content_type
+
+
+@pytest.mark.parametrize("accept_encoding", ["gzip", "deflate, gzip;q=0.5", "GZIP"])
+async def test_it_is_compressed_for_who_can_read_that(seen: Stack, accept_encoding: str) -> None:
+    plain = await Writer().write(seen)
+    written = await Writer().write(seen, accept_encoding=accept_encoding)
+    assert written.zipped and gzip.decompress(written.body) == plain.body
+    assert not (await Writer().write(seen, accept_encoding="br, gzip;q=0")).zipped
+
+
+async def test_the_reference_library_reads_both_formats_and_would_write_the_same_series(seen: Stack) -> None:
+    fill(seen)
+    seen.sample("postgres_liveness", "node-b", Outcome.FAILED, reason='a "quoted"\\ line\nand another', kind="refused")
+
+    class Read:
+        def __init__(self, families: Iterable[Metric]) -> None:
+            self.families = list(families)
+
+        def collect(self) -> Iterable[Metric]:
+            return self.families
+
+    def series(families: Iterable[Metric]) -> set[tuple[str, Labels, float]]:
+        return {(s.name, frozenset(s.labels.items()), s.value) for family in families for s in family.samples}
+
+    plain = Read(text_string_to_metric_families(text_of(seen)))
+    openmetrics = Read(openmetrics_families((await Writer().write(seen, OPENMETRICS)).body.decode()))  # type: ignore[no-untyped-call]
+    assert series(text_string_to_metric_families(generate_latest(plain).decode())) == series(plain.families)
+    assert series(openmetrics.families) == series(plain.families)
+    assert len(series(plain.families)) > 100
+
+
+async def test_no_piece_of_a_fleets_scrape_is_longer_than_the_others_may_wait_for(seen: Stack) -> None:
+    for number in range(40):
+        seen.watch(
+            Instance.model_validate({"name": f"fleet-{number}", "patroni": [f"http://10.1.0.{number}:8008"], **WHOLE})
+        )
+    writer = Writer()
+    entries = list(seen.pipeline.board.entries())
+    pieces = list(writer.pieces(seen, openmetrics=False))
+    assert max(piece.count(b"\n") for piece in pieces) <= LINES
+    assert pieces.count(b"") >= len(entries) // ENTRIES > 3
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "half a surrogate \ud800", "\udfff"])
