@@ -1,7 +1,7 @@
 """What an inspection finds: one report, of one instance or of a fleet. Values only, between who makes and who draws it.
 
 An *inspection* looks at instances once, on demand or on a schedule, and leaves a *report*. A report holds one
-*inspected* for each instance, worst first; that holds *items*: what was looked at, a *verdict*, the evidence, what to do.
+*inspected* for each instance, worst first; that holds *items*: what was looked at, a *verdict*, evidence, what to do.
 """
 
 from __future__ import annotations
