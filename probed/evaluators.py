@@ -7,7 +7,6 @@ contract in the design page ``evaluators.md``; ``tests/unit`` holds a short refe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from probed.model import (
@@ -41,7 +40,7 @@ def inconclusive(streak: Streak, policy: Policy, sample: Sample) -> Streak:
     run = streak.inconclusive + 1
     if streak.phase is Phase.PENDING and run > _max_gap(policy):
         streak = _no_streak(streak)
-    return replace(streak, inconclusive=run, last_mono=sample.mono)
+    return streak.but(inconclusive=run, last_mono=sample.mono)
 
 
 def close(streak: Streak, at: float, reason: str) -> Step:
@@ -58,9 +57,9 @@ def restart(streak: Streak, policy: Policy, absence: float, now: float, mono_shi
     ``mono_shift`` re-dates stored monotonic times on today's clock, so that a window goes on over the restart.
     """
     if absence > max(2 * policy.interval, RESTART_GRACE):
-        streak = replace(streak, clearing=0) if streak.phase is Phase.OPEN else _no_streak(streak)
+        streak = streak.but(clearing=0) if streak.phase is Phase.OPEN else _no_streak(streak)
     increments = tuple((mono + mono_shift, delta) for mono, delta in streak.increments)
-    return replace(streak, last_mono=None if streak.last_mono is None else now, increments=increments)
+    return streak.but(last_mono=None if streak.last_mono is None else now, increments=increments)
 
 
 def _threshold(streak: Streak, policy: Policy, sample: Sample) -> Step:
@@ -75,7 +74,7 @@ def _threshold(streak: Streak, policy: Policy, sample: Sample) -> Step:
             return _undecided(streak, policy, sample, rule.resolve_count)
         # Between the two thresholds an open event neither clears nor counts as met again.
         if not cleared:
-            return _conclusive(replace(streak, clearing=0), sample), None
+            return _conclusive(streak.but(clearing=0), sample), None
     value, threshold = _compared(rule, sample)
     return _judge(streak, sample, met, rule.count, rule.resolve_count, value, threshold)
 
@@ -90,7 +89,7 @@ def _increase(streak: Streak, policy: Policy, sample: Sample) -> Step:
     same_series = streak.baseline is not None and sample.series == streak.series
     if same_series and streak.baseline is not None and reading > streak.baseline:
         increments = (*increments, (sample.mono, reading - streak.baseline))
-    streak = replace(streak, baseline=reading, series=sample.series, increments=increments)
+    streak = streak.but(baseline=reading, series=sample.series, increments=increments)
     total = sum(delta for _, delta in increments)
     return _judge(streak, sample, total >= rule.at_least, 1, rule.resolve_count, total, rule.at_least)
 
@@ -102,7 +101,7 @@ def _change(streak: Streak, policy: Policy, sample: Sample) -> Step:
     if reading is None or reading == "":
         return inconclusive(streak, policy, sample), None
     identity, previous = str(reading), streak.identity
-    streak = replace(_conclusive(streak, sample), identity=identity, series=sample.series or streak.series)
+    streak = _conclusive(streak, sample).but(identity=identity, series=sample.series or streak.series)
     if not previous or previous == identity:
         return streak, None
     return streak, Transition(Kind.OCCURRED, at=sample.at, value=identity, previous=previous)
@@ -118,7 +117,7 @@ def _occurrence(streak: Streak, policy: Policy, sample: Sample) -> Step:
     if reading <= 0 or (sample.series and sample.series == streak.seen):
         return streak, None
     happened = Transition(Kind.OCCURRED, at=sample.at, count=int(reading), value=reading)
-    return replace(streak, seen=sample.series), happened
+    return streak.but(seen=sample.series), happened
 
 
 _STEPS: dict[type, Callable[[Streak, Policy, Sample], Step]] = {
@@ -129,27 +128,33 @@ _STEPS: dict[type, Callable[[Streak, Policy, Sample], Step]] = {
 }
 
 
+_QUIET = {
+    "phase": Phase.QUIET, "meeting": 0, "clearing": 0, "since_at": None, "inconclusive": 0, "not_applicable": 0,
+}  # fmt: skip
+"""What nearly every sample leaves behind."""
+
+
 def _judge(
     streak: Streak, sample: Sample, met: bool, count: int, resolve_count: int, value: Any, threshold: Any
 ) -> Step:
     """One conclusive sample over an episode (quiet -> pending -> open -> quiet)."""
+    if not met and streak.phase is not Phase.OPEN:
+        return streak.but(**_QUIET, last_mono=sample.mono), None
     streak = _conclusive(streak, sample)
     if met:
         meeting = streak.meeting + 1
         since = streak.since_at if streak.meeting or streak.phase is Phase.OPEN else sample.at
         if streak.phase is Phase.OPEN:
-            return replace(streak, meeting=meeting, clearing=0), None
+            return streak.but(meeting=meeting, clearing=0), None
         if meeting < count:
-            return replace(streak, phase=Phase.PENDING, meeting=meeting, since_at=since), None
+            return streak.but(phase=Phase.PENDING, meeting=meeting, since_at=since), None
         opened = Transition(
             Kind.OPENED, at=sample.at, first_failed_at=since, count=meeting, value=value, threshold=threshold
         )
-        return replace(streak, phase=Phase.OPEN, meeting=meeting, clearing=0, since_at=since), opened
-    if streak.phase is not Phase.OPEN:
-        return _no_streak(streak), None
+        return streak.but(phase=Phase.OPEN, meeting=meeting, clearing=0, since_at=since), opened
     clearing = streak.clearing + 1
     if clearing < resolve_count:
-        return replace(streak, clearing=clearing, meeting=0), None
+        return streak.but(clearing=clearing, meeting=0), None
     resolved = Transition(
         Kind.RESOLVED,
         at=sample.at,
@@ -165,15 +170,15 @@ def _undecided(streak: Streak, policy: Policy, sample: Sample, resolve_count: in
     """Inconclusive; a lasting not-applicable closes an open event, because nothing can ever recover it."""
     streak = inconclusive(streak, policy, sample)
     if sample.outcome is not Outcome.NOT_APPLICABLE:
-        return replace(streak, not_applicable=0), None
-    streak = replace(streak, not_applicable=streak.not_applicable + 1)
+        return streak.but(not_applicable=0), None
+    streak = streak.but(not_applicable=streak.not_applicable + 1)
     if streak.phase is Phase.OPEN and streak.not_applicable >= resolve_count:
         return close(streak, sample.at, "not_applicable")
     return streak, None
 
 
 def _conclusive(streak: Streak, sample: Sample) -> Streak:
-    return replace(streak, inconclusive=0, not_applicable=0, last_mono=sample.mono)
+    return streak.but(inconclusive=0, not_applicable=0, last_mono=sample.mono)
 
 
 def _after_gap(streak: Streak, policy: Policy, sample: Sample) -> Streak:
@@ -182,7 +187,7 @@ def _after_gap(streak: Streak, policy: Policy, sample: Sample) -> Streak:
         return streak
     if streak.phase is Phase.PENDING:
         return _no_streak(streak)
-    return replace(streak, meeting=0, clearing=0)
+    return streak.but(meeting=0, clearing=0)
 
 
 def _max_gap(policy: Policy) -> int:
@@ -191,7 +196,7 @@ def _max_gap(policy: Policy) -> int:
 
 
 def _no_streak(streak: Streak) -> Streak:
-    return replace(streak, phase=Phase.QUIET, meeting=0, clearing=0, since_at=None)
+    return streak.but(phase=Phase.QUIET, meeting=0, clearing=0, since_at=None)
 
 
 def _compared(rule: Threshold, sample: Sample) -> tuple[Any, float | None]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 OBSERVER = "observer"
 """The instance that a daemon is to itself; none of the user's can be called so."""
@@ -83,10 +85,12 @@ class Target:
     member: str = ""
     """Tells apart several targets of one component without a node, such as HAProxy frontends."""
 
-    @property
-    def key(self) -> str:
-        """Stable name: ``orders/node-a/postgres``."""
-        return "/".join(part for part in (self.instance, self.node, self.component, self.member) if part)
+    key: str = field(init=False, repr=False, compare=False)
+    """Stable name: ``orders/node-a/postgres``."""
+
+    def __post_init__(self) -> None:
+        parts = (self.instance, self.node, self.component, self.member)
+        object.__setattr__(self, "key", "/".join(part for part in parts if part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +352,18 @@ class Streak:
     """Key of the last occurrence, so that it is not told twice."""
     turns: tuple[float, ...] = ()
     """Wall times of the newest openings and resolutions, by which flapping is known."""
+
+    def but(self, **changes: Any) -> Streak:
+        """The same with some fields changed: ``dataclasses.replace``, which is too dear for every sample of a watch."""
+        made = object.__new__(Streak)
+        for name, put, value in zip(_STREAK_FIELDS, _STREAK_SLOTS, _read_streak(self), strict=True):
+            put(made, changes.get(name, value))
+        return made
+
+
+_STREAK_FIELDS = tuple(one.name for one in fields(Streak))
+_STREAK_SLOTS = tuple(getattr(Streak, name).__set__ for name in _STREAK_FIELDS)
+_read_streak = attrgetter(*_STREAK_FIELDS)
 
 
 class Kind(StrEnum):

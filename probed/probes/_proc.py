@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from probed.errors import Blind
@@ -16,8 +18,51 @@ PATIENCE_SHARE = 0.9
 """Of the cycle's time: a call that hangs has to be told as our blindness before the deadline makes it a failure."""
 
 
+IDLE_SECONDS = 90.0
+"""For which a thread waits for the next call: longer than the slowest interval that ships."""
+_waiting: list[_Thread] = []
+_turn = threading.Lock()
+
+
+class _Thread(threading.Thread):
+    """Makes calls, one after the other; while one hangs, it makes no other."""
+
+    def __init__(self, call: Callable[[], None], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._calls.put(call)
+
+    def run(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self._next()()
+                with _turn:
+                    _waiting.append(self)
+
+    def _next(self) -> Callable[[], None]:
+        """The next call. Empty when none came for long and none will."""
+        try:
+            return self._calls.get(timeout=IDLE_SECONDS)
+        except Empty:
+            with _turn:
+                if self in _waiting:
+                    _waiting.remove(self)
+                    raise
+            return self._calls.get()  # it was chosen in this very moment
+
+    @staticmethod
+    def make(call: Callable[[], None], name: str) -> None:
+        """Have a thread that waits make the call, or a new one."""
+        with _turn:
+            free = _waiting.pop() if _waiting else None
+        if free is not None:
+            free._calls.put(call)
+        else:
+            _Thread(call, name).start()
+
+
 class OwnThread(Generic[_T]):
-    """One call of ``function`` in a daemon thread of its own.
+    """One call of ``function`` in a daemon thread that nobody else uses meanwhile.
 
     A daemon, so that a call that hangs cannot keep this process from ending; the shared executor's threads would, and
     a dozen hung calls would starve everybody else who uses them.
@@ -28,7 +73,7 @@ class OwnThread(Generic[_T]):
         """Done when the call has returned or raised; it carries neither."""
         self._value: list[_T] = []
         self._error: Exception | None = None
-        threading.Thread(target=self._run, args=(function,), name=name, daemon=True).start()
+        _Thread.make(partial(self._run, function), name)
 
     def result(self) -> _T:
         """What the call returned; raises what it raised. Only once ``ended`` is done."""

@@ -1,7 +1,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,14 +78,14 @@ class Measures:
         self.hung: set[Path] = set()
         self._threads: dict[Path, dict[str, object]] = {}
 
-    async def take(self, paths: Iterable[Path], patience: float, most: int = AT_ONCE) -> None:
+    async def take(self, paths: Collection[Path], patience: float, most: int = AT_ONCE) -> None:
         """Measure every path, some at a time; what has not answered within ``patience`` seconds altogether hangs.
 
         No thread is started while ``most`` of them hang.
         """
         end = asyncio.get_running_loop().time() + patience
         waiting = iter(paths)
-        await asyncio.gather(*(self._work(waiting, end, most) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(self._work(waiting, end, most) for _ in range(min(AT_ONCE, len(paths)))))
 
     async def _work(self, waiting: Iterator[Path], end: float, most: int) -> None:
         for path in waiting:

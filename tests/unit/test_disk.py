@@ -24,6 +24,7 @@ from probed.probes.disk_usage import AT_ONCE
 from probed.sampling import take_sample
 from probed.watching import InstancePlan, plan
 from tests.leaks import eventually
+from tests.threads import in_calls
 
 READINGS = {name: frozenset(probe.readings) for name, probe in catalogue().items()}
 GIB = 2**30
@@ -80,10 +81,6 @@ class Disks:
         return await take_sample(probe, self.context, self.context.timeout, SystemClock())
 
 
-def _started_since(before: list[threading.Thread]) -> int:
-    return len(set(threading.enumerate()) - set(before))
-
-
 @pytest.fixture
 def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disks]:
     memory = Path("/dev/shm")
@@ -137,7 +134,7 @@ async def test_a_link_that_leads_nowhere_is_told_and_the_data_directory_counts(d
 
 async def test_hundreds_of_tablespaces_are_measured_a_few_at_a_time(disks: Disks) -> None:
     disks.cluster(spaces={str(number): disks.wal for number in range(16384, 16584)})
-    threads = threading.enumerate()
+    threads = in_calls()
     for number in range(16384, 16584):
         folder = disks.wal / str(number)
         folder.mkdir()
@@ -148,7 +145,17 @@ async def test_hundreds_of_tablespaces_are_measured_a_few_at_a_time(disks: Disks
     for _ in range(3):
         sample = await disks.cycle()
         assert (sample.outcome, sample.readings["used_bytes"]) == (Outcome.OBSERVED, 4 * GIB)
-    await eventually(lambda: _started_since(threads) == AT_ONCE)
+    await eventually(lambda: len(in_calls() - threads) == AT_ONCE)
+
+
+async def test_calls_that_return_start_no_further_thread(disks: Disks) -> None:
+    await disks.cycle()
+    await eventually(lambda: not in_calls())
+    threads = set(threading.enumerate())
+    for _ in range(5):
+        await disks.cycle()
+        await eventually(lambda: not in_calls())
+    assert set(threading.enumerate()) <= threads
 
 
 async def test_what_is_no_data_directory_is_measured_for_itself(disks: Disks) -> None:
@@ -173,7 +180,7 @@ async def test_a_directory_that_is_missing_is_told_and_the_others_count(disks: D
 async def test_a_mount_that_hangs_blinds_only_itself_and_keeps_what_was_known_of_it(disks: Disks) -> None:
     disks.cluster(wal=disks.wal)
     assert (await disks.cycle()).readings["used_bytes"] == 9 * GIB
-    threads = threading.enumerate()
+    threads = in_calls()
     disks.hang(disks.wal)
     disks.fill(disks.data, 5, 11)
     for _ in range(3):
@@ -182,11 +189,11 @@ async def test_a_mount_that_hangs_blinds_only_itself_and_keeps_what_was_known_of
         assert sample.readings["used_bytes"] == 9 * GIB
         assert f"{disks.wal}: " in sample.reason
         assert sample.reason.endswith("its last known usage stands in")
-    await eventually(lambda: _started_since(threads) == 1)
+    await eventually(lambda: len(in_calls() - threads) == 1)
     disks.fill(disks.data, 10, 6)
     assert (await disks.cycle()).readings["used_bytes"] == 10 * GIB
     disks.recover()
-    await eventually(lambda: _started_since(threads) == 0)
+    await eventually(lambda: len(in_calls() - threads) == 0)
     assert (await disks.cycle()).readings["used_bytes"] == 10 * GIB
     assert "a call into the kernel" not in (await disks.cycle()).reason
 

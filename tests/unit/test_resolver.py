@@ -21,6 +21,7 @@ from probed.probes._http import HttpClient
 from probed.probes._sql import Login, Session
 from probed.sampling import take_sample
 from tests.hostile import POSTGRES, answering, listening
+from tests.threads import in_calls
 
 DEADLINE = 10.0
 """Of cycles that end long before it, on a busy machine too: one that is starved until then says nothing of the name."""
@@ -104,14 +105,9 @@ async def test_an_impossible_name_is_blind(zone: Zone) -> None:
             await Resolver().addresses(name)
 
 
-def _started_since(before: list[threading.Thread]) -> int:
-    """How many threads there are that were not there before. A count of all would fall with what earlier tests left."""
-    return len(set(threading.enumerate()) - set(before))
-
-
 async def test_a_hung_lookup_costs_a_moment_once_and_one_thread(zone: Zone) -> None:
     zone.names["hung"] = None
-    resolver, threads = zone.resolver(), threading.enumerate()
+    resolver, threads = zone.resolver(), in_calls()
     for _ in range(20):
         started = time.monotonic()
         results = await asyncio.gather(*(resolver.addresses("hung") for _ in range(10)), return_exceptions=True)
@@ -119,7 +115,7 @@ async def test_a_hung_lookup_costs_a_moment_once_and_one_thread(zone: Zone) -> N
         assert time.monotonic() - started < 8 * PATIENCE
         zone.now += PATIENCE
     assert zone.asked == ["hung"]
-    assert _started_since(threads) == 1
+    assert len(in_calls() - threads) == 1
     zone.names["hung"] = ["10.0.0.7"]
     zone.release.set()
     for _ in range(500):
@@ -179,7 +175,7 @@ async def test_forty_hung_names_are_blind_in_time_and_delay_nobody_else(
 async def test_a_kernel_call_that_hangs_is_blind_and_gets_no_second_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, threads = threading.Event(), threading.enumerate()
+    release, threads = threading.Event(), in_calls()
 
     def statvfs(path: Path) -> None:
         release.wait(30)
@@ -193,7 +189,7 @@ async def test_a_kernel_call_that_hangs_is_blind_and_gets_no_second_thread(
         for _ in range(5):
             hung = await sample("disk_usage", context)
             assert (hung.outcome, hung.kind) == (Outcome.BLIND, "timeout")
-        assert _started_since(threads) <= 1
+        assert len(in_calls() - threads) <= 1
     release.set()
     for _ in range(500):
         good = await sample("disk_usage", context)
