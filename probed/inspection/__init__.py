@@ -70,6 +70,8 @@ class Item:
     """The values behind the verdict by name, their unit in the name; rounded so that noise makes no difference."""
     events: tuple[str, ...] = ()
     """Ids of events that it is about, newest first, at most 20."""
+    severity: str = ""
+    """Of the event that it is about: ``fatal``, ``critical`` or ``normal``; empty for what is no event."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -186,6 +188,8 @@ class Report:
     instances: tuple[Inspected, ...] = ()
     """Worst first, then by name."""
     error: str = ""
+    note: str = ""
+    """What is to be known of how it came about, such as that its time had been missed; one sentence."""
 
     @property
     def verdict(self) -> Verdict:
