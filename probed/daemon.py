@@ -18,6 +18,7 @@ from probed.backtest.beside import Beside
 from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
+from probed.config.inspections import unfit
 from probed.config.notifications import misdirected
 from probed.config.settings import Instance, Settings
 from probed.config.silences import misnamed
@@ -218,6 +219,7 @@ class Daemon:
         problems = [
             *misnamed(settings.silences, library.policies),
             *misdirected(settings.notifications, library.policies),
+            *unfit(settings.inspections, library.policies),
         ]
         if problems:
             raise ConfigError(problems)

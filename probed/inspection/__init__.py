@@ -1,7 +1,8 @@
-"""What an inspection finds: one report, of one instance or of a fleet. Values only, between who makes and who draws it.
+"""What an inspection finds: one report, of one instance or of a fleet. Values only, between those who make and draw it.
 
-An *inspection* looks at instances once, on demand or on a schedule, and leaves a *report*. A report holds one *inspected*
-for each instance, worst first; that holds *items*: what was looked at, a *verdict*, the evidence for it, what to do.
+An *inspection* looks at instances once, on demand or on a schedule, and leaves a *report*. A report holds one
+*inspected* for each instance, worst first; that holds *items*: what was looked at, a *verdict*, the evidence for it,
+what to do.
 """
 
 from __future__ import annotations
