@@ -17,7 +17,6 @@ class Order:
     """One inspection that is wanted."""
 
     instances: tuple[str, ...]
-    """At least one."""
     events: tuple[str, ...] = ()
     """Ids of policies; empty: all that are on."""
     days: int = DEFAULT_DAYS

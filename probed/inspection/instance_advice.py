@@ -61,7 +61,7 @@ def _failsafe(found: Configured) -> Iterator[Item]:
         yield advised("failsafe_mode", title, found.patroni_target, Verdict.PASS, told)
     else:
         why = "failsafe_mode is off: when etcd is away the primary demotes itself, although nothing is wrong with it"
-        remedy = edit(found, "failsafe_mode=true") + " (Patroni 3.0 or newer, on every member)"
+        remedy = edit("failsafe_mode=true") + " (Patroni 3.0 or newer, on every member)"
         yield advised("failsafe_mode", title, found.patroni_target, Verdict.WARN, why, remedy)
 
 
@@ -77,10 +77,10 @@ def _synchronous(found: Configured) -> Iterator[Item]:
         if isinstance(limit, float | int):
             told += f", {human_bytes(limit)} of WAL at the most (maximum_lag_on_failover)"
             if limit > LAG_LIMIT_BYTES:
-                remedy = edit(found, "maximum_lag_on_failover=1048576")
+                remedy = edit("maximum_lag_on_failover=1048576")
                 yield advised("synchronous_mode", title, found.patroni_target, Verdict.WARN, told, remedy)
                 return
-        choice = f"where no commit may be lost: {edit(found, 'synchronous_mode=true')}; each then waits for a standby"
+        choice = f"where no commit may be lost: {edit('synchronous_mode=true')}; each then waits for a standby"
         yield advised("synchronous_mode", title, found.patroni_target, Verdict.PASS, told, choice)
         return
     problems = []
@@ -100,7 +100,7 @@ def _synchronous(found: Configured) -> Iterator[Item]:
         problems.append(("synchronous_mode is on, and no standby is synchronous at present", ""))
     if problems:
         why, key = problems[0]
-        remedy = edit(found, key) if key else "see why no standby streams; until then a failover may lose commits"
+        remedy = edit(key) if key else "see why no standby streams; until then a failover may lose commits"
         yield advised("synchronous_mode", title, found.patroni_target, Verdict.WARN, why, remedy)
     else:
         yield advised("synchronous_mode", title, found.patroni_target, Verdict.PASS, "every commit waits for a standby")
@@ -109,7 +109,7 @@ def _synchronous(found: Configured) -> Iterator[Item]:
 def _paused(found: Configured) -> Iterator[Item]:
     if found.patroni is not None and found.patroni.get("pause"):
         why = "Patroni is paused: nobody is promoted when the primary fails"
-        remedy = f"when the maintenance is over: patronictl resume {found.instance}"
+        remedy = "when the maintenance is over: patronictl resume"
         yield advised("paused", "Maintenance mode", found.patroni_target, Verdict.WARN, why, remedy)
 
 
@@ -126,7 +126,7 @@ def _timing(found: Configured) -> Iterator[Item]:
     told = f"ttl is {ttl:g} s, loop_wait + 2 x retry_timeout is {needed:g} s"
     if ttl < needed:
         why = f"{told}: a slow answer of etcd costs the primary its lock"
-        yield advised("timing", title, found.patroni_target, Verdict.WARN, why, edit(found, f"ttl={needed:g}"))
+        yield advised("timing", title, found.patroni_target, Verdict.WARN, why, edit(f"ttl={needed:g}"))
     else:
         yield advised("timing", title, found.patroni_target, Verdict.PASS, told)
 

@@ -83,12 +83,27 @@ def packed(one: Inspected) -> InspectedRecord:
     return InspectedRecord(one.instance, one.grade.value, fails, warns, zlib.compress(text.encode(), 6))
 
 
-def unpacked(body: bytes) -> Inspected:
-    """StoreError when it is not what ``packed`` made."""
+def plain(body: bytes) -> Json:
+    """What ``packed`` made, as plain data. StoreError when it is something else."""
     try:
-        return inspected_from_json(json.loads(zlib.decompress(body)))
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"a report cannot be read: {type(error).__name__}: {error}") from None
+        data = json.loads(zlib.decompress(body))
+    except (zlib.error, ValueError) as error:
+        raise _unreadable(error) from None
+    if not isinstance(data, dict):
+        raise _unreadable(TypeError("no object"))
+    return data
+
+
+def unpacked(body: bytes) -> Inspected:
+    """What ``packed`` made. StoreError when it is something else."""
+    try:
+        return inspected_from_json(plain(body))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> StoreError:
+    return StoreError(f"a report cannot be read: {type(error).__name__}: {error}")
 
 
 def record(report: Report, series: str, parts: tuple[InspectedRecord, ...] = ()) -> InspectionRecord:

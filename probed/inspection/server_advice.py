@@ -202,7 +202,7 @@ def _standby_queries(found: Configured, server: Server) -> Iterator[Item]:
 def _restart(found: Configured, server: Server) -> Iterator[Item]:
     if server.pending_restart:
         names = ", ".join(sorted(server.pending_restart)[:5])
-        how = f"patronictl restart {found.instance} {server.node}" if found.patroni is not None else "restart it"
+        how = f"patronictl restart CLUSTER {server.node}" if found.patroni is not None else "restart it"
         yield advised(
             "pending_restart", "Settings that wait for a restart", server.target, Verdict.WARN,
             f"{names}: what is configured is not what is in force", f"{how}, the standbys first",
