@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from probed.clock import Clock
@@ -62,6 +62,18 @@ class Eye:
     """The longest stall of this process since a monotonic time: not the target's fault."""
     before: Callable[[str, Target], Sample | None] = lambda *_: None
     """The newest sample of a combined probe, which is its only memory."""
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    clock: Clock, stalled: Callable[[float], float], before: Callable[[str, Target], Sample | None]
+) -> AsyncIterator[Eye]:
+    """An eye with an HTTP client of its own."""
+    http = HttpClient(by_hand=True)
+    try:
+        yield Eye(http, clock, stalled, before)
+    finally:
+        await http.close()
 
 
 async def look(planned: InstancePlan, wanted: Wanted, eye: Eye, collectors: Sequence[Collector] = ()) -> Look:

@@ -19,9 +19,8 @@ from probed.inspection.choosing import Order, chosen
 from probed.inspection.comparing import differences
 from probed.inspection.examining import Background, examined, seen
 from probed.inspection.tracing import Trace
-from probed.looking import Eye, Look
+from probed.looking import Eye, Look, opened
 from probed.model import OBSERVER, Event, Policy, Sample, Target
-from probed.probes._http import HttpClient
 from probed.store import AuditRecord, Commit, DailyCount, EventQuery, LeadershipRecord, Store
 from probed.store.reports import InspectedRecord, InspectionQuery
 from probed.topology import SWITCHOVER
@@ -212,16 +211,14 @@ class Inspector:
         return kept
 
     async def _conduct(self, running: Running) -> tuple[Report, tuple[InspectedRecord, ...]]:
-        order, report = running.order, running.report
+        order, report, world = running.order, running.report, self._world
         plans = {name: plan for name, plan in self._world.plans().items() if name in order.instances}
         policies = {name: self._world.policies()[name] for name in report.chosen}
         since = report.began_at - order.days * DAY
         looks: dict[str, tuple[Look, float]] = {}
-        http = HttpClient(by_hand=True)
-        eye = Eye(http, self._clock, self._world.stalled, self._world.before)
         turn = asyncio.Semaphore(BESIDE)
 
-        async def one(planned: InstancePlan) -> None:
+        async def one(planned: InstancePlan, eye: Eye) -> None:
             async with turn:
                 running.begin(planned.name)
                 began = self._clock.mono()
@@ -230,14 +227,12 @@ class Inspector:
                 running.end(planned.name)
 
         try:
-            async with asyncio.TaskGroup() as group:
+            async with opened(self._clock, world.stalled, world.before) as eye, asyncio.TaskGroup() as group:
                 recorded = group.create_task(self._traces(tuple(plans), since))
                 for planned in plans.values():
-                    group.create_task(one(planned))
+                    group.create_task(one(planned, eye))
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
-        finally:
-            await http.close()
         traces, error = recorded.result()
         counts = await self._store.daily(since, report.began_at, order.zone)
         found: list[tuple[Inspected, InspectedRecord]] = []
