@@ -62,16 +62,21 @@ class Eye:
     """The longest stall of this process since a monotonic time: not the target's fault."""
     before: Callable[[str, Target], Sample | None] = lambda *_: None
     """The newest sample of a combined probe, which is its only memory."""
+    again: frozenset[str] = frozenset()
+    """Probes that tell more on a connection that is there already: their second sample counts."""
 
 
 @contextlib.asynccontextmanager
 async def opened(
-    clock: Clock, stalled: Callable[[float], float], before: Callable[[str, Target], Sample | None]
+    clock: Clock,
+    stalled: Callable[[float], float],
+    before: Callable[[str, Target], Sample | None],
+    again: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Eye]:
     """An eye with an HTTP client of its own."""
     http = HttpClient(by_hand=True)
     try:
-        yield Eye(http, clock, stalled, before)
+        yield Eye(http, clock, stalled, before, again)
     finally:
         await http.close()
 
@@ -130,7 +135,10 @@ async def _at(cycles: Sequence[Cycle], eye: Eye, collectors: Sequence[Collector]
             for cycle in own:
                 context = context_for(cycle.reach, cycle.timeout, eye.http, session)
                 with kept() as steps:
-                    samples.append(await take_sample(cycle.probe, context, cycle.timeout, eye.clock, eye.stalled))
+                    sample = await take_sample(cycle.probe, context, cycle.timeout, eye.clock, eye.stalled)
+                    if cycle.probe.name in eye.again and session is not None and session.warm:
+                        sample = await take_sample(cycle.probe, context, cycle.timeout, eye.clock, eye.stalled)
+                samples.append(sample)
                 found.steps[cycle.probe.name, cycle.reach.target.key] = steps.taken
             if own[0].session == first.session_key:
                 for reach in {cycle.reach.target.key: cycle.reach for cycle in own}.values():

@@ -32,6 +32,8 @@ _log = structlog.get_logger(__name__)
 
 BESIDE = 16
 """Instances that are looked at at once."""
+TWICE = frozenset({"postgres_liveness"})
+"""The first look is the login, the second the round trip on it."""
 LONGEST_SECONDS = 900.0
 """After which an inspection is given up."""
 DAY = 86_400.0
@@ -227,7 +229,7 @@ class Inspector:
                 running.end(planned.name)
 
         try:
-            async with opened(self._clock, world.stalled, world.before) as eye, asyncio.TaskGroup() as group:
+            async with opened(self._clock, world.stalled, world.before, TWICE) as eye, asyncio.TaskGroup() as group:
                 recorded = group.create_task(self._traces(tuple(plans), since))
                 for planned in plans.values():
                     group.create_task(one(planned, eye))

@@ -21,6 +21,9 @@ from probed.topology import Place, Shape
 
 MAX_FINDING = 400
 """Bytes."""
+FEW = 10.0
+"""A count up to which each one counts: nothing of it is noise."""
+_SCALES = ("_seconds", "_bytes", "_pct", "_ratio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,10 @@ def _by_sample(seen: Seen, cause: str) -> Item:
         case _ if not isinstance(seen.policy.detect, Threshold):
             return _several(seen, sample)
     rule = seen.policy.detect
+    if seen.met is None and sample.outcome is Outcome.OBSERVED:  # too early to tell: a counter without a before
+        return _made(seen, Verdict.PASS, sample.reason or "well, and nothing to judge in one look")
     if seen.met is None:
-        return _made(seen, Verdict.WARN, f"cannot be judged: {sample.reason or 'it says nothing of it'}")
+        return _made(seen, Verdict.WARN, f"cannot be judged: {sample.reason}")
     if rule.when.on_failure:
         what = f"failed: {sample.reason}" if seen.met else sample.reason or "answers as it should"
         return _made(seen, _grave(seen.severity) if seen.met else Verdict.PASS, what)
@@ -153,7 +158,9 @@ def _clear(seen: Seen, sample: Sample, comparisons: Sequence[Comparison]) -> Ite
     """By what it is not met: the first comparison that does not hold, in steps that noise does not climb."""
     one = next(one for one in comparisons if not _holds(one, sample))
     value = float(sample.readings[one.reading])
-    if one.op in (">=", ">"):
+    if value.is_integer() and one.value <= FEW and not one.reading.endswith(_SCALES):
+        step, word = value, ""
+    elif one.op in (">=", ">"):
         step, word = coarse_above(value, one.value), "at most"
     elif one.op in ("<", "<="):
         step, word = coarse_below(value, one.value, pct=one.reading.endswith(("_pct", "_ratio"))), "at least"

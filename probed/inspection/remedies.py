@@ -16,13 +16,13 @@ def edit(assignment: str) -> str:
 
 def patroni_also(found: Configured, assignment: str) -> str:
     """The same where there is a Patroni, to be said after something else."""
-    return f" {edit(assignment)}" if found.patroni_target and assignment else ""
+    return f"; {edit(assignment)}" if found.patroni_target and assignment else ""
 
 
 def setting(found: Configured, name: str, value: str, *, restart: bool = False) -> str:
     """The statement or command that sets it: under Patroni the cluster's configuration is the one that lasts."""
     if found.patroni_target:
-        after = ", then patronictl restart CLUSTER;" if restart else ";"
+        after = ", then patronictl restart CLUSTER" if restart else ""
         return f"{edit(f'postgresql.parameters.{name}={value}')}{after}"
     after = " (takes effect after a restart)" if restart else " SELECT pg_reload_conf();"
     return f"ALTER SYSTEM SET {name} = '{value}';{after}"

@@ -55,7 +55,7 @@ def _reserved(found: Configured, server: Server) -> Iterator[Item]:
     if reserved < 1:
         why = "reserved_connections is 0: when all connections are taken nobody can look at the server any more"
         remedy = setting(found, "reserved_connections", "3", restart=True)
-        also = f' GRANT pg_use_reserved_connections TO "{name}";'
+        also = f'; GRANT pg_use_reserved_connections TO "{name}";'
         yield advised("reserved_connections", title, server.target, Verdict.WARN, why, remedy + also, evidence)
     elif not server.role.get("use_reserved") and not server.role.get("superuser"):
         why = f'"{name}" may not use the {reserved:g} reserved connections: a full server locks the monitoring out'
@@ -139,7 +139,7 @@ def _slot_limit(found: Configured, server: Server) -> Iterator[Item]:
         return
     if limit == "-1":
         why = "max_slot_wal_keep_size is -1: a standby that stays away fills the disk of the primary until that stops"
-        remedy = setting(found, "max_slot_wal_keep_size", "20GB") + " Less than what is free beside the data."
+        remedy = setting(found, "max_slot_wal_keep_size", "20GB") + " (less than what is free beside the data)"
         yield advised("slot_wal_limit", title, server.target, Verdict.WARN, why, remedy)
     else:
         yield advised("slot_wal_limit", title, server.target, Verdict.PASS, f"max_slot_wal_keep_size is {limit}")
