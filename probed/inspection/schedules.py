@@ -78,10 +78,8 @@ def parse(text: str, zone: str = "UTC") -> Schedule:
     try:
         times = _first_times(schedule)
     except CronSimError as error:
-        told = str(error).replace("Bad ", "the ").replace("the ", "cannot read the field ", 1)
-        raise ValueError(
-            f'{told} of the cron expression "{text}" (minute hour day-of-month month day-of-week)'
-        ) from None
+        field, order = str(error).removeprefix("Bad "), "minute hour day-of-month month day-of-week"
+        raise ValueError(f'cannot read the {field} of the cron expression "{text}" ({order})') from None
     if not times:
         raise ValueError(f'the cron expression "{text}" names no time that ever comes')
     if any(later - earlier < SHORTEST_SECONDS for earlier, later in pairwise(times)):
