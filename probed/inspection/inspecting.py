@@ -236,7 +236,7 @@ class Inspector:
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
         traces, error = recorded.result()
-        counts = await self._store.daily(since, report.began_at, order.zone)
+        counts = await self._store.daily(since, report.began_at + 1, order.zone)  # what began at this very moment, too
         found: list[tuple[Inspected, InspectedRecord]] = []
         for name, planned in plans.items():
             lines = [line for line in traces if line.instance == name]
@@ -295,7 +295,7 @@ class Inspector:
         triggers = {
             event: past.Triggers(days, await self._newest(name, event, since)) for event, days in by_event.items()
         }
-        passages: Sequence[LeadershipRecord] = await self._store.leadership(name, since, report.began_at)
+        passages: Sequence[LeadershipRecord] = await self._store.leadership(name, since, report.began_at + 1)
         known = triggers.get(SWITCHOVER)
         switchovers = known.newest if known is not None else await self._newest(name, SWITCHOVER, since)
         return Background(triggers, passages, [event.id for event in switchovers], traces, error)
