@@ -19,11 +19,9 @@ def coarse_above(value: float, limit: float) -> float:
 
 
 def coarse_below(value: float, limit: float, *, pct: bool = False) -> float:
-    """The greatest step above ``limit`` that a value which is above it has reached; ``pct``: towards 100."""
+    """The greatest step above ``limit`` that a value which is above it has reached; ``pct``: half-way to 100."""
     if pct and 0 <= limit <= 100:
-        return next(
-            (step for share in reversed((0.0, *_SHARES)) if value >= (step := limit + (100 - limit) * share)), limit
-        )
+        return next((step for share in (0.5, 0.0) if value >= (step := limit + (100 - limit) * share)), limit)
     if limit <= 0:
         return significant(value)
     return next((limit * multiple for multiple in _MULTIPLES if value >= limit * multiple), limit)

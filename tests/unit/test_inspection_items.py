@@ -90,7 +90,7 @@ def test_what_is_well_is_told_in_steps_that_noise_does_not_climb(one: float, oth
 
 def test_a_hit_ratio_is_told_from_below() -> None:
     found = items(seen("cache_hit_ratio_low", hit_ratio=98.7, blocks=50_000.0, up_seconds=9000.0))
-    assert found["cache_hit_ratio_low/node-a"].finding == "hit_ratio is at least 97.5 %, its threshold 90.0 %"
+    assert found["cache_hit_ratio_low/node-a"].finding == "hit_ratio is at least 95.0 %, its threshold 90.0 %"
 
 
 def test_blindness_warns_with_its_reason_and_what_does_not_apply_passes() -> None:
