@@ -18,6 +18,7 @@ from probed.backtest.beside import Beside
 from probed.board import Board
 from probed.clock import Clock, SystemClock
 from probed.config import load
+from probed.config.inspections import unfit
 from probed.config.notifications import misdirected
 from probed.config.settings import Instance, Settings
 from probed.config.silences import misnamed
@@ -25,6 +26,9 @@ from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.errors import ConfigError, Problem
 from probed.gathering import Gatherer
+from probed.inspection import Report
+from probed.inspection.inspecting import Inspector, World
+from probed.inspection.timetable import Timetable, entry_of, said
 from probed.membership import Membership
 from probed.metrics import Metrics
 from probed.model import OBSERVER, Policy
@@ -113,6 +117,19 @@ class Daemon:
             unready=self.unready,
             told=self.metrics.notified,
         )
+        world = World(
+            plans=lambda: self.patrol.plans,
+            policies=lambda: self.policies,
+            instances=lambda: self.pipeline.instances,
+            before=self.board.newest,
+            stalled=self.vitals.lag_since,
+            written=self.archive.written,
+            samples=self.archive.file.path,
+        )
+        self.inspector = Inspector(
+            self.store, self.clock, world, observer=settings.observer, own=self.tasks.own, finished=self._inspected
+        )
+        self.timetable = Timetable(self.inspector, self.store, self.clock)
         self._turn = asyncio.Lock()
         """Held while files or policies change."""
         self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
@@ -150,6 +167,9 @@ class Daemon:
         self._gatherer.recover(recovered.owed)
         self.patrol.pulse.progress_at = self.clock.mono()
         self._note_absence(recovered.absence)
+        await self.inspector.recover()
+        await self.timetable.make_up(recovered.absence)
+        _ = self.tasks.own(self.timetable.run, "timetable")
         _ = self.tasks.own(self.vitals.beat, "vitals")
         self._started = True
         _log.info(
@@ -167,6 +187,7 @@ class Daemon:
         self.editor.close()
         self._gatherer.close()
         await self.couriers.close()
+        await self.inspector.close()
         await self.tasks.close()
         await self.patrol.close()
         await self.archive.close()
@@ -218,6 +239,7 @@ class Daemon:
         problems = [
             *misnamed(settings.silences, library.policies),
             *misdirected(settings.notifications, library.policies),
+            *unfit(settings.inspections, library.policies),
         ]
         if problems:
             raise ConfigError(problems)
@@ -250,6 +272,7 @@ class Daemon:
     def _apply(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
         self.shadowing.follow(self.editor.library)
         self.pipeline.silencing.declare(declared.silence() for declared in settings.silences)
+        self.timetable.follow([entry_of(declared) for declared in settings.inspections])
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
         self.vitals.longest_pause = 2 * settings.defaults.interval
@@ -288,6 +311,10 @@ class Daemon:
         )
         if settings is not None and settings.patroni and self._membership.learn(name):
             self._apply_instance(settings, self.settings, self.policies)
+
+    def _inspected(self, report: Report) -> None:
+        """Of a schedule: whoever is told of events is told of it."""
+        self.vitals.note_inspection(said(report, self.settings.web.external_url or ""))
 
     def _record(self, commit: Commit) -> None:
         self.store.append(commit).add_done_callback(_log_failure)

@@ -163,22 +163,25 @@ def _rfc3339(at: float) -> str:
 
 
 _UNITS = ("_seconds", "_bytes", "_pct", "_ratio")
-_WORDS = {">=": "at or above", ">": "above", "<=": "at or below", "<": "below", "==": "equal to", "!=": "not"}
+WORDS: Mapping[str, str] = {
+    ">=": "at or above", ">": "above", "<=": "at or below", "<": "below", "==": "equal to", "!=": "not",
+}  # fmt: skip
+"""How a comparison reads."""
 
 
 def _finding(comparison: Comparison, value: Reading | None) -> str:
     if comparison.op == "==":
-        return f"{comparison.reading} was {_shown(comparison.reading, value)}"
-    limit = _shown(comparison.reading, comparison.value)
-    return f"{comparison.reading} was {_shown(comparison.reading, value)}, {_WORDS[comparison.op]} {limit},"
+        return f"{comparison.reading} was {shown(comparison.reading, value)}"
+    limit = shown(comparison.reading, comparison.value)
+    return f"{comparison.reading} was {shown(comparison.reading, value)}, {WORDS[comparison.op]} {limit},"
 
 
 def _times(count: int) -> str:
     return "1 sample" if count == 1 else f"{count} of {count} samples in a row"
 
 
-def _shown(reading: str, value: Reading | None) -> str:
-    """A reading with its unit, which its name carries."""
+def shown(reading: str, value: Reading | None) -> str:
+    """A reading with its unit, which its name carries, for people."""
     if not isinstance(value, float | int):
         return str(value)
     if reading.endswith("_seconds"):

@@ -52,6 +52,11 @@ class Patrol:
         return self._plans.keys()
 
     @property
+    def plans(self) -> Mapping[str, InstancePlan]:
+        """The newest of every instance, the observer's own among them."""
+        return self._plans
+
+    @property
     def shortest_interval(self) -> float:
         """Seconds; 0 while there are no rounds."""
         return min((interval for _, interval in self._rounds), default=0.0)

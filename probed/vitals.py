@@ -51,6 +51,7 @@ class Vitals:
     on_gap: Callable[[Gap], None] = field(default=lambda _: None)
     _lags: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _gaps: list[Gap] = field(default_factory=list)
+    _inspected: list[str] = field(default_factory=list)
     _asleep: Callable[[], float] = field(default=suspended_seconds)
 
     async def beat(self) -> None:
@@ -84,6 +85,15 @@ class Vitals:
         """The gaps that nobody has taken yet."""
         gaps, self._gaps = self._gaps, []
         return gaps
+
+    def note_inspection(self, said: str) -> None:
+        """An inspection of the schedule has ended, with this in a sentence."""
+        self._inspected.append(said)
+
+    def take_inspections(self) -> list[str]:
+        """Those that nobody has taken yet."""
+        inspected, self._inspected = self._inspected, []
+        return inspected
 
 
 def descriptors_used() -> tuple[int, int]:

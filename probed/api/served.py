@@ -10,6 +10,8 @@ from probed.backtest.beside import Beside
 from probed.config.settings import Settings
 from probed.couriers import Couriers
 from probed.editing import Editor
+from probed.inspection.inspecting import Inspector
+from probed.inspection.timetable import Timetable
 from probed.metrics import Observed
 from probed.recording.archive import Archive
 from probed.shadowing import Shadowing
@@ -44,6 +46,12 @@ class Served(Observed, Protocol):
 
     @property
     def shadowing(self) -> Shadowing: ...
+    @property
+    def inspector(self) -> Inspector: ...
+    @property
+    def timetable(self) -> Timetable:
+        """Inspections that come back."""
+        ...
 
     async def reload(self) -> None:
         """Apply the files anew. ConfigError when they are bad; the old ones go on."""

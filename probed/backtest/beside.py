@@ -1,35 +1,23 @@
-"""Replays run beside the daemon, in a process of their own at low priority: seconds of arithmetic, and no probe late.
-
-In a thread of the daemon they would take turns with the event loop, 5 ms each: every ping would be measured too long.
-A request comes as a pickle of our own on stdin, from the parent alone; answers are JSON lines on stdout.
-"""
+"""Replays run beside the daemon, in a process of their own at low priority (``child``)."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import pickle
 import sqlite3
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from probed import child
 from probed.backtest.comparing import Figures
 from probed.backtest.proposing import Survey
 from probed.backtest.reporting import Backtester, Report, Request, share
-from probed.errors import StoreError
 from probed.recording.reading import Reading
 
 LONGEST_SECONDS = 300.0
 """A replay that takes longer is ended."""
-STEP = 0.01
-"""Progress is told when so much more is done."""
-MAX_LINE = 256 * 1024 * 1024
 MAX_LISTED = 200
 """Events that are told of one kind and target; counted are all."""
 
@@ -69,68 +57,29 @@ class Beside:
 
     async def _answer(self, work: Work, progress: Callable[[float], None]) -> list[dict[str, Any]]:
         async with self._turn:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "probed.backtest.beside",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_LINE,
-            )  # fmt: skip
-            try:
-                async with asyncio.timeout(LONGEST_SECONDS):
-                    return await _converse(child, pickle.dumps(work), progress)
-            except TimeoutError:
-                raise StoreError(f"the replay took longer than {LONGEST_SECONDS:g} s; ask for a shorter time") from None
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    child.kill()
-                await child.wait()
-
-
-async def _converse(
-    child: asyncio.subprocess.Process, sent: bytes, progress: Callable[[float], None]
-) -> list[dict[str, Any]]:
-    assert child.stdin is not None
-    assert child.stdout is not None
-    child.stdin.write(sent)
-    child.stdin.close()
-    async for line in child.stdout:
-        answer = json.loads(line)
-        if "progress" in answer:
-            progress(answer["progress"])
-        elif "error" in answer:
-            raise StoreError(f"the recorded samples cannot be replayed: {answer['error']}")
-        else:
-            found: list[dict[str, Any]] = answer["reports"]
+            found: list[dict[str, Any]] = await child.ask(
+                __name__, work, seconds=LONGEST_SECONDS, what="the replay", progress=progress
+            )
             return found
-    raise StoreError("the replay ended without an answer; the daemon's log may tell why")
 
 
 def main() -> None:
     """The child."""
-    with contextlib.suppress(OSError):  # a sandbox may forbid it
-        os.nice(10)
-    work: Work = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our parent, by a pipe that nobody else has
-    told = 0.0
+    child.serve(_work, (sqlite3.Error, ValueError, TypeError))
 
-    def progress(done: float) -> None:
-        nonlocal told
-        if done - told >= STEP:
-            told = done
-            _say({"progress": round(done, 3)})
 
-    try:
-        with closing(Reading(work.path)) as reading:
-            reading.hold()
-            backtester = Backtester(reading)
-            found: list[dict[str, Any]] = []
-            for number, request in enumerate(work.requests):
-                part = share(progress, number, len(work.requests))
-                if work.survey:
-                    found.append(asdict(backtester.survey(request, part)))
-                else:
-                    found.append(plain(backtester.run(request, part)))
-    except (sqlite3.Error, ValueError, TypeError) as error:
-        _say({"error": str(error)})
-        return
-    _say({"reports": found})
+def _work(work: Work, progress: Callable[[float], None]) -> list[dict[str, Any]]:
+    with closing(Reading(work.path)) as reading:
+        reading.hold()
+        backtester = Backtester(reading)
+        found: list[dict[str, Any]] = []
+        for number, request in enumerate(work.requests):
+            part = share(progress, number, len(work.requests))
+            if work.survey:
+                found.append(asdict(backtester.survey(request, part)))
+            else:
+                found.append(plain(backtester.run(request, part)))
+        return found
 
 
 def plain(report: Report) -> dict[str, Any]:
@@ -143,11 +92,6 @@ def plain(report: Report) -> dict[str, Any]:
             target[f"{kind}_count"] = len(difference[kind])
             target[kind] = difference[kind][:MAX_LISTED]
     return data
-
-
-def _say(answer: Any) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

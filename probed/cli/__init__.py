@@ -29,6 +29,7 @@ COMMANDS = (
     "ack",
     "policy",
     "silence",
+    "inspect",
     "notify",
     "token",
     "db",

@@ -55,6 +55,7 @@ def _check(path: Path, kind: str | None) -> None:
     match kind or _kind(path):
         case "config":
             from probed.config import load
+            from probed.config.inspections import unfit
             from probed.config.notifications import misdirected
             from probed.config.silences import misnamed
             from probed.policy.site import Site
@@ -64,6 +65,7 @@ def _check(path: Path, kind: str | None) -> None:
             problems = [
                 *misnamed(settings.silences, policies),
                 *misdirected(settings.notifications, policies, str(path)),
+                *unfit(settings.inspections, policies),
             ]
             if problems:
                 raise ConfigError(problems)

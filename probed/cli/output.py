@@ -48,6 +48,7 @@ MIN_PROSE = 24
 
 STYLES = {
     "fatal": "bold red", "critical": "red", "normal": "cyan", "open": "bold", "failed": "red", "failing": "red",
+    "fail": "bold red", "warn": "yellow", "pass": "green",
     "blind": "yellow", "observed": "green", "ok": "green", "resolved": "dim", "not_applicable": "dim",
 }  # fmt: skip
 

@@ -33,6 +33,8 @@ def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settin
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     for index, silence in enumerate(settings.silences):
         silence.stands_at(str(path), document.places.get(("silences", index), (0, 0))[0])
+    for index, inspection in enumerate(settings.inspections):
+        inspection.stands_at(str(path), document.places.get(("inspections", index), (0, 0))[0])
     return settings
 
 
@@ -134,8 +136,6 @@ def not_used_yet(settings: Settings) -> list[str]:
             if idle:
                 named = " and ".join(idle)
                 unused.append(f"{instance.name}/{node.name}: {named} (probed must run on that node, with local: true)")
-    if settings.inspections:
-        unused.append("inspections")
     if settings.storage.fleet is not None:
         unused.append("storage.fleet")
     return unused

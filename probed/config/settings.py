@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from probed.config.access import Secured, TlsFiles
 from probed.config.components import Component
+from probed.config.inspections import Inspection
 from probed.config.notifications import Notifications
 from probed.config.silences import DeclaredSilence
 from probed.config.values import (
@@ -210,12 +211,6 @@ class Instance(Strict):
         return wrong
 
 
-class Inspection(Strict):
-    name: Name
-    schedule: str
-    instances: list[Name] = Field(default_factory=list)
-
-
 class Settings(Strict):
     web: Web = Field(default_factory=Web)
     storage: Storage = Field(default_factory=Storage)
@@ -224,7 +219,9 @@ class Settings(Strict):
     observer: Name = Field(default_factory=_host_name, description="This daemon's name.")
     instances: list[Instance] = Field(min_length=1)
     notifications: Notifications | None = Field(default=None, description="Who is told of events.")
-    inspections: list[Inspection] = Field(default_factory=list)
+    inspections: list[Inspection] = Field(
+        default_factory=list, description="Reports on the health of instances that come back."
+    )
     silences: list[DeclaredSilence] = Field(
         default_factory=list, description="Maintenance windows: what people are not to be told of, and when."
     )
@@ -237,6 +234,7 @@ class Settings(Strict):
                 text = f'"{OBSERVER}" is what this daemon calls itself in its history; choose another name'
                 wrong.append((("instances", index, "name"), text))
         wrong += self._misnamed_silences()
+        wrong += self._misnamed_inspections()
         known = {OBSERVER, *(instance.name for instance in self.instances)}
         for path, _, receiver in self.notifications.receivers() if self.notifications else ():
             for index, name in enumerate(receiver.instances):
@@ -259,6 +257,16 @@ class Settings(Strict):
                 if name not in known:
                     hint = did_you_mean(name, known)
                     wrong.append((("silences", index, "instances", number), f'there is no instance "{name}"{hint}'))
+        return wrong
+
+    def _misnamed_inspections(self) -> list[tuple[tuple[str | int, ...], str]]:
+        wrong = _used_twice("inspections", [inspection.name for inspection in self.inspections])
+        known = [instance.name for instance in self.instances]
+        for index, inspection in enumerate(self.inspections):
+            for number, name in enumerate(inspection.instances):
+                if name not in known:
+                    hint = did_you_mean(name, known)
+                    wrong.append((("inspections", index, "instances", number), f'there is no instance "{name}"{hint}'))
         return wrong
 
     @property

@@ -1,7 +1,8 @@
-"""What an inspection finds: one report, of one instance or of a fleet. Values only, between who makes and who draws it.
+"""What an inspection finds: one report, of one instance or of a fleet. Values only, between those who make and draw it.
 
 An *inspection* looks at instances once, on demand or on a schedule, and leaves a *report*. A report holds one
-*inspected* for each instance, worst first; that holds *items*: what was looked at, a *verdict*, evidence, what to do.
+*inspected* for each instance, worst first; that holds *items*: what was looked at, a *verdict*, the evidence for it,
+what to do.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Item:
     """The values behind the verdict by name, their unit in the name; rounded so that noise makes no difference."""
     events: tuple[str, ...] = ()
     """Ids of events that it is about, newest first, at most 20."""
+    severity: str = ""
+    """Of the event that it is about: ``fatal``, ``critical`` or ``normal``; empty for what is no event."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -186,6 +189,8 @@ class Report:
     instances: tuple[Inspected, ...] = ()
     """Worst first, then by name."""
     error: str = ""
+    note: str = ""
+    """What is to be known of how it came about, such as that its time had been missed; one sentence."""
 
     @property
     def verdict(self) -> Verdict:

@@ -16,6 +16,7 @@ from probed.revisions import FILES, Patch, Revision
 from probed.shadows import RecoveredShadows, ShadowChanges, ShadowEvent
 from probed.silences import Silence
 from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, GivenUp, Notice, Reminder, Told
+from probed.store.reports import Earlier, InspectionQuery, InspectionRecord
 
 _TOLD = {
     "opened": Told.OPENED, "lifted": Told.OPENED, "told": Told.OPENED, "unsilenced": Told.OPENED,
@@ -171,6 +172,8 @@ class Commit:
     given_up: tuple[GivenUp, ...] = ()
     reminders: tuple[Reminder, ...] = ()
     tokens: tuple[TokenRecord, ...] = ()
+    """Written whole."""
+    inspections: tuple[InspectionRecord, ...] = ()
     """Written whole."""
 
     def __bool__(self) -> bool:
@@ -341,6 +344,16 @@ class Store(Protocol):
 
     async def patches_at(self, version: int) -> Mapping[str, Patch]:
         """What lay over the files when ``version`` was the newest revision."""
+        ...
+
+    async def inspections(self, query: InspectionQuery) -> Sequence[InspectionRecord]:
+        """Reports without their bodies, newest first."""
+        ...
+
+    async def inspection(self, inspection_id: str) -> InspectionRecord | None: ...
+
+    async def inspected_before(self, instance: str, inspection_id: str) -> Earlier | None:
+        """The newest report that is done, older than this one, and about the instance."""
         ...
 
     async def tokens(self) -> Sequence[TokenRecord]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from probed.model import Moment
-from probed.store import Change, Commit, outbox, shadowed, tokens
+from probed.store import Change, Commit, inspections, outbox, shadowed, tokens
 from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
@@ -169,8 +169,12 @@ def _shadows(connection: sqlite3.Connection, commit: Commit) -> None:
     shadowed.apply(connection, commit.shadows)
 
 
+def _inspections(connection: sqlite3.Connection, commit: Commit) -> None:
+    inspections.apply(connection, commit.inspections)
+
+
 _WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (
     _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions, _silences, _shadows,
-    _outbox, _tokens,
+    _outbox, _tokens, _inspections,
 )  # fmt: skip
 """In this order: evidence refers to events."""

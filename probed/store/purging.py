@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from probed.store import ageing
+from probed.store import ageing, inspections
 
 DAY = 86_400.0
 GIB = 1 << 30
@@ -153,6 +153,11 @@ class Purge:
             date = ageing.date_of_age(connection, lived, age)
             for sql in statements if date is not None else ():
                 connection.execute(sql, (date,))
+        date = ageing.date_of_age(connection, lived, self.limits.age)
+        if date is not None:
+            inspections.forget(
+                connection, [row["id"] for row in connection.execute(inspections.OLD, (date,)).fetchall()]
+            )
         connection.execute("DELETE FROM shelf WHERE number = 0")
         ageing.forget(connection, lived, counts_age)
 

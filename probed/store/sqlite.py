@@ -46,6 +46,7 @@ from probed.store import (
     TokenRecord,
     TransitionRecord,
     counting,
+    inspections,
     listing,
     outbox,
     policies,
@@ -58,6 +59,7 @@ from probed.store.migrating import migrate
 from probed.store.notices import Backlog, Delivery, DeliveryQuery, Notice
 from probed.store.opening import FILE, connect, lock
 from probed.store.purging import Limits, Purge
+from probed.store.reports import Earlier, InspectionQuery, InspectionRecord
 from probed.store.rows import audit_of, event_of, silence_of, streak_of
 
 _T = TypeVar("_T")
@@ -392,6 +394,15 @@ class SqliteStore:
 
     async def numbering(self) -> Numbering:
         return await self._reading(listing.numbering)
+
+    async def inspections(self, query: InspectionQuery) -> Sequence[InspectionRecord]:
+        return await self._reading(lambda read: inspections.listed(read, query))
+
+    async def inspection(self, inspection_id: str) -> InspectionRecord | None:
+        return await self._reading(lambda read: inspections.one(read, inspection_id))
+
+    async def inspected_before(self, instance: str, inspection_id: str) -> Earlier | None:
+        return await self._reading(lambda read: inspections.before(read, instance, inspection_id))
 
     async def tokens(self) -> Sequence[TokenRecord]:
         return [tokens.token_of(row) for row in await self._select(tokens.ALL, ())]

@@ -15,6 +15,8 @@ from probed.config.settings import Instance, Settings
 from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.errors import ConfigError
+from probed.inspection.inspecting import Inspector, World
+from probed.inspection.timetable import Timetable
 from probed.metrics import Metrics
 from probed.model import Outcome, Policy, Reading, Sample, Target
 from probed.pipeline import Pipeline
@@ -65,6 +67,9 @@ class Stack:
     archive: Archive
     beside: Beside
     shadowing: Shadowing
+    inspector: Inspector
+    timetable: Timetable
+    plans: dict[str, InstancePlan]
     web_file: WebFile | None = None
     last_reload_ok: bool = True
     last_reload_at: float = NOON - 60
@@ -96,6 +101,7 @@ class Stack:
         self._follow(own_plan("watcher", self.policies, self.catalogue, self.settings.defaults))
 
     def _follow(self, planned: InstancePlan) -> None:
+        self.plans[planned.name] = planned
         for cycle in planned.cycles:
             self.pipeline.board.expect(cycle.probe.name, cycle.reach.target, cycle.interval)
         for combined in planned.combined:
@@ -169,6 +175,17 @@ async def stack(directory: Path, **instance: object) -> Stack:
     shadowing = Shadowing(record, clock, lambda: 60.0)
     shadowing.recover(recovered, library)
     pipeline.on_round(shadowing.observe)
+    plans: dict[str, InstancePlan] = {}
+    world = World(
+        plans=lambda: plans,
+        policies=lambda: made.policies,
+        instances=lambda: pipeline.instances,
+        before=pipeline.board.newest,
+        stalled=lambda _: 0.0,
+        written=archive.written,
+        samples=archive.file.path,
+    )
+    inspector = Inspector(store, clock, world, observer="watcher", own=_own)
     made = Stack(
         settings,
         editor.library.policies,
@@ -182,6 +199,9 @@ async def stack(directory: Path, **instance: object) -> Stack:
         archive,
         Beside(archive.file.path),
         shadowing,
+        inspector,
+        Timetable(inspector, store, clock),
+        plans,
     )
     pipeline.on_announce(made.metrics.announced)
     made.watch(settings.instances[0])

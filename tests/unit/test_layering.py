@@ -92,6 +92,7 @@ def test_a_private_module_of_the_probes_is_seen_only_where_targets_are_reached()
         "membership",
         "evidence",
         "snapshots",
+        "looking",
         "patrol",
         "post",
         "cli",
