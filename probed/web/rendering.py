@@ -11,9 +11,10 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probed import wording
 from probed.outline import text
 from probed.redaction import visible
-from probed.web import incident, marks, overview, strip, telling
+from probed.web import incident, marks, overview, strip
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,12 +57,12 @@ def _environment() -> Environment:
         state_of=incident.state_of,
         where=overview.where,
         strip_told=strip.told,
-        instant=telling.instant,
+        instant=wording.instant,
         text=text,
         covers=covers,
-        lasting=telling.lasting,
-        ago=telling.ago,
-        count=telling.count,
+        lasting=wording.lasting,
+        ago=wording.ago,
+        count=wording.count,
     )
     made.globals["parts"] = made.get_template("parts.html").module
     return made
