@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -21,6 +22,27 @@ def bounds(values: Sequence[float]) -> tuple[float, float]:
     if high == low:
         return (min(0.0, low), high if high > 0 else low + 1.0) if low != 0 else (0.0, 1.0)
     return low, high + (high - low) * 0.08
+
+
+def round_values(low: float, high: float, unit: str, most: int) -> Iterator[float]:
+    """Round values between two, at most so many, evenly apart. ``unit``: as a chart has it."""
+    least = (high - low) / most
+    step = next((step for step in _round_steps(least, unit) if step > least), math.inf)
+    value = math.ceil(low / step - 1e-9) * step
+    while value <= high + (high - low) * 1e-9:
+        yield value
+        value += step
+
+
+def _round_steps(least: float, unit: str) -> Iterator[float]:
+    """From below ``least`` to above it."""
+    if unit == "bytes" and least >= 1:
+        yield from (2.0 ** (math.floor(math.log2(least)) + more) for more in range(3))
+    elif unit == "seconds" and least >= 20:
+        yield from (30, 60, 120, 300, 600, 1200, *_STEPS[2:], *(days * 86400 for days in _DAYS))
+    else:
+        size = 10.0 ** math.floor(math.log10(least))
+        yield from (size * factor for factor in (1, 2, 5, 10, 20))
 
 
 def round_times(begin: float, end: float, zone: ZoneInfo, most: int) -> Iterator[float]:

@@ -10,19 +10,22 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 from probed import wording
 from probed.inspection import Chart, Series
-from probed.scales import bounds, round_times
+from probed.scales import bounds, round_times, round_values
 
 WIDTH, HEIGHT = 720, 168
 LEFT, RIGHT, TOP, GROUND = 64, 700, 14, 146
 """The field of the lines: values left of it, their numbers right of it, times below."""
 MAX_LINES = 6
 """In one drawing; a chart of more is drawn in several, on one scale."""
-MAX_TICKS, LABEL_HEIGHT = 8, 11
+GRAIN = 6
+"""So near beside each other, points are not told apart."""
+MAX_TICKS, MAX_LEVELS, LABEL_HEIGHT = 8, 5, 11
 MIN_GAP_SECONDS, GAP_RATIO = 60.0, 8.0
 """A line breaks where nothing was kept for at least so long, and for so many times the usual distance."""
 DASHES = ("", "7 3", "2 3", "10 3 2 3", "14 4", "1 4")
@@ -61,7 +64,7 @@ class Drawing:
     lines: tuple[Line, ...]
     """None: nothing was recorded."""
     levels: tuple[tuple[float, str], ...]
-    """Heights with their values, from the top."""
+    """Heights of round values, with these."""
     ticks: tuple[Tick, ...]
     rule: float | None
     """Where the threshold lies."""
@@ -83,9 +86,7 @@ def _drawn(chart: Chart, zone: ZoneInfo) -> Iterator[Drawing]:
         return
     values = [value for _, points in series for _, value in points]
     low, high = bounds(values if threshold is None else [*values, threshold])
-    field = _Field(
-        min(points[0][0] for _, points in series), max(points[-1][0] for _, points in series), low, high
-    )
+    field = _Field(min(points[0][0] for _, points in series), max(points[-1][0] for _, points in series), low, high)
     for begin in range(0, len(series), MAX_LINES):
         some = series[begin : begin + MAX_LINES]
         lines = tuple(
@@ -96,7 +97,10 @@ def _drawn(chart: Chart, zone: ZoneInfo) -> Iterator[Drawing]:
         yield Drawing(
             chart.title + more,
             _spread(lines),
-            tuple((field.y(value), wording.quantity(name, value)) for value in (high, (low + high) / 2, low)),
+            tuple(
+                (field.y(value), wording.quantity(name, round(value, 9)))
+                for value in round_values(low, high, chart.unit, MAX_LEVELS)
+            ),
             tuple(_ticks(field, zone)),
             field.y(threshold) if threshold is not None else None,
             f"threshold {wording.quantity(name, threshold)}" if threshold is not None else "",
@@ -125,13 +129,23 @@ class _Field:
     def y(self, value: float) -> float:
         return round(GROUND - (GROUND - TOP) * (value - self.low) / (self.high - self.low), 1)
 
+    def thinned(self, run: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+        """Its lowest and highest point within each ``GRAIN``: what can be seen of it."""
+        grain = (self.end - self.begin) * GRAIN / (RIGHT - LEFT) or 1.0
+        for _, group in groupby(run, lambda point: (point[0] - self.begin) // grain):
+            points = list(group)
+            if len(points) <= 2:
+                yield from points
+            else:
+                yield from sorted({min(points, key=itemgetter(1)), max(points, key=itemgetter(1))})
+
 
 def _line(
     number: int, dashes: str, label: str, points: Sequence[tuple[float, float]], field: _Field, name: str
 ) -> Line:
     runs, dots = [], []
     for run in _runs(points):
-        places = [(field.x(at), field.y(value)) for at, value in run]
+        places = [(field.x(at), field.y(value)) for at, value in field.thinned(run)]
         if len(places) == 1:
             dots += places
         else:

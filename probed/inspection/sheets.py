@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from probed import wording
 from probed.inspection import Difference, Grade, Inspected, Item, Report, ReportState, Section, Verdict
 from probed.inspection.charts import Drawing, drawings
-from probed.model import Outcome, Reading
+from probed.model import Outcome, Reading, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,13 @@ NOT_LOOKED_AT = Mark("absent", "–", "not looked at")
 
 SECTIONS: Mapping[Section, str] = {
     Section.EVENTS: "Seen just now",
-    Section.HISTORY: "Events",
+    Section.HISTORY: "History",
     Section.TRENDS: "Trends",
     Section.ADVICE: "Configuration",
     Section.SWITCHOVERS: "Switchovers",
 }
+FINE_SECTIONS = {**SECTIONS, Section.EVENTS: "Looked for just now, and not found"}
+"""What these names say of an event that is named after a fault."""
 GRADES: Mapping[Grade, str] = {
     Grade.A: "ok",
     Grade.B: "ok",
@@ -52,6 +54,8 @@ GRADES: Mapping[Grade, str] = {
     Grade.E: "fatal",
 }
 """How a grade is coloured; its letter stands in the colour."""
+MAX_EVENTS = 3
+"""Ids that stand with a finding; the JSON has all of them."""
 _ALWAYS_SHOWN = (Section.TRENDS, Section.SWITCHOVERS)
 """Sections whose figures are read whether or not they are fine."""
 
@@ -64,16 +68,20 @@ class Finding:
     """Where, without the instance's name before it; that name alone when it is about all of it."""
     finding: str
     suggestion: str
+    severity: str
+    """Of the event that it is about; empty for what is no event."""
     values: tuple[tuple[str, str], ...]
     """(label, value with its unit)"""
     events: tuple[str, ...]
+    """Ids of the newest that it is about."""
+    more_events: int
     told: bool
     """Whether its finding stands among what is wrong already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    what: str
+    turn: str
     """``worse``, ``new``, ``better`` or ``gone``."""
     before: Mark
     now: Mark
@@ -97,8 +105,8 @@ class Fine:
 
     mark: Mark
     title: str
-    places: tuple[tuple[str, str], ...]
-    """(where, finding); a finding that all share stands with the last one only."""
+    said: tuple[tuple[tuple[str, ...], str], ...]
+    """(where, finding), each finding once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +124,37 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """One instance."""
+class Row:
+    """One instance in a line."""
 
     instance: str
-    labels: tuple[tuple[str, str], ...]
     grade: str
-    grade_look: str
+    look: str
+    """Of the grade."""
     reason: str
     counts: tuple[tuple[Mark, int], ...]
-    """The worst first, each verdict."""
+    """Of each verdict, the worst first."""
+    turned: str
+    """``2 worse, 1 better`` since the inspection before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One instance in full."""
+
+    row: Row
+    labels: tuple[tuple[str, str], ...]
     nodes: tuple[Node, ...]
     wrong: tuple[Finding, ...]
     compared: str
     """With what, in a sentence."""
     changes: tuple[Change, ...]
-    turned: str
-    """``2 worse, 1 better`` since the inspection before; empty when there was none."""
     parts: tuple[Part, ...]
     fine: tuple[FinePart, ...]
-    fine_count: int
+
+    @property
+    def instance(self) -> str:
+        return self.row.instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,37 +166,51 @@ class Paper:
     """The instance, or how many."""
     when: str
     iso: str
-    """When it began, in UTC, for machines."""
+    """The same in UTC, for machines."""
     told: str
-    """When, how long, by whom: one line."""
+    """For whom, and with how much history: one line."""
     problem: str
     """Why there is no more than this; empty when it came to its end."""
+    note: str
+    """What is to be known of how it came about; may be empty."""
     verdict: str
     """The report in a sentence."""
+    rows: tuple[Row, ...]
+    """Every instance, the worst first."""
     sheets: tuple[Sheet, ...]
+    """The first of them in full."""
+    rest: str
+    """Where the sheets of the others are, in a sentence; empty when all are here."""
     made: tuple[tuple[str, str], ...]
     """How it was made: (what, value)."""
 
     @property
     def is_fleet(self) -> bool:
-        return len(self.sheets) > 1
+        return len(self.rows) > 1
 
 
-def paper(report: Report) -> Paper:
+def paper(report: Report, most: int | None = None) -> Paper:
+    """With the sheets of so many instances, the worst ones; of all by default."""
     zone = zone_of(report)
     began = wording.moment(report.began_at, report.began_at, zone)
     assert began is not None
-    sheets = tuple(_sheet(one, report, zone) for one in report.instances)
-    subject = sheets[0].instance if len(sheets) == 1 else wording.count(len(sheets), "instance")
+    number = len(report.instances)
+    shown = number if most is None else min(most, number)
+    subject = report.instances[0].instance if number == 1 else wording.count(number, "instance")
     return Paper(
         title=f"Inspection of {subject}",
         subject=subject,
         when=began.full,
         iso=began.iso,
-        told=f"{began.full} · {_asked(report)} · {_history(report)}",
+        told=f"{_asked(report)}, with the history of {wording.count(report.days, 'day')}",
         problem=_problem(report),
+        note=report.note,
         verdict=_verdict(report),
-        sheets=sheets,
+        rows=tuple(map(_row, report.instances)),
+        sheets=tuple(_sheet(one, report, zone) for one in report.instances[:shown]),
+        rest=""
+        if shown == number
+        else f"The {shown} worst follow in full; the HTML and the Markdown have all of them.",
         made=tuple(_made(report, zone)),
     )
 
@@ -207,10 +240,6 @@ def _asked(report: Report) -> str:
     if report.name:
         return f"scheduled as {report.name}"
     return f"asked for by {report.author}" if report.author else "asked for"
-
-
-def _history(report: Report) -> str:
-    return f"with the history of {wording.count(report.days, 'day')}"
 
 
 def _problem(report: Report) -> str:
@@ -256,26 +285,34 @@ def _made(report: Report, zone: ZoneInfo) -> Iterator[tuple[str, str]]:
 # --- one instance ----------------------------------------------------------------------------------------------
 
 
-def _sheet(one: Inspected, report: Report, zone: ZoneInfo) -> Sheet:
-    changes = tuple(sorted(_changes(one), key=lambda change: _TURNS.index(change.what)))
-    items = sorted(one.items, key=lambda item: item.verdict.rank)
-    fine = [item for item in one.items if not _is_shown(item)]
-    return Sheet(
-        instance=one.instance,
-        labels=tuple(one.labels.items()),
-        grade=one.grade.value,
-        grade_look=GRADES[one.grade],
-        reason=one.grade_reason,
-        counts=tuple((MARKS[verdict], one.count(verdict)) for verdict in reversed(Verdict)),
-        nodes=tuple(Node(node.name, node.role, node.version, mark_of_word(node.state)) for node in one.nodes),
-        wrong=tuple(_finding(item, one, zone) for item in items if item.verdict is not Verdict.PASS),
-        compared=_compared(one, report, zone),
-        changes=changes,
-        turned=_turned(one, changes),
-        parts=tuple(_parts(one, zone)),
-        fine=tuple(_fine_parts(fine, one)),
-        fine_count=len(fine),
+def _row(one: Inspected) -> Row:
+    return Row(
+        one.instance,
+        one.grade.value,
+        GRADES[one.grade],
+        one.grade_reason,
+        tuple((MARKS[verdict], one.count(verdict)) for verdict in reversed(Verdict)),
+        _turned(one),
     )
+
+
+def _sheet(one: Inspected, report: Report, zone: ZoneInfo) -> Sheet:
+    wrong = sorted((item for item in one.items if item.verdict is not Verdict.PASS), key=_gravity)
+    return Sheet(
+        _row(one),
+        labels=tuple(one.labels.items()),
+        nodes=tuple(Node(node.name, node.role, node.version, mark_of_word(node.state)) for node in one.nodes),
+        wrong=tuple(_finding(item, one, zone) for item in wrong),
+        compared=_compared(one, report, zone),
+        changes=tuple(_changes(one)),
+        parts=tuple(_parts(one, zone)),
+        fine=tuple(_fine_parts([item for item in one.items if not _is_shown(item)], one)),
+    )
+
+
+def _gravity(item: Item) -> tuple[int, int]:
+    severities = [severity.value for severity in Severity]
+    return item.verdict.rank, severities.index(item.severity) if item.severity in severities else len(severities)
 
 
 def _is_shown(item: Item) -> bool:
@@ -290,8 +327,10 @@ def _finding(item: Item, one: Inspected, zone: ZoneInfo) -> Finding:
         _place(item.target, one),
         item.finding,
         item.suggestion,
+        item.severity,
         tuple((wording.label(_untimed(name)), _value(name, value, zone)) for name, value in item.evidence.items()),
-        item.events,
+        item.events[:MAX_EVENTS],
+        len(item.events[MAX_EVENTS:]),
         item.verdict is not Verdict.PASS,
     )
 
@@ -315,9 +354,7 @@ def _value(name: str, value: Reading | None, zone: ZoneInfo) -> str:
 
 def _parts(one: Inspected, zone: ZoneInfo) -> Iterator[Part]:
     for section in Section:
-        findings = tuple(
-            _finding(item, one, zone) for item in one.items if item.section is section and _is_shown(item)
-        )
+        findings = tuple(_finding(item, one, zone) for item in one.items if item.section is section and _is_shown(item))
         drawn = drawings(one.charts, zone) if section is Section.TRENDS else ()
         if findings or drawn:
             yield Part(SECTIONS[section], findings, drawn)
@@ -327,7 +364,7 @@ def _fine_parts(items: Sequence[Item], one: Inspected) -> Iterator[FinePart]:
     for section in Section:
         rows = tuple(_fine([item for item in items if item.section is section], one))
         if rows:
-            yield FinePart(SECTIONS[section], rows)
+            yield FinePart(FINE_SECTIONS[section], rows)
 
 
 def _fine(items: Iterable[Item], one: Inspected) -> Iterator[Fine]:
@@ -336,11 +373,14 @@ def _fine(items: Iterable[Item], one: Inspected) -> Iterator[Fine]:
 
     for (title, _), group in groupby(sorted(items, key=kind), key=kind):
         alike = list(group)
-        shared = len({item.finding for item in alike}) == 1
-        places = tuple(
-            (_place(item.target, one), "" if shared and item is not alike[-1] else item.finding) for item in alike
+        said: dict[str, list[str]] = {}
+        for item in alike:
+            said.setdefault(item.finding, []).append(_place(item.target, one))
+        yield Fine(
+            mark(alike[0].verdict, alike[0].outcome),
+            title,
+            tuple((tuple(places), finding) for finding, places in said.items()),
         )
-        yield Fine(mark(alike[0].verdict, alike[0].outcome), title, places)
 
 
 # --- since the one before --------------------------------------------------------------------------------------
@@ -349,10 +389,10 @@ _TURNS = ("worse", "new", "better", "gone")
 
 
 def _changes(one: Inspected) -> Iterator[Change]:
-    for each in sorted(one.differences, key=lambda each: (each.now or Verdict.PASS).rank):
-        yield Change(
-            _turn(each), mark(each.before), mark(each.now), each.title, _place(each.target, one), each.finding
-        )
+    """What got worse first."""
+    for each in sorted(one.differences, key=lambda each: (_TURNS.index(_turn(each)), (each.now or Verdict.PASS).rank)):
+        place = _place(each.target, one)
+        yield Change(_turn(each), mark(each.before), mark(each.now), each.title, place, each.finding)
 
 
 def _turn(each: Difference) -> str:
@@ -363,11 +403,11 @@ def _turn(each: Difference) -> str:
     return "worse" if each.now.rank < each.before.rank else "better"
 
 
-def _turned(one: Inspected, changes: Sequence[Change]) -> str:
+def _turned(one: Inspected) -> str:
     if one.compared_with is None:
-        return ""
-    counts = [(turn, sum(change.what == turn for change in changes)) for turn in _TURNS]
-    return ", ".join(f"{number} {turn}" for turn, number in counts if number) or "no change"
+        return "first one"
+    turns = [_turn(each) for each in one.differences]
+    return ", ".join(f"{turns.count(turn)} {turn}" for turn in _TURNS if turn in turns) or "no change"
 
 
 def _compared(one: Inspected, report: Report, zone: ZoneInfo) -> str:

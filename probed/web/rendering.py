@@ -1,7 +1,4 @@
-"""Templates to HTML. Whatever is put into one is escaped; whatever cannot be seen is made visible first.
-
-Rendering happens in a thread, so that no probe waits for a page.
-"""
+"""The page's templates to HTML, in a thread, so that no probe waits for a page."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from probed import wording
 from probed.outline import text
-from probed.redaction import visible
+from probed.templating import environment
 from probed.web import incident, marks, overview, strip
 
 if TYPE_CHECKING:
@@ -39,18 +36,7 @@ class Renderer:
 
 
 def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(DIRECTORY),
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-        cache_size=-1,
-    )
+    made = environment(DIRECTORY)
     made.globals.update(
         legend=marks.LEGEND,
         severity_mark=marks.of_severity,
@@ -72,12 +58,3 @@ def covers(silence: Mapping[str, Any]) -> str:
     """``instance orders, event no_leader``, of a silence as the API tells it."""
     words = (("instances", "instance"), ("nodes", "node"), ("events", "event"), ("severities", "severity"))
     return ", ".join(f"{word} {' or '.join(silence[key])}" for key, word in words if silence.get(key)) or "everything"
-
-
-def _shown(value: object) -> object:
-    """Every value that a template puts out: no control characters, nothing that changes the direction of text."""
-    from markupsafe import Markup
-
-    if value is None:
-        return ""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
