@@ -25,7 +25,7 @@ def html(report: Report, most: int | None = None) -> str:
     """The whole document, with the sheets of ``most`` instances. A big fleet takes a second: not on a loop that others
     wait for.
     """
-    return _template().render(paper=paper(report, most), version=report.version, event_url=None, instance_url=None)
+    return _template().render(paper=paper(report, most), version=report.version)
 
 
 @cache

@@ -189,8 +189,8 @@ class Paper:
         return len(self.rows) > 1
 
 
-def paper(report: Report, most: int | None = None) -> Paper:
-    """With the sheets of so many instances, the worst ones; of all by default."""
+def paper(report: Report, most: int | None = None, only: str | None = None) -> Paper:
+    """With the sheets of the ``most`` worst instances, or of ``only`` one; of all by default."""
     zone = zone_of(report)
     began = wording.moment(report.began_at, report.began_at, zone)
     assert began is not None
@@ -207,7 +207,9 @@ def paper(report: Report, most: int | None = None) -> Paper:
         note=report.note,
         verdict=_verdict(report),
         rows=tuple(map(_row, report.instances)),
-        sheets=tuple(_sheet(one, report, zone) for one in report.instances[:shown]),
+        sheets=tuple(
+            _sheet(one, report, zone) for one in report.instances[:shown] if only is None or one.instance == only
+        ),
         rest=""
         if shown == number
         else f"The {shown} worst follow in full; the HTML and the Markdown have all of them.",

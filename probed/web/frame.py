@@ -21,6 +21,7 @@ PAGES = (
     ("Overview", ""),
     ("Events", "events"),
     ("Policies", "policies"),
+    ("Inspections", "inspections"),
     ("Silences", "silences"),
     ("Notifications", "notifications"),
     ("About", "about"),

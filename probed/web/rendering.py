@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probed import wording
+from probed.inspection.html import DIRECTORY as REPORTS
 from probed.outline import text
 from probed.templating import environment
 from probed.web import incident, marks, overview, strip
@@ -36,7 +37,7 @@ class Renderer:
 
 
 def _environment() -> Environment:
-    made = environment(DIRECTORY)
+    made = environment(DIRECTORY, REPORTS)
     made.globals.update(
         legend=marks.LEGEND,
         severity_mark=marks.of_severity,

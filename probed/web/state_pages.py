@@ -16,7 +16,7 @@ from probed.board import Entry
 from probed.model import OBSERVER, Event, EventState, Threshold
 from probed.store import EventQuery, GapRecord, LeadershipRecord
 from probed.topology import Shape
-from probed.web import charts, places, strip
+from probed.web import charts, inspection_pages, places, strip
 from probed.web.charts import Chart, Taken
 from probed.web.desk import Desk, watches_by_event, zone_of
 from probed.web.overview import Headline, headed, overview
@@ -50,6 +50,8 @@ class InstancePage:
     open: tuple[Headline, ...]
     rows: tuple[Row, ...]
     passages: tuple[Passage, ...]
+    inspected: inspection_pages.Last | None
+    """By the newest inspection that came to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def routes(desk: Desk) -> list[Route]:
             tuple(headed(open_events, watches_by_event(served))),
             places.rows(found.entries, found.now),
             tuple(map(_passage, passages[:MAX_PASSAGES])),
+            await inspection_pages.last(desk, call, name),
         )
         return await desk.html(call, "instance.html", page)
 
