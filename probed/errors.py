@@ -5,6 +5,8 @@ ProbedError
 ├── StoreError        the history cannot be read or written
 ├── Undelivered       a receiver did not take a notice
 ├── ApiError          a client command could not get its answer
+├── MissingExtra      a part of probed that is installed on its own is not there
+├── Unprintable       a report could not be made into a PDF
 └── ProbeError        one cycle did not yield readings; never leaves ``take_sample``
     ├── TargetFailed  the target's fault
     ├── Blind         our fault, or nobody's: nothing can be said of the target
@@ -51,6 +53,14 @@ class StoreError(ProbedError):
 
 
 class ApiError(ProbedError):
+    pass
+
+
+class MissingExtra(ProbedError):
+    """The text says what to install."""
+
+
+class Unprintable(ProbedError):
     pass
 
 

@@ -34,6 +34,8 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "headers-too-large": (431, "The headers are too large"),
     "bad-configuration": (500, "The configuration is not valid; the last good one goes on"),
     "internal": (500, "An error of ours"),
+    "unprintable": (500, "The file could not be made"),
+    "not-installed": (501, "A part of probed is not installed here"),
     "store": (503, "The history cannot be read"),
     "timeout": (503, "The answer took too long"),
 }

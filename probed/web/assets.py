@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from probed.inspection.html import STYLE
+
 DIRECTORY = Path(__file__).parent / "static"
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -24,7 +26,7 @@ class Asset:
 @cache
 def assets() -> Mapping[str, Asset]:
     """By plain name (``probed.css``). Read once: what is served fits the running code, also during an upgrade."""
-    return {path.name: _asset(path) for path in sorted(DIRECTORY.iterdir()) if path.suffix in TYPES}
+    return {path.name: _asset(path) for path in sorted((*DIRECTORY.iterdir(), STYLE)) if path.suffix in TYPES}
 
 
 def _asset(path: Path) -> Asset:

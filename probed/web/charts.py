@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from probed import wording
 from probed.model import Outcome, Reading
-from probed.web import drawing, telling
+from probed.web import drawing
 from probed.web.drawing import Dot, Plot
 
 
@@ -40,8 +41,8 @@ def charts(taken: Sequence[Taken], thresholds: Mapping[str, float], zone: ZoneIn
         plot = drawing.plot(dots, reading=name, threshold=thresholds.get(name), flags=(), zone=zone)
         newest = next((dot.value for dot in reversed(dots) if dot.value is not None), None)
         if plot is not None:
-            now = telling.quantity(name, newest) if newest is not None else ""
-            made.append(Chart(telling.label(name) or "outcomes", now, plot))
+            now = wording.quantity(name, newest) if newest is not None else ""
+            made.append(Chart(wording.label(name) or "outcomes", now, plot))
     return tuple(made)
 
 

@@ -40,7 +40,11 @@ FRAGMENT = "Probed-Fragment"
 """Header of a request that wants the page without its frame: live updates."""
 LOGIN, STREAM = "/-/login", "/api/v1/events/stream"
 ANY = "/api/v1/status"
-_NEEDED = {"silences": "/api/v1/silences", "notifications": "/api/v1/notifications"}
+_NEEDED = {
+    "inspections": "/api/v1/inspections",
+    "silences": "/api/v1/silences",
+    "notifications": "/api/v1/notifications",
+}
 """Pages that show what the API must have."""
 THEME_COOKIE, ZONE_COOKIE = "probed_theme", "probed_zone"
 

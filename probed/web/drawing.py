@@ -13,7 +13,9 @@ from datetime import datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from probed.web import marks, telling
+from probed import wording
+from probed.scales import bounds
+from probed.web import marks
 
 WIDTH = 960
 LEFT, RIGHT, TOP = 12, 948, 58
@@ -142,7 +144,7 @@ def plot(
     axis = _Axis([dot.at for dot in dots] + [flag.at for flag in flags])
     values = [value for dot in dots if (value := _finite(dot)) is not None]
     drawn = [*values, threshold] if values and threshold is not None else values
-    low, high = _bounds(drawn)
+    low, high = bounds(drawn)
     ground = DEEP if values else SHALLOW
 
     def y(value: float) -> float:
@@ -154,26 +156,14 @@ def plot(
         points,
         tuple(_lines(dots, axis, y)) if values else (),
         y(threshold) if values and threshold is not None else None,
-        f"threshold {telling.quantity(reading, threshold)}" if values and threshold is not None else "",
+        f"threshold {wording.quantity(reading, threshold)}" if values and threshold is not None else "",
         tuple(_flags(flags, axis)),
         tuple(_ticks(axis, zone)),
         axis.breaks,
-        telling.quantity(reading, high) if values else "",
-        telling.quantity(reading, low) if values else "",
+        wording.quantity(reading, high) if values else "",
+        wording.quantity(reading, low) if values else "",
         _told(dots, reading, values),
     )
-
-
-def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    """A field that holds all values, from zero where that is near."""
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    if low > 0 and low < high * 0.6:
-        low = 0.0
-    if high == low:
-        return (min(0.0, low), high if high > 0 else low + 1.0) if low != 0 else (0.0, 1.0)
-    return low, high + (high - low) * 0.08
 
 
 def _point(dot: Dot, axis: _Axis, y: Height, reading: str, zone: ZoneInfo, has_values: bool) -> Point:
@@ -181,7 +171,7 @@ def _point(dot: Dot, axis: _Axis, y: Height, reading: str, zone: ZoneInfo, has_v
     value = _finite(dot)
     # What has no value stands on the ground line; without any values all stand in the middle, in one row.
     place = y(value) if value is not None else DEEP if has_values else (TOP + SHALLOW) / 2
-    shown = f", {telling.quantity(reading, value)}" if value is not None else ""
+    shown = f", {wording.quantity(reading, value)}" if value is not None else ""
     said = f": {dot.said}" if dot.said else ""
     when = f"{datetime.fromtimestamp(dot.at, zone):%H:%M:%S}"
     return Point(axis.x(dot.at), place, mark.look, f"{when} {mark.word}{shown}{said}")
@@ -235,8 +225,8 @@ def _told(dots: Sequence[Dot], reading: str, values: Sequence[float]) -> str:
     for dot in dots:
         word = marks.of_outcome(dot.outcome).word
         counts[word] = counts.get(word, 0) + 1
-    said = f"{telling.count(len(dots), 'sample')}: {', '.join(f'{number} {word}' for word, number in counts.items())}"
+    said = f"{wording.count(len(dots), 'sample')}: {', '.join(f'{number} {word}' for word, number in counts.items())}"
     if values:
-        least, most = telling.quantity(reading, min(values)), telling.quantity(reading, max(values))
-        said += f"; {telling.label(reading)} from {least} to {most}"
+        least, most = wording.quantity(reading, min(values)), wording.quantity(reading, max(values))
+        said += f"; {wording.label(reading)} from {least} to {most}"
     return said

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
+from probed import wording
 from probed.model import Event, Severity
-from probed.web import marks, telling
+from probed.web import marks
 from probed.web.marks import Mark
-from probed.web.telling import Moment
+from probed.wording import Moment
 
 PAGES = (
     ("Overview", ""),
     ("Events", "events"),
     ("Policies", "policies"),
+    ("Inspections", "inspections"),
     ("Silences", "silences"),
     ("Notifications", "notifications"),
     ("About", "about"),
@@ -108,7 +110,7 @@ class Frame:
         return ",".join([*filter(None, self.query.get("unfold", "").split(",")), name])
 
     def moment(self, at: float | None) -> Moment | None:
-        return telling.moment(at, self.now, self.zone)
+        return wording.moment(at, self.now, self.zone)
 
 
 def is_local(target: str) -> bool:

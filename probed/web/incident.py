@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from probed import wording
 from probed.digests import digest
 from probed.model import Event, EventState, Evidence, Increase, Moment, Policy, Threshold
 from probed.outline import outline, text
 from probed.policy import words
 from probed.quantity import human_bytes, human_seconds
 from probed.store import EventDetail
-from probed.web import drawing, marks, telling
+from probed.web import drawing, marks
 from probed.web.drawing import Dot, Flagged, Plot
 from probed.web.marks import Mark
 from probed.web.overview import where
@@ -134,7 +135,7 @@ def incident(
             flags=_flags(event),
             zone=zone,
         ),
-        telling.label(reading),
+        wording.label(reading),
         tuple(_sampled(sample) for sample in detail.before),
         tuple(_sampled(sample) for sample in detail.after),
         tuple(_sampled(sample) for sample in since),
@@ -164,15 +165,15 @@ def _judged(policy: Policy | None) -> str:
 def _value(event: Event, reading: str) -> str:
     if event.value is None:
         return ""
-    value = telling.quantity(reading, event.value)
-    return value if event.threshold is None else f"{value}, threshold {telling.quantity(reading, event.threshold)}"
+    value = wording.quantity(reading, event.value)
+    return value if event.threshold is None else f"{value}, threshold {wording.quantity(reading, event.threshold)}"
 
 
 def _lasted(event: Event, now: float) -> str:
     if event.state is EventState.OCCURRED:
         return ""
     began = event.first_failed_at or event.opened_at
-    return telling.lasting((event.resolved_at or now) - began)
+    return wording.lasting((event.resolved_at or now) - began)
 
 
 def _flags(event: Event) -> Iterable[Flagged]:
@@ -201,7 +202,7 @@ def _sampled(sample: Mapping[str, Any]) -> Sampled:
         float(sample["at"]),
         marks.of_outcome(str(sample.get("outcome"))),
         f"{took:.3g} ms" if isinstance(took, int | float) else "",
-        telling.readings(sample.get("readings") or {}),
+        wording.readings(sample.get("readings") or {}),
         str(sample.get("reason") or ""),
     )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from probed import wording
 from probed.model import Event, EventState, Severity
 from probed.watches import Watch
-from probed.web import marks, telling
+from probed.web import marks
 from probed.web.marks import Mark
 from probed.web.places import Instance
 
@@ -135,7 +136,7 @@ def recovering(watch: Watch | None) -> str:
     if watch is None or not watch.streak.clearing:
         return ""
     needed = getattr(watch.policy.detect, "resolve_count", 1)
-    return f"recovering: {watch.streak.clearing} of {telling.count(needed, 'good sample')}"
+    return f"recovering: {watch.streak.clearing} of {wording.count(needed, 'good sample')}"
 
 
 def _lately(recent: Iterable[Event], names: set[str] | None, now: float) -> Iterable[Headline]:
@@ -161,14 +162,14 @@ def _verdict(instances: Sequence[Instance], events: Sequence[Event]) -> str:
     counts = [(severity, sum(event.severity is severity for event in told)) for severity in Severity]
     said = [f"{number} {severity.value}" for severity, number in counts if number]
     blind = sum(item.unseen for item in instances)
-    unseen = f"{telling.count(blind, 'target')} cannot be seen" if blind else ""
+    unseen = f"{wording.count(blind, 'target')} cannot be seen" if blind else ""
     if said:
         return ", ".join(said) + (f"; {unseen}" if unseen else "")
     if not instances:
         return "Nothing is watched here"
     failing = sum(item.mark is marks.FAILING for item in instances)
     if failing:
-        return f"Nothing is open; {telling.count(failing, 'instance')} failing" + (f", {unseen}" if unseen else "")
+        return f"Nothing is open; {wording.count(failing, 'instance')} failing" + (f", {unseen}" if unseen else "")
     if unseen:
         return f"Nothing is open; {unseen}"
     if all(item.mark is marks.WAITING for item in instances):

@@ -8,12 +8,13 @@ from zoneinfo import available_timezones
 
 from aiohttp import hdrs, web
 
+from probed import wording
 from probed.api.problems import Refused, shown
 from probed.api.query import Field
 from probed.api.routing import Call, Route
 from probed.model import OBSERVER
 from probed.store import GapRecord
-from probed.web import frame, places, telling
+from probed.web import frame, places
 from probed.web.assets import assets
 from probed.web.desk import HEADERS, THEME_COOKIE, ZONE_COOKIE, Desk, zone_named
 from probed.web.places import Row
@@ -71,14 +72,14 @@ def routes(desk: Desk) -> list[Route]:
         board, policies = served.pipeline.board, served.policies.values()
         reload = "applied" if served.last_reload_ok else "refused; the settings before it go on"
         zone = desk.frame(call.request, call.who, call.now).zone
-        at = telling.moment(served.last_reload_at, call.now, zone)
+        at = wording.moment(served.last_reload_at, call.now, zone)
         groups = (
             (
                 "Daemon",
                 (
                     ("version", desk.version),
                     ("observer", served.settings.observer),
-                    ("last reload", f"{reload}, {at.full if at else telling.NEVER}"),
+                    ("last reload", f"{reload}, {at.full if at else wording.NEVER}"),
                     ("doing its work", "; ".join(served.unready()) or "yes"),
                 ),
             ),
@@ -91,7 +92,7 @@ def routes(desk: Desk) -> list[Route]:
                         "policies",
                         f"{sum(policy.enabled for policy in policies)} on, {len(policies)} known",
                     ),
-                    ("held back so far", telling.count(served.pipeline.suppressed, "event")),
+                    ("held back so far", wording.count(served.pipeline.suppressed, "event")),
                 ),
             ),
             (
@@ -100,7 +101,7 @@ def routes(desk: Desk) -> list[Route]:
                     ("engine", store.engine),
                     ("schema", str(store.schema)),
                     ("events", str(store.events)),
-                    ("size", telling.quantity("size_bytes", float(store.bytes))),
+                    ("size", wording.quantity("size_bytes", float(store.bytes))),
                 ),
             ),
         )

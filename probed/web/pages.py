@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 from probed.api.routing import Route
 from probed.api.served import Served
-from probed.web import event_pages, notice_pages, own_pages, policy_pages, silence_pages, state_pages
+from probed.web import event_pages, inspection_pages, notice_pages, own_pages, policy_pages, silence_pages, state_pages
 from probed.web.desk import Desk
 
 
@@ -18,6 +18,7 @@ def routes(served: Served, rendering: Executor, api: Sequence[Route]) -> list[Ro
         *state_pages.routes(desk),
         *event_pages.routes(desk),
         *policy_pages.routes(desk),
+        *inspection_pages.routes(desk),
         *silence_pages.routes(desk),
         *notice_pages.routes(desk),
         *own_pages.routes(desk),

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from probed import wording
 from probed.api import states
 from probed.board import Entry
 from probed.model import Event, Outcome, Phase, Sample, Threshold
 from probed.topology import Shape
 from probed.watches import Watch
-from probed.web import marks, telling
+from probed.web import marks
 from probed.web.marks import Mark
 
 FIGURES = (
@@ -240,7 +241,7 @@ def _figures(entries: Sequence[Entry], now: float) -> Iterable[Figure]:
         for entry in entries:
             sample = observed(entry, now) if entry.probe == probe else None
             if sample is not None and reading in sample.readings:
-                yield Figure(label, telling.quantity(reading, sample.readings[reading]), probe, entry.target.key)
+                yield Figure(label, wording.quantity(reading, sample.readings[reading]), probe, entry.target.key)
                 break
 
 
@@ -275,7 +276,7 @@ def _said(entry: Entry, now: float) -> str:
     if newest is None:
         return "not sampled yet"
     if states.fresh(entry, now) is None:
-        return f"last sample {telling.ago(now - newest.mono)}"
+        return f"last sample {wording.ago(now - newest.mono)}"
     return newest.reason
 
 
@@ -310,7 +311,7 @@ def _timeline(entries: Iterable[Entry], now: float) -> str:
     for entry in entries:
         sample = observed(entry, now) if entry.probe == "leader" else None
         if sample is not None and "timeline" in sample.readings:
-            return telling.quantity("timeline", sample.readings["timeline"])
+            return wording.quantity("timeline", sample.readings["timeline"])
     return ""
 
 
@@ -333,7 +334,7 @@ def _summary(entries: Sequence[Entry], now: float) -> str:
     if not counts:
         return "no target is known yet"
     if set(counts) == {marks.OK.word}:
-        return f"all {telling.count(counts['ok'], 'target')} ok"
+        return f"all {wording.count(counts['ok'], 'target')} ok"
     order = [mark.word for mark in (marks.FAILING, marks.BLIND, marks.STALE, marks.WAITING, marks.OK)]
     return ", ".join(f"{counts[word]} {word}" for word in order if word in counts)
 
@@ -379,6 +380,6 @@ def _row(entry: Entry, now: float) -> Row:
         marks.of_entry(entry, now),
         entry.since if newest else None,
         newest.at if newest else None,
-        telling.readings(newest.readings) if newest else (),
+        wording.readings(newest.readings) if newest else (),
         _said(entry, now),
     )

@@ -1,7 +1,4 @@
-"""Templates to HTML. Whatever is put into one is escaped; whatever cannot be seen is made visible first.
-
-Rendering happens in a thread, so that no probe waits for a page.
-"""
+"""The page's templates to HTML, in a thread, so that no probe waits for a page."""
 
 from __future__ import annotations
 
@@ -11,9 +8,11 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probed import wording
+from probed.inspection.html import DIRECTORY as REPORTS
 from probed.outline import text
-from probed.redaction import visible
-from probed.web import incident, marks, overview, strip, telling
+from probed.templating import environment
+from probed.web import incident, marks, overview, strip
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -38,30 +37,19 @@ class Renderer:
 
 
 def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(DIRECTORY),
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-        cache_size=-1,
-    )
+    made = environment(DIRECTORY, REPORTS)
     made.globals.update(
         legend=marks.LEGEND,
         severity_mark=marks.of_severity,
         state_of=incident.state_of,
         where=overview.where,
         strip_told=strip.told,
-        instant=telling.instant,
+        instant=wording.instant,
         text=text,
         covers=covers,
-        lasting=telling.lasting,
-        ago=telling.ago,
-        count=telling.count,
+        lasting=wording.lasting,
+        ago=wording.ago,
+        count=wording.count,
     )
     made.globals["parts"] = made.get_template("parts.html").module
     return made
@@ -71,12 +59,3 @@ def covers(silence: Mapping[str, Any]) -> str:
     """``instance orders, event no_leader``, of a silence as the API tells it."""
     words = (("instances", "instance"), ("nodes", "node"), ("events", "event"), ("severities", "severity"))
     return ", ".join(f"{word} {' or '.join(silence[key])}" for key, word in words if silence.get(key)) or "everything"
-
-
-def _shown(value: object) -> object:
-    """Every value that a template puts out: no control characters, nothing that changes the direction of text."""
-    from markupsafe import Markup
-
-    if value is None:
-        return ""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

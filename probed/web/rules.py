@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from probed import wording
 from probed.model import Change, Increase, Occurrence, Policy, Threshold
 from probed.policy import words
 from probed.policy.parameters import FREE, PARAMETERS, Parameter
 from probed.store import DailyCount
-from probed.web import marks, telling
+from probed.web import marks
 from probed.web.marks import Mark
 
 NOISY = 30
@@ -74,9 +75,9 @@ def worst_case(policy: Policy) -> str:
     """``17 s``: a fault begins right after a sample, and the last one takes its whole timeout."""
     match policy.detect:
         case Threshold() as detect:
-            return telling.lasting(detect.count * policy.interval + policy.timeout)
+            return wording.lasting(detect.count * policy.interval + policy.timeout)
         case Increase() | Change() | Occurrence():
-            return telling.lasting(policy.interval + policy.timeout)
+            return wording.lasting(policy.interval + policy.timeout)
 
 
 def _field(name: str, value: float | str) -> Field:

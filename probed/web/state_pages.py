@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from probed import wording
 from probed.api.problems import Refused, shown
 from probed.api.query import SINCE, Field, Word
 from probed.api.routing import Call, Route
@@ -15,7 +16,7 @@ from probed.board import Entry
 from probed.model import OBSERVER, Event, EventState, Threshold
 from probed.store import EventQuery, GapRecord, LeadershipRecord
 from probed.topology import Shape
-from probed.web import charts, places, strip, telling
+from probed.web import charts, inspection_pages, places, strip
 from probed.web.charts import Chart, Taken
 from probed.web.desk import Desk, watches_by_event, zone_of
 from probed.web.overview import Headline, headed, overview
@@ -49,6 +50,8 @@ class InstancePage:
     open: tuple[Headline, ...]
     rows: tuple[Row, ...]
     passages: tuple[Passage, ...]
+    inspected: inspection_pages.Last | None
+    """By the newest inspection that came to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ def routes(desk: Desk) -> list[Route]:
             tuple(headed(open_events, watches_by_event(served))),
             places.rows(found.entries, found.now),
             tuple(map(_passage, passages[:MAX_PASSAGES])),
+            await inspection_pages.last(desk, call, name),
         )
         return await desk.html(call, "instance.html", page)
 
@@ -122,7 +126,7 @@ def routes(desk: Desk) -> list[Route]:
             entry.probe,
             entry.computed,
             places.rows([entry], served.clock.mono())[0],
-            f"every {telling.lasting(entry.interval)}",
+            f"every {wording.lasting(entry.interval)}",
             charts.charts(
                 await _taken(call, entry),
                 _thresholds(desk, entry.probe),
@@ -141,7 +145,7 @@ def routes(desk: Desk) -> list[Route]:
         query = {"target": entry.target.key, "probe": entry.probe, "since": since, "points": POINTS}
         found = await desk.ask(call, "GET", SAMPLES, query=query)
         return [
-            Taken(telling.instant(each["at"]) or 0.0, each["outcome"], each["readings"], each["reason"])
+            Taken(wording.instant(each["at"]) or 0.0, each["outcome"], each["readings"], each["reason"])
             for each in found["items"]
         ]
 
@@ -210,5 +214,5 @@ def _passage(record: LeadershipRecord) -> Passage:
         _PASSAGES.get(what, what),
         str(details.get("old_leader") or ""),
         str(details.get("new_leader") or ""),
-        telling.lasting(outage) if isinstance(outage, int | float) else "",
+        wording.lasting(outage) if isinstance(outage, int | float) else "",
     )

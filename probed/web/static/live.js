@@ -2,6 +2,7 @@
 // happened, and takes the place of what differs. No state is kept here, and no text is made into markup here.
 
 const POLL_SECONDS = 10;
+const HURRY_SECONDS = 2; // while something on the page is being made
 const PATIENCE_MS = 10_000;
 const LISTEN_AFTER_MS = 1000;
 const RETRY_MS = 30_000;
@@ -196,6 +197,7 @@ if (own) {
 if (document.querySelector("[data-live]")) {
   listenLater(LISTEN_AFTER_MS);
   setInterval(refresh, POLL_SECONDS * 1000);
+  setInterval(() => { if (document.querySelector("[data-hurry]")) refresh(); }, HURRY_SECONDS * 1000);
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) stopListening();
     else { listenLater(0); refresh(); }
