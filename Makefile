@@ -51,6 +51,7 @@ postgres-meta:
 
 peers: ## those who are measured beside the daemon (python -m benchmarks), as Debian packages; none is started
 	@scripts/system-packages.sh $(PEERS)
+	@scripts/check-patroni.sh
 
 docs: .venv/ready ## write the generated references anew
 	@$(BIN)/python -m probed.docs

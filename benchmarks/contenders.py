@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.figures import cpu, cpu_of_family
+from benchmarks.figures import cpu, cpu_of_sessions
 from benchmarks.up import REQUESTS, Stack
 from probed.demo import servers
 
@@ -47,8 +47,8 @@ class Servers:
         self.idle_per_second = 0.0
 
     def spent(self) -> float:
-        """CPU seconds of postmasters, backends and backends that have ended (these to 10 ms)."""
-        return sum(cpu_of_family(pid) for pid in self._masters)
+        """CPU seconds for clients: of postmasters, backends, and backends that have ended (these to 10 ms)."""
+        return sum(cpu_of_sessions(pid) for pid in self._masters)
 
     def rest(self, seconds: float) -> None:
         """Measure what they spend while nobody asks anything."""

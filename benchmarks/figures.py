@@ -8,6 +8,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+_AUXILIARY = tuple(
+    f"postgres: {name}"
+    for name in (
+        "archiver", "autovacuum", "background", "checkpointer", "io worker", "logger", "logical replication", "startup",
+        "walreceiver", "walsender", "walwriter",
+    )
+)  # fmt: skip
+"""PostgreSQL's processes that work whether or not somebody is connected, as they name themselves."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PROCESS_CLOCK = 2
 """CPUCLOCK_SCHED of the kernel's posix-timers: the precise CPU time of a process, all of its threads together."""
@@ -42,12 +50,16 @@ def cpu(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)
 
 
-def cpu_of_family(pid: int) -> float:
-    """CPU seconds of a process and its children: of the living ones precisely, of those that ended to 10 ms."""
-    spent = cpu(pid) + _reaped(pid)
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+def cpu_of_sessions(postmaster: int) -> float:
+    """CPU seconds of a PostgreSQL server for its clients: of its own processes the postmaster alone, and backends.
+
+    Of the living ones precisely, of backends that have ended to 10 ms.
+    """
+    spent = cpu(postmaster) + _reaped(postmaster)
+    for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split():
         try:
-            spent += cpu(int(child))
+            if not Path(f"/proc/{child}/cmdline").read_text().startswith(_AUXILIARY):
+                spent += cpu(int(child))
         except OSError:
             continue  # ended just now: counted as reaped the next time
     return spent

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,15 +16,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, peers
+from benchmarks import contenders, peers, questions, startup
 from benchmarks.contenders import Contender, Cost, Resident, Servers
 from benchmarks.figures import proportional, resident
 from benchmarks.goals import Goal, tell, versions
-from benchmarks.up import Stack, up
+from benchmarks.up import NODES, Stack, up
 
 ROUNDS, CYCLES, PACE = 3, 12, 1.0
+COUNTED = 65.0
+"""Seconds for which statements are counted, at four cycles a second: two logins of each node are in them."""
 UNSTEADY = 0.25
 """Spread of the floor, as a share of its median, beyond which everything is measured once more."""
+IDLE_CLIENTS = 150
+"""On each node, for what other people's connections cost."""
 CROWD = 10
 """Instances more, for what one more costs."""
 Costs = Mapping[str, Sequence[Cost]]
@@ -49,13 +54,15 @@ def measure(place: Path, rounds: int, cycles: int, pace: float, loop: str) -> tu
     found = peers.installed()
     with up(place) as stack, _contenders(stack, place, loop, pace, found) as (everybody, exporters):
         server = Servers(stack)
-        costs = _rounds(everybody, server, rounds, cycles, pace)
+        costs = _rounds(stack, everybody, server, rounds, cycles, pace)
         spread = _unsteady(costs["floor"])
         if spread > UNSTEADY:
             _say(f"the floor itself moved by {spread:.0%}: measured once more")
-            costs = _rounds(everybody, server, rounds, cycles, pace)
+            costs = _rounds(stack, everybody, server, rounds, cycles, pace)
         goals = _cpu_goals(costs)
         goals += _server_goals(costs)
+        goals += _count_goals(questions.count(stack, place / "counted", loop, interval="250ms", seconds=COUNTED))
+        goals += _start_goals(stack, place, loop, rounds)
         goals += _memory_goals(stack, place, loop, everybody[0], exporters)
         told = {"postgresql": stack.version}
     told |= {name: peers.version(program) for name, program in found.items() if name in (peers.BLACKBOX, "monit")}
@@ -84,19 +91,47 @@ def _contenders(
             everybody += [exporters.one_scrape(), exporters.stack()]
         else:
             _say("SKIP postgres_exporter and blackbox_exporter: not installed (make peers)")
+        if "monit" in found:
+            watcher = running.enter_context(peers.monit(stack, place, found))
+            time.sleep(3)
+            watcher.pause()
+            everybody.append(watcher)
+        else:
+            _say("SKIP monit: not installed (make peers)")
+        if found.keys() >= set(peers.PLUGINS):
+            everybody.append(peers.plugins(stack, found))
+        else:
+            _say("SKIP the plugins: not installed (make peers)")
         yield everybody, exporters
 
 
 def _rounds(
-    everybody: Sequence[Contender], server: Servers, rounds: int, cycles: int, pace: float
+    stack: Stack, everybody: Sequence[Contender], server: Servers, rounds: int, cycles: int, pace: float
 ) -> dict[str, list[Cost]]:
     costs: dict[str, list[Cost]] = {one.name: [] for one in everybody}
+    costs[CROWDED] = []
     for number in range(rounds):
         server.rest(3.0)
         for one in everybody:
             costs[one.name].append(one.window(cycles, pace, server))
+        with _idle_clients(stack):
+            server.rest(3.0)
+            costs[CROWDED].append(everybody[0].window(cycles, pace, server))
         _say(f"round {number + 1}: " + ", ".join(f"{name} {told[-1].cpu:.2f}" for name, told in costs.items()) + " ms")
     return costs
+
+
+@contextlib.contextmanager
+def _idle_clients(stack: Stack) -> Iterator[None]:
+    command = [sys.executable, "-m", "benchmarks.clients", str(IDLE_CLIENTS)]
+    command += [stack.dsn(node, user="postgres") for node in NODES]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as clients:
+        try:
+            assert clients.stdout is not None
+            assert clients.stdout.readline() == "ready\n"
+            yield
+        finally:
+            clients.terminate()
 
 
 def _unsteady(costs: Sequence[Cost]) -> float:
@@ -111,6 +146,7 @@ def _ratio(costs: Costs, one: str, other: str, what: str = "cpu") -> list[float]
     return [getattr(a, what) / getattr(b, what) for a, b in zip(costs[one], costs[other], strict=True)]
 
 
+CROWDED = "daemon, idle clients"
 _MISSING = "not installed: make peers"
 
 
@@ -126,6 +162,10 @@ def _cpu_goals(costs: Costs) -> list[Goal]:
         *told,
         goal("P1", "CPU of a cycle / one postgres_exporter scrape of one node", "postgres_exporter", 0.75, 0.45),
         goal("P2", "CPU of a cycle / 2 postgres_exporter + 12 blackbox probes", "exporters", 0.20, 0.125),
+        goal(
+            "P3", "CPU of a cycle / the plugins that Icinga or Nagios start for the same", "plugins", 1 / 150, 1 / 250
+        ),
+        goal("P4", "CPU of a cycle / monit's 15 checks, which know no statistics", "monit", 0.6, 0.4),
         goal("P5", "CPU of a cycle / the bare floor", "floor", 1.8, 1.35),
     ]
 
@@ -137,7 +177,39 @@ def _server_goals(costs: Costs) -> list[Goal]:
     ]
     values = _ratio(costs, "daemon", "postgres_exporter", "server")
     what = "server CPU of a cycle, both nodes / one postgres_exporter scrape"
-    return [*told, Goal("P6", what, values, 0.20, 0.12, skipped=_MISSING)]
+    crowded = _ratio(costs, CROWDED, "daemon", "server")
+    return [
+        *told,
+        Goal("P6", what, values, 0.20, 0.12, skipped=_MISSING),
+        Goal(
+            "P7", f"server CPU of a cycle with {IDLE_CLIENTS} idle clients on each node / without", crowded, 1.5, 1.15
+        ),
+    ]
+
+
+def _count_goals(asked: questions.Asked) -> list[Goal]:
+    cycles = f"in {asked.cycles:.0f} healthy cycles"
+    return [
+        Goal("P6a", "statements per node and cycle", [asked.statements_per_cycle], 2.0, also={"asked": asked.texts}),
+        Goal("P6b", "connections per node", [asked.connections / asked.nodes], 1.0),
+        Goal(
+            "P6c", f"backends beyond the login each 30 s, {cycles}", [asked.surplus], 0, also={"logins": asked.logins}
+        ),
+    ]
+
+
+def _start_goals(stack: Stack, place: Path, loop: str, rounds: int) -> list[Goal]:
+    ratios, spent = [], []
+    for number in range(rounds):
+        spent.append(startup.first_cycle(stack, place / f"start{number}", loop))
+        ratios.append(spent[-1] / startup.imports())
+    one, many = (startup.config(stack, place / f"config{count}", count) for count in (1, 101))
+    libraries = ", ".join(startup.LIBRARIES)
+    return [
+        Goal("ms:start", "CPU until everything was asked once", [1000 * one for one in spent], unit="ms"),
+        Goal("P20", f"CPU until everything was asked once / import of {libraries}", ratios, 1.6, 1.25),
+        Goal("P20b", "CPU for a hundred instances more in the file", [1000 * (many - one)], 100, 60, unit="ms"),
+    ]
 
 
 def _memory_goals(
