@@ -13,11 +13,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backtest, footprint, jitter, ledger, overhead, page, samples
+from benchmarks import backtest, footprint, inproc, jitter, ledger, overhead, page, samples
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "overhead": overhead.run,
+    "inproc": inproc.run,
     "jitter": jitter.run,
     "footprint": footprint.run,
     "ledger": ledger.run,
@@ -27,6 +28,7 @@ RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
 }
 OPTIONS: dict[str, tuple[str, ...]] = {
     "overhead": ("rounds", "cycles", "pace", "loop", "markdown"),
+    "inproc": ("rounds", "kill", "markdown"),
     "ledger": ("events", "store"),
 }
 """What each of them takes besides ``--seconds`` and ``--alone``."""
@@ -38,7 +40,8 @@ def main() -> int:
     parser.add_argument("--gate", action="store_true", help="exit 1 when a bound is missed")
     parser.add_argument("--markdown", action="store_true", help="a table for docs/performance.md instead of JSON lines")
     parser.add_argument("--seconds", type=float, help="how long each thing is measured")
-    parser.add_argument("--rounds", type=int, help="how often each contender has its turn (overhead)")
+    parser.add_argument("--rounds", type=int, help="how often each contender has its turn (overhead, inproc)")
+    parser.add_argument("--kill", type=int, help="how often a writing process is killed (inproc)")
     parser.add_argument("--cycles", type=int, help="how many cycles a turn has (overhead)")
     parser.add_argument("--pace", type=float, help="seconds between two cycles (overhead)")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), help="the event loop of daemon and floor (overhead)")

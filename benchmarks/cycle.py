@@ -29,6 +29,7 @@ from probed import testing
 from probed.board import Board
 from probed.config.settings import Settings
 from probed.metrics import Metrics
+from probed.model import Outcome
 from probed.pipeline import Pipeline
 from probed.policy.load import load
 from probed.probes import Context, catalogue
@@ -162,8 +163,8 @@ _REPLICA: Mapping[str, Any] = {
 _ROWS = {"node1": _PRIMARY, "node2": _REPLICA}
 
 
-def settings() -> Settings:
-    """One instance: two nodes under Patroni, etcd, HAProxy and seven services; disk and kills of one node."""
+def settings(instances: int = 1) -> Settings:
+    """Of each instance: two nodes under Patroni, etcd, HAProxy and seven services; disk and kills of one node."""
     services = [name for name in COMPONENTS if name not in ("etcd", "haproxy")]
     nodes: list[dict[str, Any]] = [
         {
@@ -176,14 +177,14 @@ def settings() -> Settings:
     ]
     nodes[0] |= {"disk": {"path": "/"}, "oom": {"vmstat": "/proc/vmstat"}}
     instance = {
-        "name": "bench",
         "patroni": [f"http://{node}:8008" for node in _ROWS],
         "nodes": nodes,
         "etcd": ["http://etcd:2379"],
         "haproxy": {"stats": "http://haproxy:7000/;csv"},
         "components": {name: {"url": f"http://{name}:80"} for name in services},
     }
-    return Settings.model_validate({"defaults": {"interval": "5s", "timeout": "2s"}, "instances": [instance]})
+    many = [{"name": f"bench{number}", **instance} for number in range(instances)]
+    return Settings.model_validate({"defaults": {"interval": "5s", "timeout": "2s"}, "instances": many})
 
 
 def _answers() -> dict[str, Answer]:
@@ -226,65 +227,77 @@ def _answer(url: str, answer: bytes) -> Answer:
     return Answer(url, int(first.split()[1]), headers, body)
 
 
-async def count() -> Counter[str]:
-    """Calls by module, of ``CYCLES`` cycles after ``WARM_UP``. AssertionError when not all of them were well."""
-    clock = testing.FakeClock()
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    given = settings()
-    probes = catalogue()
-    shipped = load(None, {name: frozenset(probe.readings) for name, probe in probes.items()}, given.defaults)
-    policies = {name: replace(policy, enabled=True, interval=INTERVAL) for name, policy in shipped.items()}
-    planned = plan(given.instances[0], (), policies, probes, given.defaults)
-    board, metrics, vitals = Board(), Metrics(), Vitals(clock, 2 * INTERVAL, on_gap=lambda _: None)
-    pipeline = Pipeline(
-        cast(Any, Ledger()), board, clock, observer="bench", switchover_grace=60.0, reachability=vitals.reachability
-    )
-    recorder = Recorder(lambda _: None)
-    pipeline.on_round(recorder.observe)
-    pipeline.on_announce(metrics.announced)
-    for cycle in planned.cycles:
-        board.expect(cycle.probe.name, cycle.reach.target, cycle.interval)
-    for computed in planned.combined:
-        board.expect(computed.probe.name, computed.target, computed.interval, computed=True)
-    pipeline.bind(planned.name, planned.labels, planned.nodes, planned.watches, all_policies=policies)
-    http, sessions = Canned(_answers()), dict[str, Session]()
+class Fleet:
+    """Instances with canned answers, their rounds and all that becomes of them; as a scrape looks at it, too."""
 
-    def context(cycle: Cycle) -> Context:
+    last_reload_ok, last_reload_at, web_file = True, 0.0, None
+
+    def __init__(self, instances: int = 1) -> None:
+        self.clock = testing.FakeClock()
+        given, probes = settings(instances), catalogue()
+        shipped = load(None, {name: frozenset(probe.readings) for name, probe in probes.items()}, given.defaults)
+        self.policies = {name: replace(policy, enabled=True, interval=INTERVAL) for name, policy in shipped.items()}
+        self.board, self.metrics = Board(), Metrics()
+        self._vitals = Vitals(self.clock, 2 * INTERVAL, on_gap=lambda _: None)
+        self.pipeline = Pipeline(
+            cast(Any, Ledger()), self.board, self.clock, observer="bench", switchover_grace=60.0,
+            reachability=self._vitals.reachability,
+        )  # fmt: skip
+        self.pipeline.on_round(Recorder(lambda _: None).observe)
+        self.pipeline.on_announce(self.metrics.announced)
+        self._http, self._sessions = Canned(_answers()), dict[str, Session]()
+        pulse = Pulse(late=self.metrics.late, skipped=self.metrics.skipped)
+        self.rounds: list[Rounds] = []
+        for instance in given.instances:
+            planned = plan(instance, (), self.policies, probes, given.defaults)
+            assert planned.intervals == (INTERVAL,)
+            for cycle in planned.cycles:
+                self.board.expect(cycle.probe.name, cycle.reach.target, cycle.interval)
+            for computed in planned.combined:
+                self.board.expect(computed.probe.name, computed.target, computed.interval, computed=True)
+            self.pipeline.bind(planned.name, planned.labels, planned.nodes, planned.watches, all_policies=self.policies)
+            self.rounds.append(Rounds(planned, INTERVAL, self.pipeline, Contexts(self._context).of, self.clock, pulse))
+
+    def _context(self, cycle: Cycle) -> Context:
         login = cycle.reach.login
-        if login is not None and cycle.session not in sessions:
-            sessions[cycle.session] = Warm(login, cycle.timeout, clock, _ROWS[cycle.reach.target.node])
-        return context_for(cycle.reach, cycle.timeout, http, sessions.get(cycle.session), vitals)
+        if login is not None and cycle.session not in self._sessions:
+            row = _ROWS[cycle.reach.target.node]
+            self._sessions[cycle.session] = Warm(login, cycle.timeout, self.clock, row)
+        session = self._sessions.get(cycle.session)
+        return context_for(cycle.reach, cycle.timeout, self._http, session, self._vitals)
 
-    rounds = Rounds(
-        planned, INTERVAL, pipeline, Contexts(context).of, clock, Pulse(late=metrics.late, skipped=metrics.skipped)
-    )
-    assert planned.intervals == (INTERVAL,)
+    async def round(self, number: int) -> None:
+        """One round of each instance. AssertionError when not all of it was well."""
+        self.clock.step(INTERVAL)
+        for rounds in self.rounds:
+            await rounds.round(self.clock.mono() - 1.0, number)
+
+    def check(self) -> None:
+        """AssertionError when the newest samples are not all well: then something else was counted."""
+        for entry in self.board.entries():
+            sample = entry.newest
+            if sample is not None and sample.outcome not in (Outcome.OBSERVED, Outcome.NOT_APPLICABLE):
+                raise AssertionError(f"{entry.probe} {entry.target.key}: {sample.outcome.value} {sample.reason}")
+
+
+async def count() -> Counter[str]:
+    """Calls by module, of ``CYCLES`` cycles after ``WARM_UP``."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    fleet = Fleet()
     counting = Counting()
     gc.collect()
     gc.disable()
     try:
         for number in range(WARM_UP + CYCLES):
-            clock.step(INTERVAL)
             if number == WARM_UP:
                 sys.setprofile(counting)
-            await rounds.round(clock.mono() - 1.0, number)
+            await fleet.round(number)
     finally:
         sys.setprofile(None)
         gc.enable()
-    _all_well(board)
+    fleet.check()
     del counting.by_module[""]
     return counting.by_module
-
-
-def _all_well(board: Board) -> None:
-    entries = [entry for entry in board.entries() if entry.newest is not None]
-    wrong = [
-        f"{entry.probe} {entry.target.key}: {entry.newest.outcome.value} {entry.newest.reason}"
-        for entry in entries
-        if entry.newest is not None
-        and entry.newest.outcome.value not in ("observed", "not applicable", "not_applicable")
-    ]
-    assert not wrong, wrong
 
 
 def per_cycle(counted: Mapping[str, int]) -> dict[str, float]:
