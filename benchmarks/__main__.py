@@ -13,12 +13,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backtest, footprint, inproc, jitter, ledger, overhead, page, samples
+from benchmarks import backtest, footprint, inproc, jitter, ledger, overhead, page, samples, throughput
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "overhead": overhead.run,
     "inproc": inproc.run,
+    "throughput": throughput.run,
     "jitter": jitter.run,
     "footprint": footprint.run,
     "ledger": ledger.run,
@@ -28,6 +29,7 @@ RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
 }
 OPTIONS: dict[str, tuple[str, ...]] = {
     "overhead": ("rounds", "cycles", "pace", "loop", "markdown"),
+    "throughput": ("rounds", "loop", "markdown"),
     "inproc": ("rounds", "kill", "markdown"),
     "ledger": ("events", "store"),
 }

@@ -7,6 +7,7 @@ cost is the CPU time of the contender's processes, and of both servers' beyond w
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import socket
@@ -157,6 +158,11 @@ Contender = Resident | Driven | Forked
 WITHOUT_UVLOOP = (
     "import runpy, sys; sys.modules['uvloop'] = None; runpy.run_module('probed', run_name='__main__', alter_sys=True)"
 )
+
+
+def default_loop() -> str:
+    """Whose event loop the daemon takes: uvloop's where it is installed."""
+    return "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
 
 
 def daemon_command(file: Path, loop: str) -> list[str]:

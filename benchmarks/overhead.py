@@ -7,7 +7,6 @@ A ratio is taken within a round; told are the median over the rounds and their s
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, peers, questions, startup
-from benchmarks.contenders import Contender, Cost, Resident, Servers
+from benchmarks.contenders import Contender, Cost, Resident, Servers, default_loop
 from benchmarks.figures import proportional, resident
 from benchmarks.goals import Goal, tell, versions
 from benchmarks.up import NODES, Stack, up
@@ -42,11 +41,6 @@ async def run(
     with tempfile.TemporaryDirectory(prefix="po-") as name:
         goals, more = measure(Path(name), rounds or ROUNDS, cycles or CYCLES, pace or PACE, loop)
     return tell(goals, versions(loop=loop, **more), markdown=markdown)
-
-
-def default_loop() -> str:
-    """Whose event loop the daemon takes: uvloop's where it is installed."""
-    return "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
 
 
 def measure(place: Path, rounds: int, cycles: int, pace: float, loop: str) -> tuple[list[Goal], dict[str, str]]:
