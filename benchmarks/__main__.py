@@ -29,6 +29,7 @@ RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
 }
 OPTIONS: dict[str, tuple[str, ...]] = {
     "overhead": ("rounds", "cycles", "pace", "loop", "markdown"),
+    "jitter": ("targets", "interval", "scrape", "markdown"),
     "throughput": ("rounds", "loop", "markdown"),
     "inproc": ("rounds", "kill", "markdown"),
     "ledger": ("events", "store"),
@@ -46,6 +47,9 @@ def main() -> int:
     parser.add_argument("--kill", type=int, help="how often a writing process is killed (inproc)")
     parser.add_argument("--cycles", type=int, help="how many cycles a turn has (overhead)")
     parser.add_argument("--pace", type=float, help="seconds between two cycles (overhead)")
+    parser.add_argument("--targets", type=int, help="healthy targets; then the hung ones are left out (jitter)")
+    parser.add_argument("--interval", type=float, help="seconds between two cycles of a target (jitter, detect)")
+    parser.add_argument("--scrape", type=float, help="seconds between two scrapes of /metrics (jitter)")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), help="the event loop of daemon and floor (overhead)")
     parser.add_argument(
         "--alone", action="store_true", help="real-time priority for the daemon (jitter, ledger; privileged)"

@@ -6,7 +6,9 @@ cost is the CPU time of the contender's processes, and of both servers' beyond w
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import importlib
 import importlib.util
 import os
 import signal
@@ -163,6 +165,14 @@ WITHOUT_UVLOOP = (
 def default_loop() -> str:
     """Whose event loop the daemon takes: uvloop's where it is installed."""
     return "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
+
+
+def loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """For asyncio.Runner; None is asyncio's own loop."""
+    found: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if loop == "uvloop":
+        found = importlib.import_module("uvloop").new_event_loop
+    return found
 
 
 def daemon_command(file: Path, loop: str) -> list[str]:

@@ -44,7 +44,7 @@ def version(program: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def _fetch(port: int, path: str) -> int:
+def fetch(port: int, path: str) -> int:
     """GET as Prometheus does it, on a connection of its own; bytes received."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
@@ -73,13 +73,13 @@ class Exporters:
 
     def scrape(self, node: str) -> None:
         """One scrape of one node's exporter, compressed."""
-        _fetch(self.postgres[node][1], "/metrics")
+        fetch(self.postgres[node][1], "/metrics")
 
     def probe(self) -> None:
         """The twelve probes."""
         for site in self.sites:
             target = quote(site.url, safe="")
-            _fetch(self.blackbox[1], f"/probe?module={site.method.lower()}&target={target}")
+            fetch(self.blackbox[1], f"/probe?module={site.method.lower()}&target={target}")
 
     def everything(self) -> None:
         for node in self.postgres:

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any, cast
 import aiohttp
 import structlog
 
+from benchmarks.contenders import loop_factory
 from probed.board import Board
 from probed.clock import SystemClock
 from probed.config.settings import Settings
@@ -156,10 +156,7 @@ WAYS = {"pipeline": pipeline, "aiohttp": bare, "protocol": protocol}
 
 def main(way: str, loop: str, seconds: str, path: str, *ports: str) -> None:
     urls = [f"http://127.0.0.1:{port}{path}" for port in ports]
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if loop == "uvloop":
-        factory = importlib.import_module("uvloop").new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
         print(json.dumps(runner.run(WAYS[way](urls, float(seconds)))))
 
 
