@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from benchmarks.floor import Policy as BarePolicy
 from benchmarks.goals import Goal, tell, versions
 from probed.board import Board
 from probed.evaluators import step
-from probed.exposition import encode
+from probed.exposition import Writer
 from probed.incidents import new_id
 from probed.model import Condition, EventState, Outcome, Sample, Streak, Threshold
 from probed.store import Change, Commit
@@ -56,10 +55,8 @@ async def run(
     number = rounds or ROUNDS
     with tempfile.TemporaryDirectory(prefix="pi-") as name:
         place = Path(name)
-        goals = [
-            *await exposition(number), await longest_block(), evaluators(number), *await events(place, number),
-            await start(place), killed(place, KILLS if kill is None else kill),
-        ]  # fmt: skip
+        goals = [*await exposition(number), await longest_block(), evaluators(number), *await events(place, number)]
+        goals += [await start(place), killed(place, KILLS if kill is None else kill)]
     return tell(goals, versions(), markdown=markdown)
 
 
@@ -84,20 +81,19 @@ async def _fleet(instances: int) -> Fleet:
     return fleet
 
 
-def _scrape(fleet: Fleet) -> bytes:
-    return encode(fleet.metrics.snapshot(fleet))[0]
-
-
 async def exposition(rounds: int, instances: int = INSTANCES) -> list[Goal]:
     """CPU of a scrape beside prometheus_client's renderer of the same series; and whether both say the same."""
     fleet = await _fleet(instances)
-    text = _scrape(fleet).decode()
+    writer = Writer()
+    text = (await writer.write(fleet)).body.decode()
     families = list(text_string_to_metric_families(text))
     registry = CollectorRegistry()
     registry.register(_Families(families))
     ours, theirs = list[float](), list[float]()
     for _ in range(rounds):
-        ours.append(_cpu(lambda: _scrape(fleet)))
+        before = time.process_time()
+        await writer.write(fleet)
+        ours.append(time.process_time() - before)
         theirs.append(_cpu(lambda: generate_latest(registry)))
     same = list(text_string_to_metric_families(generate_latest(registry).decode())) == families
     what = f"CPU of a scrape of {instances} instances"
@@ -131,15 +127,11 @@ async def longest_block(instances: int = FLEET) -> Goal:
     _multiply(fleet, instances // 20)
     gc.collect()
     gc.freeze()
-    worked, blocked, size = list[float](), list[float](), 0
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(max_workers=1) as encoding:
-        await loop.run_in_executor(encoding, lambda: None)
-        async with _beats(worked, blocked):
-            for _ in range(2):
-                snapshot = fleet.metrics.snapshot(fleet)
-                size = len((await loop.run_in_executor(encoding, encode, snapshot))[0])
-                await asyncio.sleep(0.02)
+    worked, blocked, size, writer = list[float](), list[float](), 0, Writer()
+    async with _beats(worked, blocked):
+        for _ in range(3):
+            size = len((await writer.write(fleet)).body)
+            await asyncio.sleep(0.02)
     gc.unfreeze()
     return Goal(
         "P16b", f"longest time at a stretch that a scrape of {instances} instances keeps the loop busy",
