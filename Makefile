@@ -10,6 +10,9 @@ MAKEFLAGS += --no-print-directory
 # Debian packages that tests drive for real. `SYSTEM_PACKAGES= make test` installs none; what is missing is skipped.
 SYSTEM_PACKAGES ?= chromium etcd-server fonts-dejavu-core haproxy iproute2 libpango-1.0-0 libpangoft2-1.0-0 poppler-utils \
 	prometheus prometheus-alertmanager
+# Those whom `python -m benchmarks` measures the daemon beside.
+PEERS ?= check-postgres monit monitoring-plugins-basic monitoring-plugins-standard postgresql prometheus \
+	prometheus-blackbox-exporter prometheus-postgres-exporter
 PYTEST_ARGS ?=
 # More than cores: acceptance waits for its clusters more than it computes (docs/adr/0010).
 TEST_WORKERS ?= 3
@@ -18,7 +21,7 @@ DEMO_ARGS ?=
 BIN := .venv/bin
 LOCKS := requirements/build.lock requirements/dev.lock
 
-.PHONY: help demo test check lint types system postgres-meta lock docs clean
+.PHONY: help demo test check lint types system postgres-meta peers lock docs clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +48,10 @@ system:
 
 postgres-meta:
 	@scripts/postgres-meta.sh
+
+peers: ## those who are measured beside the daemon (python -m benchmarks), as Debian packages; none is started
+	@scripts/system-packages.sh $(PEERS)
+	@scripts/check-patroni.sh
 
 docs: .venv/ready ## write the generated references anew
 	@$(BIN)/python -m probed.docs

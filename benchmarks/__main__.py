@@ -1,7 +1,7 @@
-"""``python -m benchmarks jitter|footprint|ledger|page|samples|backtest``: what the daemon costs and can do, measured.
+"""``python -m benchmarks overhead|jitter|footprint|ledger|page|samples|backtest``: what the daemon costs, measured.
 
-One JSON line per figure on stdout, with the machine's own noise beside it (an idle control in the same run). Bounds
-are told, not enforced; ``--gate`` exits 1 when one is missed.
+One JSON line per figure on stdout, with the machine's own noise beside it (an idle control or the bare floor in the
+same run). Bounds are told, not enforced; ``--gate`` exits 1 when one is missed. Peers come by ``make peers``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backtest, footprint, jitter, ledger, page, samples
+from benchmarks import backtest, footprint, inproc, jitter, ledger, overhead, page, samples, throughput
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
+    "overhead": overhead.run,
+    "inproc": inproc.run,
+    "throughput": throughput.run,
     "jitter": jitter.run,
     "footprint": footprint.run,
     "ledger": ledger.run,
@@ -24,13 +27,30 @@ RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "backtest": backtest.run,
     "page": page.run,
 }
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "overhead": ("rounds", "cycles", "pace", "loop", "markdown"),
+    "jitter": ("targets", "interval", "scrape", "markdown"),
+    "throughput": ("rounds", "loop", "markdown"),
+    "inproc": ("rounds", "kill", "markdown"),
+    "ledger": ("events", "store"),
+}
+"""What each of them takes besides ``--seconds`` and ``--alone``."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="+", choices=RUNS)
     parser.add_argument("--gate", action="store_true", help="exit 1 when a bound is missed")
+    parser.add_argument("--markdown", action="store_true", help="a table for docs/performance.md instead of JSON lines")
     parser.add_argument("--seconds", type=float, help="how long each thing is measured")
+    parser.add_argument("--rounds", type=int, help="how often each contender has its turn (overhead, inproc)")
+    parser.add_argument("--kill", type=int, help="how often a writing process is killed (inproc)")
+    parser.add_argument("--cycles", type=int, help="how many cycles a turn has (overhead)")
+    parser.add_argument("--pace", type=float, help="seconds between two cycles (overhead)")
+    parser.add_argument("--targets", type=int, help="healthy targets; then the hung ones are left out (jitter)")
+    parser.add_argument("--interval", type=float, help="seconds between two cycles of a target (jitter, detect)")
+    parser.add_argument("--scrape", type=float, help="seconds between two scrapes of /metrics (jitter)")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), help="the event loop of daemon and floor (overhead)")
     parser.add_argument(
         "--alone", action="store_true", help="real-time priority for the daemon (jitter, ledger; privileged)"
     )
@@ -39,7 +59,7 @@ def main() -> int:
     arguments = parser.parse_args()
     missed = 0
     for name in arguments.what:
-        more = {"events": arguments.events, "store": arguments.store} if name == "ledger" else {}
+        more = {option: getattr(arguments, option) for option in OPTIONS.get(name, ())}
         for figure in asyncio.run(RUNS[name](arguments.seconds, alone=arguments.alone, **more)):
             missed += bool(figure.get("missed"))
     return 1 if missed and arguments.gate else 0

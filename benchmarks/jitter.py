@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks import punctual
 from tests.ways import DNS, WAYS
 
 SECONDS = 15.0
@@ -25,7 +26,17 @@ QUIET_P99_MS, TRIES = 5.0, 3
 """How late a process that only sleeps may be, for what is measured beside it to say something of the daemon."""
 
 
-async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict[str, Any]]:
+async def run(
+    seconds: float | None = None, *, alone: bool = False, targets: int | None = None, interval: float | None = None,
+    scrape: float | None = None, markdown: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A thousand healthy targets (``benchmarks.punctual``), then the hung ones; the healthy alone with ``targets``."""
+    rows = await punctual.run(seconds, targets=targets, interval=interval, scrape=scrape, markdown=markdown)
+    return rows if targets else rows + await hung(seconds, alone=alone)
+
+
+async def hung(seconds: float | None = None, *, alone: bool = False) -> list[dict[str, Any]]:
+    """Each way of hanging in turn."""
     rows: list[dict[str, Any]] = []
     for name in ("honest", *WAYS, DNS.name, "all"):
         row = await _quietest(name, seconds or SECONDS, alone=alone)

@@ -64,7 +64,7 @@ async def run(
             started = time.perf_counter()
             await asyncio.to_thread(history.write, directory, events)
             tell({"figure": "written", "events": events, "seconds": round(time.perf_counter() - started)})
-        tell(_start(directory, Path(name) / "empty"))
+        tell(start_figure(directory, Path(name) / "empty"))
         async with _opened(directory) as opened:
             tell(await _pages(opened))
             tell(await _daily(opened))
@@ -165,7 +165,7 @@ async def _download(store: SqliteStore) -> Figure:
     }  # fmt: skip
 
 
-def _start(directory: Path, empty: Path) -> Figure:
+def start_figure(directory: Path, empty: Path) -> Figure:
     """CPU of a process that imports the daemon and opens a store, as it starts; by turns, median of five."""
     _cpu_of([sys.executable, "-m", "benchmarks.starting", str(empty)])  # makes it
     cpu: dict[Path, list[float]] = {directory: [], empty: []}
