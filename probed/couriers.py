@@ -16,6 +16,7 @@ from probed.outlets import Outlet
 from probed.receivers import Receiver, owed
 from probed.store import Change, Commit
 from probed.store.notices import Fate, GivenUp
+from probed.vitals import Faring
 
 _log = structlog.get_logger(__name__)
 
@@ -129,8 +130,18 @@ class Couriers:
         return Tested(name, delivered, answer, self._clock.mono() - started)
 
     @property
+    def names(self) -> Sequence[str]:
+        """Of all receivers."""
+        return [receiver.name for receiver in self._receivers]
+
+    @property
     def states(self) -> Sequence[ReceiverState]:
         return [courier.state for courier in self._couriers.values()]
+
+    def faring(self, name: str) -> Faring | None:
+        """How a receiver fares; ``None`` when none has this name."""
+        courier = self._couriers.get(name)
+        return courier.faring if courier is not None else None
 
     def oldest_age(self) -> float:
         """Seconds for which the oldest notice is owed; 0 when nothing is."""

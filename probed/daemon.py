@@ -113,6 +113,7 @@ class Daemon:
             unready=self.unready,
             told=self.metrics.notified,
         )
+        self.vitals.faring = self.couriers.faring
         self._turn = asyncio.Lock()
         """Held while files or policies change."""
         self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
@@ -253,7 +254,8 @@ class Daemon:
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
         self.vitals.longest_pause = 2 * settings.defaults.interval
-        oneself = own_plan(settings.observer, policies, self.catalogue, settings.defaults)
+        receivers = self.couriers.names
+        oneself = own_plan(settings.observer, policies, self.catalogue, settings.defaults, receivers)
         self._follow(oneself, (own_machine(settings.observer),), policies)
         for name in self.patrol.instances - names - {OBSERVER}:
             self.patrol.leave(name)

@@ -16,6 +16,9 @@ from types import MappingProxyType
 OBSERVER = "observer"
 """The instance that a daemon is to itself; none of the user's can be called so."""
 
+RECEIVER = "receiver"
+"""The component that a receiver of notices is to the observer; its name is the target's member."""
+
 Reading = float | str
 """One named value in base units (seconds, bytes, per cent where the name says so); a word for an identity."""
 

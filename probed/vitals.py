@@ -40,6 +40,18 @@ class Gap:
         return self.ended_at - self.began_at
 
 
+@dataclass(frozen=True, slots=True)
+class Faring:
+    """How a receiver of notices fares."""
+
+    failing_seconds: float | None
+    """For how long it has taken nothing of what it was sent, 0 while it does; ``None`` before anything was sent."""
+    answer: str = ""
+    """Why."""
+    given_up: int = 0
+    """Dead letters since it last took something."""
+
+
 @dataclass(slots=True)
 class Vitals:
     """Lives as long as the daemon; ``beat`` is one of its tasks."""
@@ -49,6 +61,8 @@ class Vitals:
     """Seconds: two intervals. A longer one is a gap."""
     reachability: Reachability = field(default_factory=Reachability)
     on_gap: Callable[[Gap], None] = field(default=lambda _: None)
+    faring: Callable[[str], Faring | None] = field(default=lambda _: None)
+    """Asked how a receiver fares, by its name; ``None`` when there is no such receiver."""
     _lags: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _gaps: list[Gap] = field(default_factory=list)
     _asleep: Callable[[], float] = field(default=suspended_seconds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from probed import cadence, topology
 from probed.config import settings
-from probed.model import OBSERVER, Policy, Target
+from probed.model import OBSERVER, RECEIVER, Policy, Target
 from probed.probes import AnyProbe, Combined, Probe
 from probed.reaching import Reach, asked, reaches
 from probed.store import Member
@@ -71,11 +71,16 @@ class InstancePlan:
 
 
 def own_plan(
-    observer: str, policies: Mapping[str, Policy], catalogue: Mapping[str, AnyProbe], defaults: settings.Defaults
+    observer: str,
+    policies: Mapping[str, Policy],
+    catalogue: Mapping[str, AnyProbe],
+    defaults: settings.Defaults,
+    receivers: Iterable[str] = (),
 ) -> InstancePlan:
-    """What the observer watches of itself: the one target of kind ``observer``, in an instance of its own."""
-    target = Target(OBSERVER, observer, "probed", kind="observer")
-    return _planned(OBSERVER, {}, (Reach(target),), policies, catalogue, defaults)
+    """What the observer watches of itself, in an instance of its own: itself, and everybody whom it tells."""
+    own = [Target(OBSERVER, observer, "probed", kind="observer")]
+    own += [Target(OBSERVER, observer, RECEIVER, kind=RECEIVER, member=name) for name in receivers]
+    return _planned(OBSERVER, {}, tuple(map(Reach, own)), policies, catalogue, defaults)
 
 
 def plan(
