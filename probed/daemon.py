@@ -16,6 +16,7 @@ from probed.access.web_file import WebFile
 from probed.api import shapes
 from probed.backtest.beside import Beside
 from probed.board import Board
+from probed.canary import Canary
 from probed.clock import Clock, SystemClock
 from probed.config import load
 from probed.config.notifications import misdirected
@@ -45,7 +46,7 @@ from probed.store.purging import Limits
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.supervising import Supervisor
 from probed.vitals import Gap, Vitals
-from probed.watching import InstancePlan, own_plan, plan
+from probed.watching import InstancePlan, detection_seconds, own_plan, plan
 
 _log = structlog.get_logger(__name__)
 
@@ -105,15 +106,18 @@ class Daemon:
         self._membership = Membership(self.board, self.patrol.http, self._record)
         doors = Doors(self.patrol.http, self.patrol.session)
         self._gatherer = Gatherer(self.board, self.clock, doors, record=self._record, start=self.tasks.own)
+        self.canary = Canary(self.clock, stalled=self.vitals.stalled_since, excused=lambda: bool(self.store.degraded))
         self.post = Post(
             self.store,
             self.clock,
             self.tasks,
             telling.Shapes(shapes.event, shapes.instant),
+            canary=self.canary,
             unready=self.unready,
             told=self.metrics.notified,
         )
         self.vitals.faring = self.couriers.faring
+        self.vitals.canary_due, self.vitals.trip = self.canary.due, self.canary.trip
         self._turn = asyncio.Lock()
         """Held while files or policies change."""
         self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
@@ -141,9 +145,9 @@ class Daemon:
         self.pipeline.recover(recovered)
         self.pipeline.on_announce(self.metrics.announced)
         self.pipeline.on_announce(self._gatherer.announced)
-        self.pipeline.on_announce(self.couriers.announced)
-        self.pipeline.owe = self.couriers.owed
-        self.metrics.oldest_owed = self.couriers.oldest_age
+        self.pipeline.on_announce(self.post.announced)
+        self.pipeline.owe = self.post.owed
+        self.metrics.oldest_owed, self.metrics.trip = self.couriers.oldest_age, self.canary.trip
         await self._appoint(self.settings)
         await self._membership.bootstrap(self.settings.instances)
         self._apply(self.settings, self.policies)
@@ -256,6 +260,7 @@ class Daemon:
         self.vitals.longest_pause = 2 * settings.defaults.interval
         receivers = self.couriers.names
         oneself = own_plan(settings.observer, policies, self.catalogue, settings.defaults, receivers)
+        self.canary.detection = detection_seconds(oneself)
         self._follow(oneself, (own_machine(settings.observer),), policies)
         for name in self.patrol.instances - names - {OBSERVER}:
             self.patrol.leave(name)
@@ -311,6 +316,16 @@ class Daemon:
 
     def unready(self) -> Sequence[str]:
         """Why this daemon is not doing its work; empty when it is."""
+        reasons = list(self._stuck())
+        if self.store.degraded:
+            reasons.append(f"the store cannot write: {self.store.degraded}")
+        trip = self.canary.trip()
+        if trip.overdue_seconds:
+            reasons.append(f"alarms may not arrive, a canary of our own did not: it is {trip.where}")
+        return reasons
+
+    def _stuck(self) -> Sequence[str]:
+        """What a new start would mend."""
         reasons = []
         if not self._started:
             reasons.append("starting or stopping")
@@ -318,18 +333,23 @@ class Daemon:
         shortest = self.patrol.shortest_interval
         if self._started and shortest and stalled > max(2 * shortest + 2.0, 5.0):
             reasons.append(f"no round was finished for {stalled:.0f} s")
-        if self.store.degraded:
-            reasons.append(f"the store cannot write: {self.store.degraded}")
-        elif self._started and self.clock.mono() - self.store.progress_at > 3 * HEARTBEAT_SECONDS:
+        if (
+            not self.store.degraded
+            and self._started
+            and self.clock.mono() - self.store.progress_at > 3 * HEARTBEAT_SECONDS
+        ):
             reasons.append("the store's writer makes no progress")
         return reasons
 
     async def watchdog(self) -> None:
-        """Feed the service manager's watchdog while work is done; a store that says why it cannot write may live."""
+        """Feed the service manager's watchdog while work is done.
+
+        A store that says why it cannot write may live, and so may a daemon that does not get through to people: it
+        still sees, records and says so.
+        """
         period = systemd.watchdog_seconds()
         while period is not None:
-            alive = [reason for reason in self.unready() if not reason.startswith("the store cannot write")]
-            if not alive:
+            if not self._stuck():
                 systemd.notify("WATCHDOG=1", f"STATUS={self._open_events()} open events")
             await asyncio.sleep(period / 3)
 

@@ -18,10 +18,11 @@ from typing import Literal, Protocol
 
 from probed.board import Entry
 from probed.clock import Clock
-from probed.model import Outcome, Policy, Sample, Target
+from probed.model import CANARY, Outcome, Policy, Sample, Target
 from probed.pipeline import Pipeline
 from probed.store import Change
 from probed.version import version
+from probed.vitals import Trip
 from probed.watches import Watch
 
 STALE_INTERVALS = 3
@@ -136,6 +137,12 @@ CATALOGUE: tuple[Series, ...] = (
            "dropped; since the start."),
     Series("probed_outbox_oldest_age_seconds", "gauge", (),
            "For how long the oldest notice that was not delivered yet has been owed; 0 when nothing is."),
+    Series("probed_canary_age_seconds", "gauge", (),
+           "How long ago the last canary came back, an event of probed's own that goes the way of an alarm; absent "
+           "before the first, and where none is sent."),
+    Series("probed_canary_round_trip_seconds", "gauge", (), "How long that canary took."),
+    Series("probed_canary_overdue_seconds", "gauge", (),
+           "For how long a canary has been missing: alarms may not arrive; 0 when the newest came back in time."),
     Series("probed_blind_targets", "gauge", (),
            "Pairs of probe and target that cannot be observed for a reason of ours, or have not been for 3 intervals."),
     Series("probed_build_info", "info", ("version",), "The version of probed."),
@@ -244,6 +251,8 @@ class Metrics:
         self._notifications: Counter[tuple[str, str]] = Counter()
         self.oldest_owed: Callable[[], float] = lambda: 0.0
         """Asked at each scrape for the age of the oldest notice that is owed, in seconds."""
+        self.trip: Callable[[], Trip] = Trip
+        """Asked at each scrape how the canary fares."""
         self._logins: Counter[str] = Counter({"password": 0, "token": 0})
 
     # --- hooks --------------------------------------------------------------------------------------------
@@ -272,7 +281,7 @@ class Metrics:
     def announced(self, change: Change) -> None:
         """A change of an event became durable; for ``Pipeline.on_announce``."""
         event = change.event
-        if change.kind not in ("opened", "occurred", "lifted"):
+        if change.kind not in ("opened", "occurred", "lifted") or event.canary:
             return
         if event.suppressed:
             self._suppressed += 1
@@ -300,7 +309,7 @@ class Metrics:
                 replace(entry, ring=entry.ring.copy(), runs=entry.runs.copy())
                 for entry in observed.pipeline.board.entries()
             ],
-            [_watched(watch) for instance in instances for watch in instance.watches],
+            [_watched(watch) for instance in instances for watch in instance.watches if watch.policy.id != CANARY],
             {
                 "probed_events_total": self._counted(observed.policies.values()),
                 "probed_event_suppressed_total": {(): self._suppressed},
@@ -313,6 +322,7 @@ class Metrics:
                 "probed_scheduler_skipped_total": {(): self._skipped},
                 "probed_login_failures_total": {(via,): float(number) for via, number in self._logins.items()},
                 **_of_web_file(observed.web_file),
+                **_of_canary(self.trip()),
             },
             {
                 "probed_scheduler_lateness_seconds": self._lateness.read(),
@@ -325,7 +335,7 @@ class Metrics:
         counted: dict[tuple[str, ...], float] = {key: float(number) for key, number in self._events.items()}
         for policy in policies:
             for severity in (policy.severity, policy.replica_severity):
-                if policy.enabled and severity is not None:
+                if policy.enabled and severity is not None and policy.id != CANARY:
                     counted.setdefault((policy.id, severity.value), 0.0)
         return dict(sorted(counted.items()))
 
@@ -337,6 +347,15 @@ def _of_web_file(file: Reloaded | None) -> Mapping[str, Mapping[tuple[str, ...],
         "probed_web_config_last_reload_successful": {(): float(file.last_ok)},
         "probed_web_config_reloads_total": {(outcome,): float(number) for outcome, number in file.reloads.items()},
     }
+
+
+def _of_canary(trip: Trip) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+    known = {
+        "probed_canary_age_seconds": trip.age_seconds,
+        "probed_canary_round_trip_seconds": trip.round_trip_seconds,
+        "probed_canary_overdue_seconds": trip.overdue_seconds,
+    }
+    return {name: {(): value} for name, value in known.items() if value is not None}
 
 
 Values = dict[str, dict[tuple[str, ...], float]]

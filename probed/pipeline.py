@@ -417,6 +417,8 @@ _GOOD_NEWS = ("resolved", "acked", "unacked")
 
 def _tell(change: Change) -> None:
     event = change.event
+    if event.canary:
+        return
     level = _log.warning if change.announced and change.kind not in _GOOD_NEWS else _log.info
     level(
         f"event.{change.kind}",

@@ -52,6 +52,22 @@ class Faring:
     """Dead letters since it last took something."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """How the canary fares that this daemon sends the way of an alarm."""
+
+    sent: bool = True
+    """Whether any is."""
+    overdue_seconds: float | None = None
+    """For how long the newest has been missing, 0 when it came back in time; ``None`` while that is not known yet."""
+    age_seconds: float | None = None
+    """Since when the last one came back."""
+    round_trip_seconds: float | None = None
+    """How long that one took."""
+    where: str = ""
+    """How far the one got that is missing."""
+
+
 @dataclass(slots=True)
 class Vitals:
     """Lives as long as the daemon; ``beat`` is one of its tasks."""
@@ -63,6 +79,10 @@ class Vitals:
     on_gap: Callable[[Gap], None] = field(default=lambda _: None)
     faring: Callable[[str], Faring | None] = field(default=lambda _: None)
     """Asked how a receiver fares, by its name; ``None`` when there is no such receiver."""
+    canary_due: Callable[[], bool] = field(default=lambda: False)
+    """Asked whether a canary is to be sent."""
+    trip: Callable[[], Trip] = field(default=lambda: Trip(sent=False))
+    """Asked how the canary fares."""
     _lags: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _gaps: list[Gap] = field(default_factory=list)
     _asleep: Callable[[], float] = field(default=suspended_seconds)
@@ -93,6 +113,12 @@ class Vitals:
                 break
             longest = max(longest, late)
         return longest
+
+    def stalled_since(self, mono: float) -> float:
+        """All seconds since a monotonic time in which the loop stood still, a stall that goes on included."""
+        noted = [(at, late) for at, late in self._lags if at > mono]
+        since = noted[-1][0] if noted else mono
+        return sum(late for _, late in noted) + max(0.0, self.clock.mono() - since - BEAT)
 
     def take_gaps(self) -> list[Gap]:
         """The gaps that nobody has taken yet."""

@@ -15,6 +15,9 @@ from probed.store import Member
 TIMEOUT_SHARE = 0.8
 """A cycle's deadline is at most this share of its interval, so that cycles never overlap."""
 
+COMMIT_SECONDS = 0.5
+"""What the schedule and the disk may add to the time from a fault to its event."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
@@ -81,6 +84,12 @@ def own_plan(
     own = [Target(OBSERVER, observer, "probed", kind="observer")]
     own += [Target(OBSERVER, observer, RECEIVER, kind=RECEIVER, member=name) for name in receivers]
     return _planned(OBSERVER, {}, tuple(map(Reach, own)), policies, catalogue, defaults)
+
+
+def detection_seconds(oneself: InstancePlan) -> float:
+    """What it takes the observer at most to see something of itself and record it: D = T + t + e (reliability.md)."""
+    canary = next(cycle for cycle in oneself.cycles if cycle.probe.name == "observer_canary")
+    return canary.interval + canary.timeout + COMMIT_SECONDS
 
 
 def plan(
