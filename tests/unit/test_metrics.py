@@ -20,7 +20,8 @@ from probed.access.web_file import WebFile
 from probed.config.settings import Instance
 from probed.exposition import encode
 from probed.metrics import CATALOGUE, STALE_INTERVALS
-from probed.model import CANARY, (
+from probed.model import (
+    CANARY,
     Comparison,
     Condition,
     HttpQuestion,
@@ -35,8 +36,8 @@ from probed.model import CANARY, (
 from probed.probes import Combined
 from probed.store import Member
 from probed.testing import make_policy, make_sample
-from probed.watches import Watch
 from probed.vitals import Trip
+from probed.watches import Watch
 from tests.unit.serving import HOSTILE, NOON, Stack, stack
 
 Labels = frozenset[tuple[str, str]]
