@@ -288,7 +288,8 @@ class Courier:
         while True:
             query = EventQuery(state=EventState.OPEN, suppressed=False, limit=PAGE, before_id=before)
             page = await self.store.events(query)
-            found += [event for event in page if event.id in heard or self._concerns(event)]
+            still = [event for event in page if event.state is EventState.OPEN]
+            found += [event for event in still if event.id in heard or self._concerns(event)]
             if len(page) < PAGE:
                 return found
             before = page[-1].id

@@ -45,6 +45,7 @@ from probed.store import Commit, GapRecord
 from probed.store.purging import Limits
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.supervising import Supervisor
+from probed.unwritten import Unwritten
 from probed.vitals import Gap, Vitals
 from probed.watching import InstancePlan, detection_seconds, own_plan, plan
 
@@ -106,9 +107,10 @@ class Daemon:
         self._membership = Membership(self.board, self.patrol.http, self._record)
         doors = Doors(self.patrol.http, self.patrol.session)
         self._gatherer = Gatherer(self.board, self.clock, doors, record=self._record, start=self.tasks.own)
-        self.canary = Canary(self.clock, stalled=self.vitals.stalled_since, excused=lambda: bool(self.store.degraded))
+        self.unwritten = Unwritten(self.store, self.clock, self.pipeline.tell_unwritten)
+        self.canary = Canary(self.clock, stalled=self.vitals.stalled_since, excused=self._refused)
         self.post = Post(
-            self.store,
+            self.unwritten,
             self.clock,
             self.tasks,
             telling.Shapes(shapes.event, shapes.instant),
@@ -116,7 +118,7 @@ class Daemon:
             unready=self.unready,
             told=self.metrics.notified,
         )
-        self.vitals.faring = self.couriers.faring
+        self.vitals.refusal, self.vitals.faring = self.store.refusal, self.couriers.faring
         self.vitals.canary_due, self.vitals.trip = self.canary.due, self.canary.trip
         self._turn = asyncio.Lock()
         """Held while files or policies change."""
@@ -147,6 +149,8 @@ class Daemon:
         self.pipeline.on_announce(self._gatherer.announced)
         self.pipeline.on_announce(self.post.announced)
         self.pipeline.owe = self.post.owed
+        self.pipeline.ahead, self.pipeline.written = self.unwritten.take, self.post.written
+        self.metrics.refusal = self.store.refusal
         self.metrics.oldest_owed, self.metrics.trip = self.couriers.oldest_age, self.canary.trip
         await self._appoint(self.settings)
         await self._membership.bootstrap(self.settings.instances)
@@ -156,6 +160,7 @@ class Daemon:
         self.patrol.pulse.progress_at = self.clock.mono()
         self._note_absence(recovered.absence)
         _ = self.tasks.own(self.vitals.beat, "vitals")
+        _ = self.tasks.own(self.unwritten.watch, "unwritten")
         self._started = True
         _log.info(
             "daemon.started",
@@ -323,6 +328,10 @@ class Daemon:
         if trip.overdue_seconds:
             reasons.append(f"alarms may not arrive, a canary of our own did not: it is {trip.where}")
         return reasons
+
+    def _refused(self) -> bool:
+        """Whether the disk takes nothing, which is told apart from all that follows from it."""
+        return bool(self.store.degraded) or self.unwritten.ahead
 
     def _stuck(self) -> Sequence[str]:
         """What a new start would mend."""

@@ -22,7 +22,7 @@ from probed.model import CANARY, Outcome, Policy, Sample, Target
 from probed.pipeline import Pipeline
 from probed.store import Change
 from probed.version import version
-from probed.vitals import Trip
+from probed.vitals import Refusal, Trip
 from probed.watches import Watch
 
 STALE_INTERVALS = 3
@@ -157,6 +157,10 @@ CATALOGUE: tuple[Series, ...] = (
     Series("probed_login_failures_total", "counter", ("reason",), "Wrong credentials: password or token."),
     Series("probed_scheduler_lateness_seconds", "histogram", (), "How long after its due time a cycle started."),
     Series("probed_scheduler_skipped_total", "counter", (), "Rounds that were due and did not start."),
+    Series("probed_store_refusing_seconds", "gauge", (),
+           "For how long the disk under the event store has taken nothing; 0 while it does."),
+    Series("probed_store_lost_total", "counter", (),
+           "Commits that no longer fitted into memory while the disk took nothing; since the start."),
     Series("probed_store_write_seconds", "histogram", (), "How long a transaction of the event store took."),
 )  # fmt: skip
 """Every metric there is, in the order of the exposition."""
@@ -251,6 +255,8 @@ class Metrics:
         self._notifications: Counter[tuple[str, str]] = Counter()
         self.oldest_owed: Callable[[], float] = lambda: 0.0
         """Asked at each scrape for the age of the oldest notice that is owed, in seconds."""
+        self.refusal: Callable[[], Refusal] = Refusal
+        """Asked at each scrape how the disk under the store fares."""
         self.trip: Callable[[], Trip] = Trip
         """Asked at each scrape how the canary fares."""
         self._logins: Counter[str] = Counter({"password": 0, "token": 0})
@@ -323,6 +329,7 @@ class Metrics:
                 "probed_login_failures_total": {(via,): float(number) for via, number in self._logins.items()},
                 **_of_web_file(observed.web_file),
                 **_of_canary(self.trip()),
+                **_of_disk(self.refusal()),
             },
             {
                 "probed_scheduler_lateness_seconds": self._lateness.read(),
@@ -346,6 +353,14 @@ def _of_web_file(file: Reloaded | None) -> Mapping[str, Mapping[tuple[str, ...],
     return {
         "probed_web_config_last_reload_successful": {(): float(file.last_ok)},
         "probed_web_config_reloads_total": {(outcome,): float(number) for outcome, number in file.reloads.items()},
+    }
+
+
+def _of_disk(refusal: Refusal) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+    # Below a second it is how long writing takes, which has a metric of its own.
+    return {
+        "probed_store_refusing_seconds": {(): refusal.seconds if refusal.seconds >= 1.0 else 0.0},
+        "probed_store_lost_total": {(): float(refusal.lost)},
     }
 
 

@@ -17,8 +17,9 @@ from probed.couriers import Appointment, Couriers
 from probed.loopback import HOST, Loopback
 from probed.outlets import heartbeat
 from probed.probes._http import HttpClient
-from probed.store import Change, Store
+from probed.store import Change
 from probed.supervising import Supervisor
+from probed.unwritten import Unwritten
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ class Post:
 
     def __init__(
         self,
-        store: Store,
+        unwritten: Unwritten,
         clock: Clock,
         tasks: Supervisor,
         shapes: telling.Shapes,
@@ -41,7 +42,8 @@ class Post:
         self._clock, self._tasks, self._shapes, self._unready, self._told = clock, tasks, shapes, unready, told
         self._http = HttpClient()
         """For receivers: what hangs there shares nothing with the probes."""
-        self.couriers = Couriers(store, clock, own=tasks.own, told=told)
+        self._unwritten = unwritten
+        self.couriers = Couriers(unwritten, clock, own=tasks.own, told=told)
         self._canary = canary
         self._loopback = Loopback(canary.came)
         self._heartbeat: tuple[HeartbeatSettings | None, asyncio.Task[None] | None] = (None, None)
@@ -86,6 +88,11 @@ class Post:
     def announced(self, change: Change) -> None:
         """A change became durable; for ``Pipeline.on_announce``."""
         self._canary.announced(change)
+        self.couriers.announced(change)
+
+    def written(self, change: Change) -> None:
+        """A change that was told before is durable, or never will be; for ``Pipeline.written``."""
+        self._unwritten.written(change)
         self.couriers.announced(change)
 
     def _pinged(self, name: str, outcome: str) -> None:

@@ -41,6 +41,20 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """How the disk under the store fares."""
+
+    seconds: float = 0.0
+    """For how long something has waited for it: a moment as a rule, long while it takes nothing."""
+    error: str = ""
+    """What it says, while it refuses."""
+    waiting: int = 0
+    """Commits in memory."""
+    lost: int = 0
+    """Commits that no longer fitted there, since the start."""
+
+
+@dataclass(frozen=True, slots=True)
 class Faring:
     """How a receiver of notices fares."""
 
@@ -77,6 +91,8 @@ class Vitals:
     """Seconds: two intervals. A longer one is a gap."""
     reachability: Reachability = field(default_factory=Reachability)
     on_gap: Callable[[Gap], None] = field(default=lambda _: None)
+    refusal: Callable[[], Refusal] = field(default=Refusal)
+    """Asked how the disk under the store fares."""
     faring: Callable[[str], Faring | None] = field(default=lambda _: None)
     """Asked how a receiver fares, by its name; ``None`` when there is no such receiver."""
     canary_due: Callable[[], bool] = field(default=lambda: False)

@@ -28,6 +28,7 @@ from probed.store.sqlite import SqliteStore
 from probed.supervising import Supervisor
 from probed.telling import Shapes
 from probed.testing import FakeClock, settle
+from probed.unwritten import Unwritten
 from probed.vitals import Vitals
 from probed.watching import detection_seconds, own_plan
 from tests.receiving import Sink
@@ -74,7 +75,7 @@ class Way:
         self.metrics = Metrics()
         self.pipeline = Pipeline(self.store, Board(), self.clock, observer="watcher", switchover_grace=60)
         self.post = Post(
-            self.store, self.clock, self.tasks, Shapes(shapes.event, shapes.instant),
+            Unwritten(self.store, self.clock, self.pipeline.tell_unwritten), self.clock, self.tasks, Shapes(shapes.event, shapes.instant),
             canary=self.canary, unready=list, told=self.metrics.notified,
         )  # fmt: skip
         self.post._loopback._came = lambda event_id: None if self.lost else self.canary.came(event_id)
@@ -85,8 +86,9 @@ class Way:
         self.pipeline.on_announce(lambda change: None if self.deaf else self.post.announced(change))
         await self.post.appoint(self.settings)
         self.pipeline.bind(OBSERVER, {}, (), PLAN.watches, all_policies=JUDGED)
-        self.tasks.own(self.vitals.beat, "vitals")
+        _ = self.tasks.own(self.vitals.beat, "vitals")
         await settle()
+        await self.quiet()
 
     async def stop(self) -> None:
         await self.post.couriers.close()

@@ -73,7 +73,7 @@ def test_every_shipped_file_is_named_by_its_id() -> None:
 def test_the_21_events_of_the_contract_stand_apart_from_those_beyond_it() -> None:
     assert {
         "canary", "dns_failing", "monitoring_gap", "notification_failed", "observer_isolated", "pipeline_broken",
-        "probe_blind", "self_fd_exhausted", "self_lag",
+        "probe_blind", "self_fd_exhausted", "self_lag", "store_degraded",
         "split_brain",
     } == BEYOND  # fmt: skip
     assert not BEYOND & set(CONTRACT)
