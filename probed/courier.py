@@ -22,6 +22,7 @@ from probed.outlets import Outlet
 from probed.receivers import Receiver
 from probed.store import Change, Commit, EventQuery
 from probed.store.notices import Attempt, Backlog, Fate, GivenUp, Notice, Reminder
+from probed.vitals import Faring
 
 _log = structlog.get_logger(__name__)
 
@@ -102,6 +103,10 @@ class Courier:
     _failing_since: tuple[float, float] | None = None
     """(monotonic, wall)"""
     _answer: str = ""
+    _attempted: bool = False
+    """Whether it is known at all how the receiver fares."""
+    _given_up: int = 0
+    """Dead letters since the receiver last took something."""
     _resume_at: float = 0.0
     _not_before: float = 0.0
     """Until when the receiver asked to be left alone."""
@@ -118,6 +123,13 @@ class Courier:
     def state(self) -> ReceiverState:
         since = self._failing_since[1] if self._failing_since else None
         return ReceiverState(self.receiver.name, self.outlet.kind, since, self._answer if since else "")
+
+    @property
+    def faring(self) -> Faring:
+        """How the receiver fares; for the observer's own probe. A dead letter counts as a day of failing."""
+        failing = self.clock.mono() - self._failing_since[0] if self._failing_since else 0.0
+        lost = PATIENCE if self._given_up else 0.0
+        return Faring(max(failing, lost) if self._attempted else None, self._answer, self._given_up)
 
     def wake(self) -> None:
         """Something new is owed."""
@@ -216,7 +228,9 @@ class Courier:
             self._well(notices)
         elif failure.final:
             _log.error("notification_refused", receiver=self.receiver.name, answer=str(failure), notices=len(notices))
+            given_up = self._given_up + len(notices)
             self._well(notices)
+            self._answer, self._given_up = str(failure), given_up
         else:
             await self._ill(failure, notices)
 
@@ -274,7 +288,8 @@ class Courier:
         while True:
             query = EventQuery(state=EventState.OPEN, suppressed=False, limit=PAGE, before_id=before)
             page = await self.store.events(query)
-            found += [event for event in page if event.id in heard or self._concerns(event)]
+            still = [event for event in page if event.state is EventState.OPEN]
+            found += [event for event in still if event.id in heard or self._concerns(event)]
             if len(page) < PAGE:
                 return found
             before = page[-1].id
@@ -291,13 +306,14 @@ class Courier:
         if self._failing_since is not None:
             _log.info("receiver.recovered", receiver=self.receiver.name)
         self._failures, self._failing_since, self._one_by_one = 0, None, False
+        self._attempted, self._given_up = True, 0
         self._resume_at = 0.0
 
     async def _ill(self, failure: Undelivered, notices: Sequence[Notice]) -> None:
         """It did not: pause, and have what it did not take stand back behind what may be taken."""
         now = self.clock.mono()
         self._failures += 1
-        self._answer = str(failure)
+        self._attempted, self._answer = True, str(failure)
         if self._failing_since is None:
             self._failing_since = (now, self.clock.wall())
             _log.warning("receiver.failing", receiver=self.receiver.name, answer=self._answer)
@@ -324,6 +340,7 @@ class Courier:
         given = GivenUp(name, self.clock.wall(), Fate.EXPIRED, self._answer, owed_before=before)
         await self._record(Commit(given_up=(given,)))
         self._held.clear()
+        self._given_up += backlog.notices
         self.told(name, "expired", backlog.notices)
         _log.error("notification_expired", receiver=name, notices=backlog.notices, answer=self._answer)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,10 +12,12 @@ import structlog
 from probed.clock import Clock
 from probed.courier import Courier, Queue, ReceiverState, Told
 from probed.errors import StoreError, Undelivered
+from probed.model import CANARY
 from probed.outlets import Outlet
 from probed.receivers import Receiver, owed
 from probed.store import Change, Commit
 from probed.store.notices import Fate, GivenUp
+from probed.vitals import Faring
 
 _log = structlog.get_logger(__name__)
 
@@ -23,6 +25,11 @@ TEST_SECONDS = 4.0
 """The deadline of a test message: somebody is waiting for the answer."""
 CLOSE_SECONDS = 2.0
 """For which the end of the daemon waits for attempts under way."""
+
+
+def _nobody(receiver: str, outcome: str, notices: int) -> None:
+    """What becomes of canaries is counted apart."""
+
 
 Own = Callable[[Callable[[], Awaitable[None]], str], "asyncio.Task[None]"]
 
@@ -73,7 +80,8 @@ class Couriers:
     async def appoint(self, wanted: Sequence[Appointment]) -> None:
         """Have exactly these receivers; at the start and at every reload. What was owed to others is dropped."""
         before, now = self._known, {one.receiver.name: one for one in wanted}
-        self._known, self._receivers = now, tuple(one.receiver for one in wanted)
+        self._known = now
+        self._receivers = tuple(one.receiver for one in wanted if one.receiver.name != CANARY)
         for name in before.keys() - now.keys():
             self._couriers.pop(name).close()
             del self._tasks[name]
@@ -85,7 +93,8 @@ class Couriers:
     def _start(self, one: Appointment) -> None:
         name = one.receiver.name
         old, ending = self._couriers.get(name), self._tasks.get(name)
-        courier = Courier(one.receiver, one.make(), self._store, self._clock, self._told)
+        told = self._told if name != CANARY else _nobody
+        courier = Courier(one.receiver, one.make(), self._store, self._clock, told)
 
         async def work() -> None:
             if old is not None and ending is not None:  # nobody else may be under way to the same receiver
@@ -101,7 +110,7 @@ class Couriers:
         backlog = await self._store.backlog()
         strangers = {*removed, *(name for name in backlog if name not in self._known)}
         for name in sorted(strangers):
-            if name in backlog:
+            if name in backlog and name != CANARY:
                 _log.warning("notifications.dropped", receiver=name, notices=backlog[name].notices)
                 self._told(name, Fate.DROPPED.value, backlog[name].notices)
             given = GivenUp(name, self._clock.wall(), Fate.DROPPED, "the receiver is not configured any more")
@@ -117,7 +126,7 @@ class Couriers:
 
     async def test(self, name: str) -> Tested:
         """Send a test message, past the queue. KeyError when no receiver has this name."""
-        outlet = self._couriers[name].outlet
+        outlet = self._people[name].outlet
         started = self._clock.mono()
         try:
             async with asyncio.timeout(TEST_SECONDS):
@@ -129,10 +138,25 @@ class Couriers:
         return Tested(name, delivered, answer, self._clock.mono() - started)
 
     @property
+    def names(self) -> Sequence[str]:
+        """Of all receivers."""
+        return list(self._people)
+
+    @property
+    def _people(self) -> Mapping[str, Courier]:
+        """Without the one who brings this daemon its own canaries."""
+        return {name: courier for name, courier in self._couriers.items() if name != CANARY}
+
+    @property
     def states(self) -> Sequence[ReceiverState]:
-        return [courier.state for courier in self._couriers.values()]
+        return [courier.state for courier in self._people.values()]
+
+    def faring(self, name: str) -> Faring | None:
+        """How a receiver fares; ``None`` when none has this name."""
+        courier = self._people.get(name)
+        return courier.faring if courier is not None else None
 
     def oldest_age(self) -> float:
         """Seconds for which the oldest notice is owed; 0 when nothing is."""
-        since = [courier.oldest_at for courier in self._couriers.values() if courier.oldest_at is not None]
+        since = [courier.oldest_at for courier in self._people.values() if courier.oldest_at is not None]
         return max(0.0, self._clock.wall() - min(since)) if since else 0.0

@@ -16,6 +16,7 @@ from probed.access.web_file import WebFile
 from probed.api import shapes
 from probed.backtest.beside import Beside
 from probed.board import Board
+from probed.canary import Canary
 from probed.clock import Clock, SystemClock
 from probed.config import load
 from probed.config.inspections import unfit
@@ -48,8 +49,9 @@ from probed.store import Commit, GapRecord
 from probed.store.purging import Limits
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.supervising import Supervisor
+from probed.unwritten import Unwritten
 from probed.vitals import Gap, Vitals
-from probed.watching import InstancePlan, own_plan, plan
+from probed.watching import InstancePlan, detection_seconds, own_plan, plan
 
 _log = structlog.get_logger(__name__)
 
@@ -109,11 +111,14 @@ class Daemon:
         self._membership = Membership(self.board, self.patrol.http, self._record)
         doors = Doors(self.patrol.http, self.patrol.session)
         self._gatherer = Gatherer(self.board, self.clock, doors, record=self._record, start=self.tasks.own)
+        self.unwritten = Unwritten(self.store, self.clock, self.pipeline.tell_unwritten)
+        self.canary = Canary(self.clock, stalled=self.vitals.stalled_since, excused=self._refused)
         self.post = Post(
-            self.store,
+            self.unwritten,
             self.clock,
             self.tasks,
             telling.Shapes(shapes.event, shapes.instant),
+            canary=self.canary,
             unready=self.unready,
             told=self.metrics.notified,
         )
@@ -130,6 +135,8 @@ class Daemon:
             self.store, self.clock, world, observer=settings.observer, own=self.tasks.own, finished=self._inspected
         )
         self.timetable = Timetable(self.inspector, self.store, self.clock)
+        self.vitals.refusal, self.vitals.faring = self.store.refusal, self.couriers.faring
+        self.vitals.canary_due, self.vitals.trip = self.canary.due, self.canary.trip
         self._turn = asyncio.Lock()
         """Held while files or policies change."""
         self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
@@ -157,9 +164,11 @@ class Daemon:
         self.pipeline.recover(recovered)
         self.pipeline.on_announce(self.metrics.announced)
         self.pipeline.on_announce(self._gatherer.announced)
-        self.pipeline.on_announce(self.couriers.announced)
-        self.pipeline.owe = self.couriers.owed
-        self.metrics.oldest_owed = self.couriers.oldest_age
+        self.pipeline.on_announce(self.post.announced)
+        self.pipeline.owe = self.post.owed
+        self.pipeline.ahead, self.pipeline.written = self.unwritten.take, self.post.written
+        self.metrics.refusal = self.store.refusal
+        self.metrics.oldest_owed, self.metrics.trip = self.couriers.oldest_age, self.canary.trip
         await self._appoint(self.settings)
         await self._membership.bootstrap(self.settings.instances)
         self._apply(self.settings, self.policies)
@@ -171,6 +180,7 @@ class Daemon:
         await self.timetable.make_up(recovered.absence)
         _ = self.tasks.own(self.timetable.run, "timetable")
         _ = self.tasks.own(self.vitals.beat, "vitals")
+        _ = self.tasks.own(self.unwritten.watch, "unwritten")
         self._started = True
         _log.info(
             "daemon.started",
@@ -276,7 +286,9 @@ class Daemon:
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
         self.vitals.longest_pause = 2 * settings.defaults.interval
-        oneself = own_plan(settings.observer, policies, self.catalogue, settings.defaults)
+        receivers = self.couriers.names
+        oneself = own_plan(settings.observer, policies, self.catalogue, settings.defaults, receivers)
+        self.canary.detection = detection_seconds(oneself)
         self._follow(oneself, (own_machine(settings.observer),), policies)
         for name in self.patrol.instances - names - {OBSERVER}:
             self.patrol.leave(name)
@@ -336,6 +348,20 @@ class Daemon:
 
     def unready(self) -> Sequence[str]:
         """Why this daemon is not doing its work; empty when it is."""
+        reasons = list(self._stuck())
+        if self.store.degraded:
+            reasons.append(f"the store cannot write: {self.store.degraded}")
+        trip = self.canary.trip()
+        if trip.overdue_seconds:
+            reasons.append(f"alarms may not arrive, a canary of our own did not: it is {trip.where}")
+        return reasons
+
+    def _refused(self) -> bool:
+        """Whether the disk takes nothing, which is told apart from all that follows from it."""
+        return bool(self.store.degraded) or self.unwritten.ahead
+
+    def _stuck(self) -> Sequence[str]:
+        """What a new start would mend."""
         reasons = []
         if not self._started:
             reasons.append("starting or stopping")
@@ -343,18 +369,23 @@ class Daemon:
         shortest = self.patrol.shortest_interval
         if self._started and shortest and stalled > max(2 * shortest + 2.0, 5.0):
             reasons.append(f"no round was finished for {stalled:.0f} s")
-        if self.store.degraded:
-            reasons.append(f"the store cannot write: {self.store.degraded}")
-        elif self._started and self.clock.mono() - self.store.progress_at > 3 * HEARTBEAT_SECONDS:
+        if (
+            not self.store.degraded
+            and self._started
+            and self.clock.mono() - self.store.progress_at > 3 * HEARTBEAT_SECONDS
+        ):
             reasons.append("the store's writer makes no progress")
         return reasons
 
     async def watchdog(self) -> None:
-        """Feed the service manager's watchdog while work is done; a store that says why it cannot write may live."""
+        """Feed the service manager's watchdog while work is done.
+
+        A store that says why it cannot write may live, and so may a daemon that does not get through to people: it
+        still sees, records and says so.
+        """
         period = systemd.watchdog_seconds()
         while period is not None:
-            alive = [reason for reason in self.unready() if not reason.startswith("the store cannot write")]
-            if not alive:
+            if not self._stuck():
                 systemd.notify("WATCHDOG=1", f"STATUS={self._open_events()} open events")
             await asyncio.sleep(period / 3)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from probed.board import Entry
 from probed.metrics import CATALOGUE, PLACE, PROBE, STALE_INTERVALS, Observed, Series, Values
-from probed.model import Outcome, Sample, Target
+from probed.model import CANARY, Outcome, Sample, Target
 from probed.watches import Watch
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -96,7 +96,12 @@ class Writer:
         histograms = observed.metrics.histograms()
         now = observed.clock.mono()
         yield from self._board(lines, list(observed.pipeline.board.entries()), now)
-        watches = [watch for instance in observed.pipeline.instances.values() for watch in instance.watches]
+        watches = [
+            watch
+            for instance in observed.pipeline.instances.values()
+            for watch in instance.watches
+            if watch.policy.id != CANARY
+        ]
         yield from self._active(lines[_ACTIVE.name], watches)
         for series in CATALOGUE:
             if series.type == "histogram":
@@ -123,6 +128,8 @@ class Writer:
     def _active(self, lines: Lines, watches: Iterable[Watch]) -> Iterator[bytes]:
         known, self._watches = self._watches, {}
         for number, watch in enumerate(watches, 1):
+            if watch.policy.id == CANARY:
+                continue
             labels, severity = known.get(id(watch)), watch.severity.value
             if labels is None or labels.of is not watch or labels.severity != severity:
                 values = (watch.policy.id, severity, *_place(watch.target))

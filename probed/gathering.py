@@ -151,7 +151,7 @@ class Gatherer:
     def announced(self, change: Change) -> None:
         """An event became durable, or its end did."""
         event = change.event
-        if self._closed:
+        if self._closed or event.canary:
             return
         if change.kind in ("opened", "occurred"):
             job = _Job(event, Moment.TRIGGER, change.at, self._collectors(event))

@@ -70,6 +70,11 @@ def begin(
     )
 
 
+def hide(event: Event) -> Event:
+    """An event that is recorded and told to nobody."""
+    return replace(event, suppressed=True)
+
+
 def in_pause(event: Event) -> Event:
     """An event that came while Patroni was paused: it would not have failed over, and somebody is at work."""
     return replace(event, details={**event.details, "patroni_paused": True})

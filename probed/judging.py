@@ -92,6 +92,8 @@ class Judge:
             labels=state.labels,
             cause=behind.cause,
         )
+        if event.canary:
+            return Change(incidents.hide(event), transition.kind.value, at, before=ring[-10:])
         if behind.cause is None and behind.blame is not None:
             event = incidents.link(event, behind.blame)
         if state.paused:

@@ -16,10 +16,11 @@ from operator import add
 from typing import Literal, Protocol
 
 from probed.clock import Clock
-from probed.model import Policy
+from probed.model import CANARY, Policy
 from probed.pipeline import Pipeline
 from probed.store import Change
 from probed.version import version
+from probed.vitals import Refusal, Trip
 
 STALE_INTERVALS = 3
 """A sample older than this many of its intervals says nothing about now: its series are dropped."""
@@ -133,6 +134,12 @@ CATALOGUE: tuple[Series, ...] = (
            "dropped; since the start."),
     Series("probed_outbox_oldest_age_seconds", "gauge", (),
            "For how long the oldest notice that was not delivered yet has been owed; 0 when nothing is."),
+    Series("probed_canary_age_seconds", "gauge", (),
+           "How long ago the last canary came back, an event of probed's own that goes the way of an alarm; absent "
+           "before the first, and where none is sent."),
+    Series("probed_canary_round_trip_seconds", "gauge", (), "How long that canary took."),
+    Series("probed_canary_overdue_seconds", "gauge", (),
+           "For how long a canary has been missing: alarms may not arrive; 0 when the newest came back in time."),
     Series("probed_blind_targets", "gauge", (),
            "Pairs of probe and target that cannot be observed for a reason of ours, or have not been for 3 intervals."),
     Series("probed_build_info", "info", ("version",), "The version of probed."),
@@ -147,6 +154,10 @@ CATALOGUE: tuple[Series, ...] = (
     Series("probed_login_failures_total", "counter", ("reason",), "Wrong credentials: password or token."),
     Series("probed_scheduler_lateness_seconds", "histogram", (), "How long after its due time a cycle started."),
     Series("probed_scheduler_skipped_total", "counter", (), "Rounds that were due and did not start."),
+    Series("probed_store_refusing_seconds", "gauge", (),
+           "For how long the disk under the event store has taken nothing; 0 while it does."),
+    Series("probed_store_lost_total", "counter", (),
+           "Commits that no longer fitted into memory while the disk took nothing; since the start."),
     Series("probed_store_write_seconds", "histogram", (), "How long a transaction of the event store took."),
 )  # fmt: skip
 """Every metric there is, in the order of the exposition."""
@@ -225,6 +236,10 @@ class Metrics:
         self._notifications: Counter[tuple[str, str]] = Counter()
         self.oldest_owed: Callable[[], float] = lambda: 0.0
         """Asked at each scrape for the age of the oldest notice that is owed, in seconds."""
+        self.refusal: Callable[[], Refusal] = Refusal
+        """Asked at each scrape how the disk under the store fares."""
+        self.trip: Callable[[], Trip] = Trip
+        """Asked at each scrape how the canary fares."""
         self._logins: Counter[str] = Counter({"password": 0, "token": 0})
 
     # --- hooks --------------------------------------------------------------------------------------------
@@ -253,7 +268,7 @@ class Metrics:
     def announced(self, change: Change) -> None:
         """A change of an event became durable; for ``Pipeline.on_announce``."""
         event = change.event
-        if change.kind not in ("opened", "occurred", "lifted"):
+        if change.kind not in ("opened", "occurred", "lifted") or event.canary:
             return
         if event.suppressed:
             self._suppressed += 1
@@ -287,6 +302,8 @@ class Metrics:
             "probed_scheduler_skipped_total": {(): self._skipped},
             "probed_login_failures_total": {(via,): number for via, number in self._logins.items()},
             **_of_web_file(observed.web_file),
+            **_of_canary(self.trip()),
+            **_of_disk(self.refusal()),
         }
 
     def histograms(self) -> Mapping[str, Buckets]:
@@ -300,7 +317,7 @@ class Metrics:
         counted: dict[tuple[str, ...], float] = {key: float(number) for key, number in self._events.items()}
         for policy in policies:
             for severity in (policy.severity, policy.replica_severity):
-                if policy.enabled and severity is not None:
+                if policy.enabled and severity is not None and policy.id != CANARY:
                     counted.setdefault((policy.id, severity.value), 0.0)
         return dict(sorted(counted.items()))
 
@@ -312,3 +329,20 @@ def _of_web_file(file: Reloaded | None) -> Mapping[str, Values]:
         "probed_web_config_last_reload_successful": {(): float(file.last_ok)},
         "probed_web_config_reloads_total": {(outcome,): float(number) for outcome, number in file.reloads.items()},
     }
+
+
+def _of_disk(refusal: Refusal) -> Mapping[str, Values]:
+    # Below a second it is how long writing takes, which has a metric of its own.
+    return {
+        "probed_store_refusing_seconds": {(): refusal.seconds if refusal.seconds >= 1.0 else 0.0},
+        "probed_store_lost_total": {(): float(refusal.lost)},
+    }
+
+
+def _of_canary(trip: Trip) -> Mapping[str, Values]:
+    known = {
+        "probed_canary_age_seconds": trip.age_seconds,
+        "probed_canary_round_trip_seconds": trip.round_trip_seconds,
+        "probed_canary_overdue_seconds": trip.overdue_seconds,
+    }
+    return {name: {(): value} for name, value in known.items() if value is not None}

@@ -18,6 +18,11 @@ from typing import Any
 OBSERVER = "observer"
 """The instance that a daemon is to itself; none of the user's can be called so."""
 
+CANARY = "canary"
+"""The event by which a daemon sees that the way of an alarm is open, and its only receiver."""
+RECEIVER = "receiver"
+"""The component that a receiver of notices is to the observer; its name is the target's member."""
+
 Reading = float | str
 """One named value in base units (seconds, bytes, per cent where the name says so); a word for an identity."""
 
@@ -425,6 +430,11 @@ class Event:
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.event, self.target)
+
+    @property
+    def canary(self) -> bool:
+        """Whether it is one of our own, that nobody else is told of and nothing counts."""
+        return self.event == CANARY
 
     @property
     def quiet(self) -> bool:

@@ -77,6 +77,12 @@ class Pipeline:
         self._announce: list[Announce] = []
         self.owe: Owe = lambda _: ()
         """Asked about every change before it is committed, so that what is owed is durable together with it."""
+        self._untold: dict[asyncio.Future[None], Commit] = {}
+        """Commits with changes that are neither durable nor announced, in order."""
+        self.ahead: Announce = lambda _: None
+        """Told of each change that is announced though it is not durable."""
+        self.written: Announce = lambda _: None
+        """Told of each of those when it is durable, or never will be."""
         self._observe: list[Observe] = []
         self._kept: dict[Place, Mapping[str, object]] = {}
 
@@ -381,8 +387,20 @@ class Pipeline:
     def _append(self, commit: Commit) -> asyncio.Future[None]:
         commit = replace(commit, changes=tuple(replace(change, owed=self.owe(change)) for change in commit.changes))
         done = self._store.append(commit)
+        if commit.changes:
+            self._untold[done] = commit
         done.add_done_callback(lambda future: self._committed(commit, future))
         return done
+
+    def tell_unwritten(self) -> None:
+        """Announce what the disk has not taken; nothing of it is announced again when it has (adr/0017)."""
+        for done, commit in list(self._untold.items()):
+            if done.done():
+                continue  # it is about to be announced
+            del self._untold[done]
+            for change in commit.changes:
+                self.ahead(change)
+                self._tell(change)
 
     def _committed(self, commit: Commit, future: asyncio.Future[None]) -> None:
         error = None if future.cancelled() else future.exception()
@@ -390,11 +408,19 @@ class Pipeline:
             _log.error("store.lost", error=str(error), events=[change.event.id for change in commit.changes])
             if not isinstance(error, StoreError):
                 raise error
+        told = self._untold.pop(future, None) is None
         for change in commit.changes:
-            _tell(change)
-            if error is None:
-                for announce in self._announce:
-                    announce(change)
+            if told:
+                self.written(change)
+            elif error is None:
+                self._tell(change)
+            else:
+                _log_change(change)
+
+    def _tell(self, change: Change) -> None:
+        _log_change(change)
+        for announce in self._announce:
+            announce(change)
 
 
 def _edited(watches: Iterable[Watch], at: float) -> Iterable[Change]:
@@ -415,8 +441,10 @@ def _see_pause(state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None
 _GOOD_NEWS = ("resolved", "acked", "unacked")
 
 
-def _tell(change: Change) -> None:
+def _log_change(change: Change) -> None:
     event = change.event
+    if event.canary:
+        return
     level = _log.warning if change.announced and change.kind not in _GOOD_NEWS else _log.info
     level(
         f"event.{change.kind}",

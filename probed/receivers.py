@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from probed.model import Event, Severity
+from probed.model import OBSERVER, RECEIVER, Event, Severity
 from probed.store import Change
 from probed.store.notices import Told
 
@@ -30,7 +30,13 @@ class Receiver:
             event.severity.rank <= self.min_severity.rank
             and (not self.instances or event.target.instance in self.instances)
             and (not self.events or event.event in self.events)
+            and not self._is_about_itself(event)
         )
+
+    def _is_about_itself(self, event: Event) -> bool:
+        """Who does not take notices is not sent one about it: there are others to be told."""
+        target = event.target
+        return (target.instance, target.component, target.member) == (OBSERVER, RECEIVER, self.name)
 
 
 def owed(receivers: Iterable[Receiver], change: Change) -> tuple[str, ...]:

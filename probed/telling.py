@@ -13,7 +13,7 @@ from probed.config.notifications import Alertmanager, Apprise, Heartbeat, Webhoo
 from probed.config.settings import Settings
 from probed.couriers import Appointment
 from probed.errors import Blind, ProbeError
-from probed.model import Event, Severity
+from probed.model import CANARY, Event, Severity
 from probed.outlets import Link, Outlet, hidden
 from probed.outlets.alertmanager import AlertmanagerOutlet
 from probed.outlets.apprise import AppriseOutlet
@@ -86,6 +86,19 @@ def appointments(settings: Settings, http: HttpClient, clock: Clock, shapes: Sha
         make = _maker(one, name, settings.observer, http, clock, shapes, link, watchdog=watchdog)
         found.append(Appointment(receiver, make, (one, link, watchdog, settings.observer)))
     return found
+
+
+def to_oneself(url: str, settings: Settings, http: HttpClient, clock: Clock, shapes: Shapes) -> Appointment:
+    """The one who is told of canaries: this daemon, by a webhook as others have them."""
+
+    def make() -> Outlet:
+        door = HttpDoor(http, CANARY, url)
+        return WebhookOutlet(
+            door, clock, observer=settings.observer, render=shapes.event, instant=shapes.instant
+        )  # fmt: skip
+
+    receiver = Receiver(CANARY, events=frozenset({CANARY}), resolved=False)
+    return Appointment(receiver, make, (url, settings.observer))
 
 
 def _maker(

@@ -40,6 +40,48 @@ class Gap:
         return self.ended_at - self.began_at
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How the disk under the store fares."""
+
+    seconds: float = 0.0
+    """For how long something has waited for it: a moment as a rule, long while it takes nothing."""
+    error: str = ""
+    """What it says, while it refuses."""
+    waiting: int = 0
+    """Commits in memory."""
+    lost: int = 0
+    """Commits that no longer fitted there, since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faring:
+    """How a receiver of notices fares."""
+
+    failing_seconds: float | None
+    """For how long it has taken nothing of what it was sent, 0 while it does; ``None`` before anything was sent."""
+    answer: str = ""
+    """Why."""
+    given_up: int = 0
+    """Dead letters since it last took something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """How the canary fares that this daemon sends the way of an alarm."""
+
+    sent: bool = True
+    """Whether any is."""
+    overdue_seconds: float | None = None
+    """For how long the newest has been missing, 0 when it came back in time; ``None`` while that is not known yet."""
+    age_seconds: float | None = None
+    """Since when the last one came back."""
+    round_trip_seconds: float | None = None
+    """How long that one took."""
+    where: str = ""
+    """How far the one got that is missing."""
+
+
 @dataclass(slots=True)
 class Vitals:
     """Lives as long as the daemon; ``beat`` is one of its tasks."""
@@ -49,6 +91,14 @@ class Vitals:
     """Seconds: two intervals. A longer one is a gap."""
     reachability: Reachability = field(default_factory=Reachability)
     on_gap: Callable[[Gap], None] = field(default=lambda _: None)
+    refusal: Callable[[], Refusal] = field(default=Refusal)
+    """Asked how the disk under the store fares."""
+    faring: Callable[[str], Faring | None] = field(default=lambda _: None)
+    """Asked how a receiver fares, by its name; ``None`` when there is no such receiver."""
+    canary_due: Callable[[], bool] = field(default=lambda: False)
+    """Asked whether a canary is to be sent."""
+    trip: Callable[[], Trip] = field(default=lambda: Trip(sent=False))
+    """Asked how the canary fares."""
     _lags: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _gaps: list[Gap] = field(default_factory=list)
     _inspected: list[str] = field(default_factory=list)
@@ -80,6 +130,12 @@ class Vitals:
                 break
             longest = max(longest, late)
         return longest
+
+    def stalled_since(self, mono: float) -> float:
+        """All seconds since a monotonic time in which the loop stood still, a stall that goes on included."""
+        noted = [(at, late) for at, late in self._lags if at > mono]
+        since = noted[-1][0] if noted else mono
+        return sum(late for _, late in noted) + max(0.0, self.clock.mono() - since - BEAT)
 
     def take_gaps(self) -> list[Gap]:
         """The gaps that nobody has taken yet."""

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from probed import cadence, topology
 from probed.config import settings
-from probed.model import OBSERVER, Policy, Target
+from probed.model import OBSERVER, RECEIVER, Policy, Target
 from probed.probes import AnyProbe, Combined, Probe
 from probed.reaching import Reach, asked, reaches
 from probed.store import Member
 
 TIMEOUT_SHARE = 0.8
 """A cycle's deadline is at most this share of its interval, so that cycles never overlap."""
+
+COMMIT_SECONDS = 0.5
+"""What the schedule and the disk may add to the time from a fault to its event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,22 @@ class InstancePlan:
 
 
 def own_plan(
-    observer: str, policies: Mapping[str, Policy], catalogue: Mapping[str, AnyProbe], defaults: settings.Defaults
+    observer: str,
+    policies: Mapping[str, Policy],
+    catalogue: Mapping[str, AnyProbe],
+    defaults: settings.Defaults,
+    receivers: Iterable[str] = (),
 ) -> InstancePlan:
-    """What the observer watches of itself: the one target of kind ``observer``, in an instance of its own."""
-    target = Target(OBSERVER, observer, "probed", kind="observer")
-    return _planned(OBSERVER, {}, (Reach(target),), policies, catalogue, defaults)
+    """What the observer watches of itself, in an instance of its own: itself, and everybody whom it tells."""
+    own = [Target(OBSERVER, observer, "probed", kind="observer")]
+    own += [Target(OBSERVER, observer, RECEIVER, kind=RECEIVER, member=name) for name in receivers]
+    return _planned(OBSERVER, {}, tuple(map(Reach, own)), policies, catalogue, defaults)
+
+
+def detection_seconds(oneself: InstancePlan) -> float:
+    """What it takes the observer at most to see something of itself and record it: D = T + t + e (reliability.md)."""
+    canary = next(cycle for cycle in oneself.cycles if cycle.probe.name == "observer_canary")
+    return canary.interval + canary.timeout + COMMIT_SECONDS
 
 
 def plan(

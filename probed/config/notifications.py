@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from probed.config.access import Secured
 from probed.config.values import Duration, HookUrl, HttpUrl, Name, PathText, hook_url
 from probed.errors import Problem
-from probed.model import Severity
+from probed.model import CANARY, Severity
 from probed.strict_yaml import Misplaced, Strict, did_you_mean, dotted
 
 
@@ -123,6 +123,15 @@ class Heartbeat(Strict):
         return self
 
 
+def _pace(value: object) -> float | None:
+    return None if value == "off" else _DURATION.validate_python(value)
+
+
+_DURATION: TypeAdapter[float] = TypeAdapter(Duration)
+Pace = Annotated[float | None, BeforeValidator(_pace, json_schema_input_type=Duration | Literal["off"])]
+"""A duration, or ``off``."""
+
+
 class Notifications(Strict):
     alertmanager: list[AlertmanagerText] = Field(
         default_factory=list, description="Every Alertmanager; each gets every alert. An address alone is enough."
@@ -132,6 +141,10 @@ class Notifications(Strict):
         default_factory=list, description="Chat, mail and push by Apprise (needs the extra: pg-probed[apprise])."
     )
     heartbeat: Heartbeat | None = Field(default=None, description="Tells somebody else that this daemon lives.")
+    canary: Pace = Field(
+        default=3600.0,
+        description="How often an event of probed's own goes the way of an alarm, to see that it is open; or off.",
+    )
     runbook_url: HttpUrl | None = Field(
         default=None, description="Where your runbooks are, for alerts; {event} stands for the event's type."
     )
@@ -143,6 +156,8 @@ class Notifications(Strict):
         for path, name, _ in self.receivers():
             if name in seen:
                 wrong.append((path, f'two receivers are called "{name}"; give this one a name of its own'))
+            if name == CANARY:
+                wrong.append((path, f'"{CANARY}" is what probed calls a receiver of its own; choose another name'))
             seen.add(name)
         if wrong:
             raise Misplaced(*wrong)
@@ -195,7 +210,7 @@ def misdirected(told: Notifications | None, policies: Collection[str], where: st
     for path, _, one in told.receivers():
         here = dotted(("notifications", *path))
         for index, event in enumerate(one.events):
-            if event not in policies:
+            if event not in policies or event == CANARY:
                 message = f'no policy is called "{event}"' + did_you_mean(event, sorted(policies))
                 problems.append(Problem(where, message, path=f"{here}.events[{index}]"))
         if isinstance(one, Webhook):

@@ -74,6 +74,7 @@ PARAMETERS: dict[str, Parameter] = {
     "max_lag": Parameter("seconds", 0.01, 60, "time for which this daemon got no processor"),
     "used_pct": Parameter("percent", 1, 100, "open file descriptors of this daemon, per cent of its limit"),
     "blind_after": Parameter("seconds", 1, 7 * 86400, "how long a target cannot be seen before it is told"),
+    "failing_after": Parameter("seconds", 1, 7 * 86400, "how long a receiver takes nothing before others are told"),
     "size_threshold": Parameter("bytes", 0, 2**60, "used bytes of the file system"),
 }
 """Parameters of the built-in policies. A policy of your own may name others; they take any number or quantity."""

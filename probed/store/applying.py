@@ -55,14 +55,24 @@ def _change(connection: sqlite3.Connection, change: Change) -> None:
         _keep(connection, "samples_before", change.event.id, [sample_json(sample) for sample in change.before])
     if change.after:
         _keep(connection, "samples_after", change.event.id, [sample_json(sample) for sample in change.after])
-    row = (change.event.id, change.kind, change.at, change.who, change.comment)
-    sql = "INSERT INTO transition (event_id, kind, at, who, comment) VALUES (?, ?, ?, ?, ?)"
+    row = (_number(connection, change), change.event.id, change.kind, change.at, change.who, change.comment)
+    sql = "INSERT INTO transition (seq, event_id, kind, at, who, comment) VALUES (?, ?, ?, ?, ?, ?)"
     numbered = connection.execute(sql, row)
     assert numbered.lastrowid is not None
     outbox.owe(connection, numbered.lastrowid, change)
+    if change.event.canary:
+        return
     for moment in _OWES.get(change.kind, ()):
         owed = (change.event.id, moment, change.at)
         connection.execute("INSERT OR REPLACE INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)", owed)
+
+
+def _number(connection: sqlite3.Connection, change: Change) -> int | None:
+    """What a transition is to be numbered; ``None``: the next of the history. A canary takes the place of the last."""
+    if not change.event.canary:
+        return None
+    outbox.erase_canaries(connection, also_owed=True)
+    return -1
 
 
 def _keep(connection: sqlite3.Connection, column: str, event_id: str, samples: Sequence[Mapping[str, Any]]) -> None:
@@ -157,6 +167,8 @@ def _outbox(connection: sqlite3.Connection, commit: Commit) -> None:
         outbox.settle(connection, attempt)
     for given in commit.given_up:
         outbox.give_up(connection, given)
+    if commit.attempts or commit.given_up:
+        outbox.erase_canaries(connection)
     for reminder in commit.reminders:
         outbox.remind(connection, reminder)
 

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from probed.model import Event
+from probed.model import CANARY, Event
 from probed.store import EventDetail, EventQuery, Numbering, TransitionRecord
 from probed.store.rows import EVENT_COLUMNS, event_of, evidence_of, transition_of
 
@@ -28,8 +28,11 @@ _CHUNK, _LARGEST_CHUNK = 4, 64
 _FETCHED = 200
 """Rows that one statement reads by their ids."""
 
+_NO_CANARY = f" AND event <> '{CANARY}'"
+"""Only who asks for canaries sees one that is under way."""
 _SPAN = f"""
-SELECT {_COLUMNS} FROM event WHERE id >= ? AND id < ? AND opened_at >= ? AND opened_at < ? ORDER BY id DESC LIMIT ?
+SELECT {_COLUMNS} FROM event WHERE id >= ? AND id < ? AND opened_at >= ? AND opened_at < ?{_NO_CANARY}
+ORDER BY id DESC LIMIT ?
 """  # noqa: S608 - column names are constants
 _DOWN = "SELECT event_id FROM placed WHERE shelf = ? AND event_id < ? AND event_id >= ? ORDER BY event_id DESC LIMIT ?"
 _HEADS = """
@@ -149,7 +152,7 @@ def _labels(query: EventQuery) -> dict[str, object]:
 
 def _merged(connection: sqlite3.Connection, labels: dict[str, object], low: str, high: str) -> Iterator[str]:
     """Ids in ``[low, high)`` on the shelves with these labels, newest first."""
-    sql = _HEADS + "".join(f" AND {column} = ?" for column in labels)
+    sql = _HEADS + "".join(f" AND {column} = ?" for column in labels) + ("" if "event" in labels else _NO_CANARY)
     heads = connection.execute(sql, (high, low, *labels.values())).fetchall()
     return heapq.merge(
         *(_down(connection, row["shelf"], row["head"], low) for row in heads if row["head"]), reverse=True

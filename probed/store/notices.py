@@ -18,6 +18,11 @@ class Told(StrEnum):
     """It is still open, and nobody has acknowledged it."""
 
 
+def transition_id(event_id: str, told: Told, at: float) -> str:
+    """What a receiver knows a transition by: the same in every attempt, and whether it is durable or not."""
+    return f"{event_id}-{told.value}-{at * 1000:.0f}"
+
+
 class Fate(StrEnum):
     """What became of a notice."""
 

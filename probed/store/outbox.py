@@ -9,7 +9,18 @@ from typing import Any
 
 from probed.model import Event
 from probed.store import Change
-from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, Fate, GivenUp, Notice, Reminder, Told
+from probed.store.notices import (
+    Attempt,
+    Backlog,
+    Delivery,
+    DeliveryQuery,
+    Fate,
+    GivenUp,
+    Notice,
+    Reminder,
+    Told,
+    transition_id,
+)
 from probed.store.rows import EVENT_COLUMNS, Row, event_of, event_row
 
 Sql = tuple[str, tuple[Any, ...]]
@@ -73,6 +84,23 @@ def give_up(connection: sqlite3.Connection, given: GivenUp) -> None:
     )
 
 
+_CANARIES = """
+SELECT seq, event_id, EXISTS (SELECT 1 FROM delivery WHERE delivery.event_id = transition.event_id AND fate = 'owed')
+FROM transition WHERE seq < 0
+"""
+
+
+def erase_canaries(connection: sqlite3.Connection, *, also_owed: bool = False) -> None:
+    """A canary is in the store while it is under way: its transition is numbered below 0, and is no history."""
+    for seq, event_id, owed in connection.execute(_CANARIES).fetchall():
+        if owed and not also_owed:
+            continue
+        connection.execute("DELETE FROM delivery WHERE event_id = ?", (event_id,))
+        connection.execute("DELETE FROM notice WHERE seq = ?", (seq,))
+        connection.execute("DELETE FROM transition WHERE seq = ?", (seq,))
+        connection.execute("DELETE FROM event WHERE id = ?", (event_id,))
+
+
 def owed_sql(receiver: str, limit: int, without: Collection[str]) -> Sql:
     """What a receiver is owed, oldest first, but for some events."""
     marks = ", ".join("?" * len(without))
@@ -87,8 +115,9 @@ def owed_sql(receiver: str, limit: int, without: Collection[str]) -> Sql:
 def notice_of(row: Row) -> Notice:
     # What another version did not know of an event, it has as it is now.
     event = event_of({name: row[name] for name in EVENT_COLUMNS} | json.loads(row["frozen"]))
-    transition = _transition(event.id, row["seq"])
-    return Notice(row["number"], transition, Told(row["told"]), event, row["owed_at"], row["attempts"])
+    told = Told(row["told"])
+    transition = transition_id(event.id, told, row["owed_at"])
+    return Notice(row["number"], transition, told, event, row["owed_at"], row["attempts"])
 
 
 BACKLOG = """
@@ -137,15 +166,12 @@ def history_sql(query: DeliveryQuery) -> Sql:
 
 
 def delivery_of(row: Row) -> Delivery:
+    told = Told(row["told"])
     return Delivery(
-        row["id"], row["receiver"], _transition(row["event_id"], row["seq"]), row["event_id"], row["event"],
-        row["instance"], Told(row["told"]), Fate(row["fate"]), row["owed_at"], row["attempts"], row["tried_at"],
+        row["id"], row["receiver"], transition_id(row["event_id"], told, row["owed_at"]), row["event_id"], row["event"],
+        row["instance"], told, Fate(row["fate"]), row["owed_at"], row["attempts"], row["tried_at"],
         row["settled_at"], row["answer"],
     )  # fmt: skip
-
-
-def _transition(event_id: str, seq: int) -> str:
-    return f"{event_id}-{seq}"
 
 
 def _frozen(event: Event) -> str:

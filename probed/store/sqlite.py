@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -61,6 +63,7 @@ from probed.store.opening import FILE, connect, lock
 from probed.store.purging import Limits, Purge
 from probed.store.reports import Earlier, InspectionQuery, InspectionRecord
 from probed.store.rows import audit_of, event_of, silence_of, streak_of
+from probed.vitals import Refusal
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -120,6 +123,11 @@ class SqliteStore:
         """Told how long each transaction took; for the metric."""
         self.degraded = ""
         """Why the disk refuses, while it does."""
+        self.lost = 0
+        """Commits that no longer fitted into memory while it did."""
+        self._degraded_at: float | None = None
+        self._waiting: deque[float] = deque()
+        """Monotonic times at which the commits were queued that are not durable."""
         self.progress_at = 0.0
         """Monotonic time of the writer's last sign of life, for the watchdog."""
         self._beat_at = 0.0
@@ -160,11 +168,25 @@ class SqliteStore:
         assert self._loop is not None, "open() first"
         done: asyncio.Future[None] = self._loop.create_future()
         if self._queued >= MAX_QUEUED:
+            self.lost += 1
             done.set_exception(StoreError(f"{MAX_QUEUED} commits are waiting for the disk; this one is lost"))
             return done
         self._queued += 1
+        self._waiting.append(self._clock.mono())
         self._queue.put(_Job(commit, done))
         return done
+
+    @property
+    def refused_since(self) -> float | None:
+        """Monotonic time since when something is not durable that was to be; ``None``: everything is."""
+        since = [at for at in (self._degraded_at, *itertools.islice(self._waiting, 1)) if at is not None]
+        return min(since, default=None)
+
+    def refusal(self) -> Refusal:
+        """How the disk fares, at this moment."""
+        since = self.refused_since
+        seconds = 0.0 if since is None else self._clock.mono() - since
+        return Refusal(seconds, self.degraded, self._queued, self.lost)
 
     def _write_forever(self, ready: asyncio.Future[Recovered]) -> None:
         """The writer thread: open, then group what is queued into transactions until told to stop."""
@@ -203,7 +225,7 @@ class SqliteStore:
     def _write(self, connection: sqlite3.Connection, jobs: list[_Job]) -> None:
         """One transaction for the group. While the disk refuses, the group is kept and tried again, in order."""
         while True:
-            self.progress_at = self._clock.mono()
+            self.progress_at = started_at = self._clock.mono()
             started = time.perf_counter()
             try:
                 self._transaction(connection, jobs)
@@ -218,6 +240,7 @@ class SqliteStore:
             except sqlite3.Error as error:
                 if not self.degraded:
                     _log.error("store.degraded", path=str(self._path), error=str(error), queued=self._queued)
+                    self._degraded_at = started_at
                 self.degraded = str(error)
                 if self._closing.is_set():
                     self._finish(jobs, StoreError(self._cannot(error)))
@@ -226,7 +249,7 @@ class SqliteStore:
                 continue
             if self.degraded:
                 _log.info("store.recovered", path=str(self._path))
-                self.degraded = ""
+                self.degraded, self._degraded_at = "", None
             if jobs:
                 self.write_seconds(time.perf_counter() - started)
             self._finish(jobs, None)
@@ -261,6 +284,7 @@ class SqliteStore:
         def settle() -> None:
             for job in jobs:
                 self._queued -= 1
+                self._waiting.popleft()
                 if job.done.done():
                     continue
                 if error is None:

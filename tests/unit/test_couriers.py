@@ -27,6 +27,7 @@ from probed.store import Change, Commit
 from probed.store.notices import DeliveryQuery, Fate, Notice, Told
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock, settle
+from probed.vitals import Faring
 
 NOON = 1_795_003_200.0
 _serial = itertools.count()
@@ -275,6 +276,23 @@ async def test_a_notice_says_what_was_so_at_its_transition(office: Office) -> No
     assert far.got[0].event == event
 
 
+async def test_whom_nothing_reaches_is_not_told_of_that_and_the_others_are(office: Office) -> None:
+    target = Target("observer", "watcher", "receiver", member="dead")
+    dead, well = Far(otherwise=Undelivered("HTTP 503")), Far(batch=100, refresh_seconds=60.0)
+    alertmanager = Far(batch=100, refresh_seconds=60.0)
+    await office.appoint(dead=dead, well=well, am=alertmanager)
+    event = an_event(event="notification_failed", target=target)
+    await office.commit(event, "opened")
+    await office.commit(over(event, office.clock.wall()), "resolved")
+    await office.until(lambda: len(well.got) == len(alertmanager.got) == 2, "beginning and end, for both others")
+    assert await office.fates("dead") == []
+    about_am = an_event(event="notification_failed", target=replace(target, member="am"))
+    await office.commit(about_am, "opened")
+    await office.pass_(130)
+    assert well.refreshed[-1] == [about_am.id]
+    assert alertmanager.refreshed[-1] == [], "neither is it reminded of itself by what is posted again and again"
+
+
 # --- order, retries, and the dead
 
 
@@ -382,6 +400,17 @@ async def test_what_is_new_is_tried_within_15_s_though_the_receiver_failed_for_l
     assert event in [notice.event for notice in far.got]
 
 
+async def test_for_how_long_a_receiver_has_failed_is_known_once_it_was_sent_something(office: Office) -> None:
+    await office.appoint(r=Far(otherwise=Undelivered("HTTP 503")))
+    await office.quiet()
+    assert office.couriers.faring("r") == Faring(None)
+    await office.open()
+    await office.until(lambda: office.told["r", "failed"] == 1, "the first attempt")
+    await office.pass_(1000, by=100)
+    assert office.couriers.faring("r") == Faring(1000.0, "HTTP 503")
+    assert office.couriers.faring("nobody") is None
+
+
 async def test_a_receiver_that_asks_for_a_pause_gets_it(office: Office) -> None:
     far = Far(script=[Undelivered("HTTP 429", retry_after=600)])
     await office.appoint(r=far)
@@ -398,10 +427,13 @@ async def test_what_a_receiver_will_never_take_is_a_dead_letter_at_once(office: 
     far = Far(script=[Undelivered("HTTP 410", final=True)])
     await office.appoint(r=far)
     await office.open()
+    await office.quiet()
+    assert office.couriers.faring("r") == Faring(courier.PATIENCE, "HTTP 410", given_up=1), "it counts as a day in vain"
     await office.open()
     await office.until(lambda: len(far.got) == 1, "the second one")
     await office.quiet()
     assert [fate for _, fate in await office.fates("r")] == ["refused", "delivered"]
+    assert office.couriers.faring("r") == Faring(0.0, "HTTP 410")
 
 
 async def test_an_attempt_that_hangs_ends_after_10_s(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,6 +456,9 @@ async def test_after_a_day_in_vain_a_notice_is_a_dead_letter_and_not_before(offi
     await office.pass_(2000, by=500)
     assert await office.fates("r") == [("opened", "expired")]
     assert office.told["r", "expired"] == 1
+    fares = office.couriers.faring("r")
+    assert fares is not None and fares.given_up == 1
+    assert fares.failing_seconds is not None and fares.failing_seconds >= courier.PATIENCE
     far.otherwise = None
     await office.resolve(event)
     await office.pass_(330)

@@ -17,7 +17,7 @@ from probed.probes._sql import Login, Session
 from probed.reachability import Sight
 from probed.sampling import combine, take_sample
 from probed.testing import FakeClock, blackhole, settle
-from probed.vitals import BEAT, Gap, Vitals, descriptors_used
+from probed.vitals import BEAT, Faring, Gap, Vitals, descriptors_used
 
 OK, F, B = Outcome.OBSERVED, Outcome.FAILED, Outcome.BLIND
 ONESELF = Target("observer", "watcher", "probed", kind="observer")
@@ -160,6 +160,33 @@ async def test_names_that_do_not_resolve_are_counted_and_named() -> None:
     taken = await ask("observer_dns", having_seen(Sight(unresolved=frozenset({"b.example", "a.example"}))))
     assert taken.readings == {"unresolved_hosts": 2.0}
     assert taken.reason == "cannot resolve a.example, b.example"
+
+
+# --- who does not take what it is told
+
+
+async def fares(faring: Faring | None) -> Sample:
+    one = catalogue()["observer_receiver"]
+    assert isinstance(one, Probe)
+    seen = vitals(FakeClock())
+    seen.faring = {"tickets": faring}.get
+    target = Target("observer", "watcher", "receiver", kind="receiver", member="tickets")
+    return await take_sample(one, Context(target, 2.0, _vitals=seen), 2.0, seen.clock)
+
+
+async def test_a_receiver_that_takes_nothing_is_named_with_its_answer() -> None:
+    taken = await fares(Faring(950.0, "HTTP 503"))
+    assert (taken.readings, taken.reason) == ({"failing_seconds": 950.0}, "tickets: HTTP 503")
+    lost = await fares(Faring(86400.0, "HTTP 410", given_up=3))
+    assert lost.reason == "tickets: HTTP 410; 3 notices were given up"
+
+
+async def test_of_a_receiver_that_was_sent_nothing_yet_nothing_is_said() -> None:
+    """So an event of before a restart stays open, until the receiver has taken something."""
+    taken = await fares(Faring(None))
+    assert (taken.outcome, taken.readings) == (OK, {})
+    assert (await fares(Faring(0.0, "HTTP 503"))).reason == ""
+    assert (await fares(None)).outcome is Outcome.NOT_APPLICABLE
 
 
 # --- who accepted a connection

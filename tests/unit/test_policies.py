@@ -72,7 +72,8 @@ def test_every_shipped_file_is_named_by_its_id() -> None:
 
 def test_the_21_events_of_the_contract_stand_apart_from_those_beyond_it() -> None:
     assert {
-        "dns_failing", "monitoring_gap", "observer_isolated", "probe_blind", "self_fd_exhausted", "self_lag",
+        "canary", "dns_failing", "monitoring_gap", "notification_failed", "observer_isolated", "pipeline_broken",
+        "probe_blind", "self_fd_exhausted", "self_lag", "store_degraded",
         "split_brain",
     } == BEYOND  # fmt: skip
     assert not BEYOND & set(CONTRACT)

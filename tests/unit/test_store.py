@@ -7,10 +7,9 @@ import contextlib
 import functools
 import itertools
 import json
-import resource
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from probed.store.migrating import migrate
 from probed.store.rows import EVENT_COLUMNS, event_row
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock, make_sample
+from tests.unit.refusing import no_file_may_grow
 
 NOON = 1_795_003_200.0
 """2026-11-18T12:00:00Z"""
@@ -594,17 +594,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "RETRY_SECONDS", 0.01)
 
 
-@contextlib.contextmanager
-def no_file_may_grow() -> Iterator[None]:
-    """Every write beyond 4 KiB fails with EFBIG, for this whole process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in the store's own thread
@@ -615,16 +604,21 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_while_the_disk_refuses_commits_are_kept_and_written_in_order_when_it_takes_them_again(
     tmp_path: Path,
 ) -> None:
-    store = SqliteStore(tmp_path, clock=FakeClock())
+    clock = FakeClock()
+    store = SqliteStore(tmp_path, clock=clock)
     await store.open()
     with no_file_may_grow():
         events = [an_event(NOON + n) for n in range(50)]
         futures = [store.append(opened(event)) for event in events]
         await until(lambda: bool(store.degraded))
+        clock.step(7)
+        found = store.refusal()
+        assert (found.seconds, found.waiting, found.lost) == (7.0, 50, 0)
+        assert found.error == store.degraded
         assert not any(future.done() for future in futures)
         assert await store.events(EventQuery()) == []  # reading goes on
     await asyncio.wait_for(asyncio.gather(*futures), 10)
-    assert store.degraded == ""
+    assert (store.degraded, store.refused_since) == ("", None)
     await store.close()
     assert [row[0] for row in rows(tmp_path, "SELECT event_id FROM transition ORDER BY seq")] == [e.id for e in events]
     assert rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
@@ -639,6 +633,7 @@ async def test_what_no_longer_fits_into_memory_is_refused_loudly_and_the_rest_is
     await store.open()
     with no_file_may_grow():
         futures = [store.append(opened(an_event())) for _ in range(7)]
+        assert store.refusal().lost == store.lost == 2
         for late in futures[5:]:
             with pytest.raises(StoreError, match="5 commits are waiting for the disk; this one is lost"):
                 await late
