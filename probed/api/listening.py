@@ -11,6 +11,7 @@ import ssl
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
@@ -130,9 +131,9 @@ class _Vestibule(asyncio.Protocol):
         self.left = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        self._shake(self, transport)
+        made = cast(asyncio.Transport, transport)  # uvloop's are of none of asyncio's classes
+        made.pause_reading()
+        self._shake(self, made)
 
     def data_received(self, data: bytes) -> None:
         self.said += data
@@ -153,9 +154,9 @@ SPEECHLESS: set[web.RequestHandler] = set()
 
 class _Full(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_FULL)
-        transport.close()
+        made = cast(asyncio.Transport, transport)
+        made.write(_FULL)
+        made.close()
 
 
 def _why(address: str, error: OSError) -> str:

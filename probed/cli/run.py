@@ -51,9 +51,11 @@ def command(
     from probed import daemon
 
     try:
-        from uvloop import new_event_loop  # type: ignore[import-not-found, unused-ignore]
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
     except ImportError:  # an optional extra
-        new_event_loop = None
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        loop_factory = None
+    else:
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         code = runner.run(daemon.run(settings, chosen.read))
     click.get_current_context().exit(code)
