@@ -19,19 +19,21 @@ def test_the_listener_takes_tls_connections(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     issued = authority.issue("server")
 
-    async def ask() -> int:
+    async def ask() -> set[int]:
         seen = await stack(tmp_path / "store")
         know(seen, tmp_path, f"tls_server_config: {{cert_file: {issued.cert}, key_file: {issued.key}}}\n{USERS}")
         address = f"127.0.0.1:{free_port()}"
         close = await serve(seen, addresses=[address], socket_path=None)
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session,
-            session.get(f"https://{address}/metrics", headers=as_user("vera")) as answer,
-        ):
-            status = answer.status
+        statuses = set()
+        for _ in range(100):  # whatever is read before the handshake is lost, now and then
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session,
+                session.get(f"https://{address}/metrics", headers=as_user("vera")) as answer,
+            ):
+                statuses.add(answer.status)
         await close()
         await seen.store.close()
-        return status
+        return statuses
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(ask()) == 200
+        assert runner.run(ask()) == {200}
