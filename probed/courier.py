@@ -114,7 +114,7 @@ class Courier:
     _held: dict[str, _Held] = field(default_factory=dict)
     """By event id."""
     _one_by_one: bool = False
-    """The receiver objected to something in a batch: find out to what."""
+    """The receiver objected to something in a batch: find out to which event."""
     _refresh_at: float = 0.0
     _remind_at: float = 0.0
     _born: tuple[float, float] | None = None
@@ -155,11 +155,13 @@ class Courier:
         now = self.clock.mono()
         if now < max(self._resume_at, self._not_before):
             return False
-        limit = 1 if self._one_by_one else self.outlet.batch
         # What was not taken stands back behind everything that may be.
-        notices = await self._look(limit, self._held.keys())
+        notices = await self._look(self._held.keys())
         if not notices and any(held.due <= now for held in self._held.values()):
-            notices = await self._look(limit, [event for event, held in self._held.items() if held.due > now])
+            notices = await self._look([event for event, held in self._held.items() if held.due > now])
+        if self._one_by_one:
+            # One event's together: of a batch that it objected to it may have taken the end of an event already.
+            notices = [notice for notice in notices if notice.event.id == notices[0].event.id]
         if notices:
             await self._deliver(notices)
         elif self.outlet.refresh_seconds is not None and now >= self._refresh_at:
@@ -170,7 +172,8 @@ class Courier:
             return False
         return True
 
-    async def _look(self, limit: int, waiting: Collection[str]) -> Sequence[Notice]:
+    async def _look(self, waiting: Collection[str]) -> Sequence[Notice]:
+        limit = self.outlet.batch
         try:
             notices = await self.store.owed(self.receiver.name, limit, waiting)
         except StoreError as error:
@@ -317,7 +320,7 @@ class Courier:
         if self._failing_since is None:
             self._failing_since = (now, self.clock.wall())
             _log.warning("receiver.failing", receiver=self.receiver.name, answer=self._answer)
-        if len(notices) == 1:
+        if len({notice.event.id for notice in notices}) == 1:
             event = notices[0].event.id
             failures = self._held[event].failures + 1 if event in self._held else 1
             self._held[event] = _Held(now + pause(failures, self.chance), failures, notices[0].owed_at)

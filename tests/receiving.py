@@ -30,8 +30,8 @@ class Received:
 class Sink:
     """``answers`` are used up in order, then everything is ``otherwise``.
 
-    An answer is a status with further header lines (``429 Retry-After: 7``), ``hang``, or ``lose``: it has read the
-    request, and the connection breaks before it answers.
+    An answer is a status with further header lines (``429 Retry-After: 7``), ``hang``, ``drip``: it says 200 and never
+    comes to the end of its answer, or ``lose``: it has read the request, and the connection breaks before it answers.
     """
 
     answers: list[str] = field(default_factory=list)
@@ -61,6 +61,9 @@ class Sink:
                 self.taken.append(request)
             if answer == "hang":
                 await line.hang()
+            if answer == "drip":
+                await line.say(b"HTTP/1.1 200 x\r\nContent-Length: 1000\r\n\r\n")
+                await line.slowly(b"x" * 999)
             if answer == "lose":
                 line.reset()
                 return

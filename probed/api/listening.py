@@ -11,6 +11,7 @@ import ssl
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
@@ -94,51 +95,39 @@ class Doors:
         asyncio.get_running_loop().call_later(SPEECHLESS_SECONDS, _close_speechless, handler)
         return handler
 
-    def _shake(self, vestibule: _Vestibule, transport: asyncio.Transport) -> None:
-        task = asyncio.get_running_loop().create_task(self._handshake(vestibule, transport))
+    def _shake(self, line: socket.socket) -> None:
+        task = asyncio.get_running_loop().create_task(self._handshake(line))
         self._shaking.add(task)
         task.add_done_callback(self._shaking.discard)
 
-    async def _handshake(self, vestibule: _Vestibule, transport: asyncio.Transport) -> None:
+    async def _handshake(self, line: socket.socket) -> None:
         assert self._tls is not None
         loop = asyncio.get_running_loop()
         try:
-            secured = await loop.start_tls(
-                transport, vestibule, self._tls(), server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            await loop.connect_accepted_socket(
+                self._spoken_for, line, ssl=self._tls(), ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except OSError:  # ssl.SSLError and a timeout are some, too: scanners, plain HTTP, certificates refused
-            transport.abort()
-            return
+            line.close()
         except BaseException:  # cancellation too: a handshake that was given up must not keep its connection
-            transport.abort()
+            line.close()
             raise
-        if secured is None or vestibule.left:
-            return
-        handler = self._spoken_for()
-        secured.set_protocol(handler)
-        handler.connection_made(secured)
-        if vestibule.said:  # the first request may come with the last word of the handshake
-            handler.data_received(bytes(vestibule.said))
 
 
 class _Vestibule(asyncio.Protocol):
-    """Where a connection waits until its handshake is over."""
+    """Hands a connection on before a byte of it is read: its handshake has a task, a deadline and a count of its own.
 
-    def __init__(self, shake: Callable[[_Vestibule, asyncio.Transport], None]) -> None:
+    ``start_tls`` would do, but for uvloop (0.22), which reads whatever is there before it can be told not to.
+    """
+
+    def __init__(self, shake: Callable[[socket.socket], None]) -> None:
         self._shake = shake
-        self.said = bytearray()
-        self.left = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        self._shake(self, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.said += data
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.left = True
+        line = transport.get_extra_info("socket").dup()
+        line.setblocking(False)
+        cast(asyncio.Transport, transport).abort()  # the connection lives on in the duplicate
+        self._shake(line)
 
 
 def _close_speechless(handler: web.RequestHandler) -> None:
@@ -153,9 +142,9 @@ SPEECHLESS: set[web.RequestHandler] = set()
 
 class _Full(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_FULL)
-        transport.close()
+        made = cast(asyncio.Transport, transport)  # uvloop's are of none of asyncio's classes
+        made.write(_FULL)
+        made.close()
 
 
 def _why(address: str, error: OSError) -> str:

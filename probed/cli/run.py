@@ -43,7 +43,6 @@ def command(
 
     logs.set_up(log_level, log_format)
     import asyncio
-    import importlib
 
     from probed.cli.sources import source
 
@@ -52,11 +51,11 @@ def command(
     from probed import daemon
 
     try:
-        uvloop = importlib.import_module("uvloop")
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
     except ImportError:  # an optional extra
-        factory = None
+        loop_factory = None
     else:
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         code = runner.run(daemon.run(settings, chosen.read))
     click.get_current_context().exit(code)

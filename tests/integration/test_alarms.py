@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 import urllib.parse
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from probed.demo.ports import free_port
+from tests.daemons import DaemonProcess
 from tests.hostile import listening
 from tests.receiving import Sink
 
@@ -32,17 +27,14 @@ timeout: 100ms
 
 
 @dataclass
-class House:
+class House(DaemonProcess):
     """A daemon that watches one port, and everybody whom it tells."""
 
-    directory: Path
     hook: Sink = field(default_factory=Sink)
     filed: Sink = field(default_factory=Sink)
     alertmanager: Sink = field(default_factory=Sink)
     pings: Sink = field(default_factory=Sink)
     door: int = field(default_factory=free_port)
-    web: int = field(default_factory=free_port)
-    process: asyncio.subprocess.Process | None = None
 
     def configure(self) -> None:
         self.directory.joinpath("policies.d").mkdir(exist_ok=True)
@@ -66,60 +58,6 @@ notifications:
     - {{url_file: {self.directory}/address, name: filed, events: [component_abnormal], resolved: false}}
   heartbeat: {{url: "{self.pings.url}/{SECRETS["ping"]}", interval: 500ms}}
 """)
-
-    @property
-    def config(self) -> Path:
-        return self.directory / "probed.yml"
-
-    @property
-    def log(self) -> str:
-        return (self.directory / "log").read_text()
-
-    async def start(self) -> None:
-        with (self.directory / "log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "probed", "run", "--config.file", str(self.config), "--log.level", "debug",
-                stdout=log, stderr=log,
-            )  # fmt: skip
-        await self.until(lambda: "daemon.started" in self.log or self.process_ended, "the start")
-
-    @property
-    def process_ended(self) -> bool:
-        return self.process is not None and self.process.returncode is not None
-
-    async def kill(self) -> None:
-        assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        await self.process.wait()
-
-    async def stop(self) -> int:
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(self.process.wait(), 15)
-
-    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
-        for _ in range(int(seconds / 0.05)):
-            if condition():
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"never: {what}\n{self.log[-4000:]}")
-
-    async def command(self, *arguments: str, code: int = 0) -> str:
-        """Output of a command of ours, on the daemon's socket."""
-        command = [sys.executable, "-m", "probed", *arguments]
-        environ = {**os.environ, "PROBED_SOCKET": str(self.directory / "store" / "probed.sock")}
-        done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, timeout=60)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    async def get(self, path: str) -> str:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.web)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.web}\r\nConnection: close\r\n\r\n".encode())
-        answer = (await reader.read()).decode()
-        writer.close()
-        return answer
 
 
 @pytest_asyncio.fixture
@@ -146,6 +84,10 @@ async def test_an_alarm_outlives_a_receiver_that_is_down_and_a_daemon_that_is_ki
     first = house.hook.seen[0]
     assert told.json["data"]["event"] == "component_abnormal"
     assert told.json["id"] == first.json["id"], "every receiver sees the same id"
+    for _ in range(100):  # until it is noted: before that, a kill would have it sent twice
+        if 'probed_notifications_total{outcome="delivered",receiver="filed"} 1' in await house.get("/metrics"):
+            break
+        await asyncio.sleep(0.1)
 
     await house.kill()
     house.hook.otherwise = house.alertmanager.otherwise = "200"

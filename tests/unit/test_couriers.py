@@ -575,6 +575,27 @@ async def test_one_bad_notice_in_a_batch_is_found_and_the_others_arrive(office: 
     assert Counter(fate for _, fate in await office.fates("r")) == {"delivered": 4, "owed": 1}
 
 
+async def test_what_is_told_of_one_event_stays_together_when_a_batch_is_taken_apart(office: Office) -> None:
+    """Alertmanager takes the good alerts of a batch and objects to it all the same: it knows of the end already."""
+    sent: list[list[Told]] = []
+    far = Far(batch=100)
+    far.refuses = lambda notice: notice.event.target.node == "bad"
+    flaky = far.send
+
+    async def send(notices: Sequence[Notice]) -> str:
+        sent.append([notice.told for notice in notices if notice.event.target.node == "good"])
+        return await flaky(notices)
+
+    far.send = send  # type: ignore[method-assign]  # only notes what it is given
+    good = an_event(node="good")
+    for event, kind in ((an_event(node="bad"), "opened"), (good, "opened"), (over(good, NOON), "resolved")):
+        await office.store.append(Commit(changes=(Change(event, kind, NOON, owed=("r",)),)))
+    await office.appoint(r=far)  # what an earlier daemon owed is one batch
+    await office.pass_(30)
+    assert [told for told in sent if told] == [[Told.OPENED, Told.RESOLVED]] * 2
+    assert Counter(fate for _, fate in await office.fates("r")) == {"delivered": 2, "owed": 1}
+
+
 async def test_what_is_open_is_told_again_every_minute_and_nothing_else_is(office: Office) -> None:
     far = Far(batch=100, refresh_seconds=60.0)
     await office.appoint(r=far)
