@@ -31,6 +31,7 @@ COMMANDS = (
     "silence",
     "notify",
     "token",
+    "audit",
     "db",
     "schema",
     "completion",

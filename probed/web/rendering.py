@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probed.outline import text
+from probed.outline import changes, text
 from probed.redaction import visible
 from probed.web import incident, marks, overview, strip, telling
 
@@ -59,6 +59,9 @@ def _environment() -> Environment:
         instant=telling.instant,
         text=text,
         covers=covers,
+        as_typed=as_typed,
+        changes=changes,
+        leads_to=leads_to,
         lasting=telling.lasting,
         ago=telling.ago,
         count=telling.count,
@@ -67,10 +70,25 @@ def _environment() -> Environment:
     return made
 
 
+def as_typed(document: str) -> object:
+    """Several lines for a ``textarea``, its beginning with them: lines and tabs stay what they are."""
+    from markupsafe import escape
+
+    lines = document.replace("\r\n", "\n").split("\n")
+    return escape("\n" + "\n".join("\t".join(map(visible, line.split("\t"))) for line in lines))
+
+
 def covers(silence: Mapping[str, Any]) -> str:
     """``instance orders, event no_leader``, of a silence as the API tells it."""
     words = (("instances", "instance"), ("nodes", "node"), ("events", "event"), ("severities", "severity"))
     return ", ".join(f"{word} {' or '.join(silence[key])}" for key, word in words if silence.get(key)) or "everything"
+
+
+def leads_to(record: Mapping[str, Any]) -> str:
+    """The page of what a record of the audit log is about, if that has one of its own."""
+    noun, subject = record["action"].partition(".")[0], record["subject"]
+    folder = {"policy": "policies/", "shadow": "policies/", "event": "events/"}.get(noun)
+    return f"{folder}{subject}" if folder and subject else ""
 
 
 def _shown(value: object) -> object:
