@@ -33,13 +33,12 @@ FORM = "application/x-www-form-urlencoded"
 HTML = "text/html"
 BACK = Word("back", "Page to go to afterwards, relative to the root of the pages.")
 
-_STYLE = (
-    "body{font:1rem/1.5 system-ui,sans-serif;margin:4rem auto;max-width:20rem;padding:0 1rem;color-scheme:light dark}\
+_STYLE = ":root{color-scheme:light dark}\
+body{font:1rem/1.5 system-ui,sans-serif;margin:4rem auto;max-width:20rem;padding:0 1rem}\
 label,input,button{display:block;width:100%;box-sizing:border-box;font:inherit;margin:0 0 .75rem}\
 input,button{padding:.3rem .6rem;border:1px solid;border-radius:3px}label{font-weight:600}\
 button{background:light-dark(#0b57a4,#7ab8ff);color:light-dark(#fff,#14171a);font-weight:600;cursor:pointer}\
 [role=alert]{color:light-dark(#b00020,#ff8088);font-weight:600}"
-)
 _POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"

@@ -22,7 +22,7 @@ from probed.store import AuditQuery
 from tests.unit.people import PASSWORDS, know
 from tests.unit.serving import free_port
 from tests.unit.test_couriers import Far
-from tests.unit.test_page import Site, active
+from tests.unit.test_page import Seen, Site, active
 from tests.unit.theatre import leave, play, stage
 
 ADMINS = ("/tokens", "/audit", "/policies/import")
@@ -235,13 +235,16 @@ async def test_each_is_offered_what_their_role_may_and_nothing_else(site: Site) 
     for name in ("vera", "olga", "anna"):
         visitor = await person(site, name)
         seen: set[str] = set()
-        for path in (*site.pages, *ADMINS):
+        for path in (*site.pages, "/policies/proposals", f"/policies/{LAG}?patch={{}}", *ADMINS):
             status, text = await visitor.get(path)
             if path in ADMINS and name != "anna":
                 assert status == 403, (name, path)
                 continue
             assert status == 200, (name, path)
             assert active(text) == []
+            elements = Seen(text).elements
+            ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+            assert len(ids) == len(set(ids)) and len([tag for tag, _ in elements if tag == "h1"]) == 1, path
             seen |= posts(text)
             for method, target, fields, _ in Forms(text).found:
                 if method == "post":
@@ -250,7 +253,7 @@ async def test_each_is_offered_what_their_role_may_and_nothing_else(site: Site) 
         assert ('href="./tokens"' in front and 'href="./audit"' in front) == (name == "anna")
         offered[name] = seen
     assert offered["vera"] == set()
-    assert offered["olga"] == {"events/ID/ack", "silences", "policies/no_leader"}
+    assert offered["olga"] == {"events/ID/ack", "silences", "policies/no_leader", f"policies/{LAG}"}
     assert offered["anna"] == offered["olga"] | {"tokens", "policies/import"}
 
 
