@@ -23,6 +23,24 @@ def text(value: object) -> str:
     return visible(str(value))
 
 
+def changes(before: Any, after: Any) -> str:
+    """``failure_count: 2 → 3, severity: – → fatal``: what differs; what is new or gone as it is."""
+    told = []
+    for path, old, new in _differences(before, after, ()):
+        name = f"{text('.'.join(path))}: " if path else ""
+        told.append(f"{name}{text(new)}" if before is None else f"{name}{text(old) or '–'} → {text(new) or '–'}")
+    return ", ".join(told)
+
+
+def _differences(before: Any, after: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    if isinstance(before, Mapping | None) and isinstance(after, Mapping | None):
+        old, new = before or {}, after or {}
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), (*path, str(key)))
+    elif before != after:
+        yield path, before, after
+
+
 def outline(value: Any) -> Iterator[str]:
     """Any JSON value as lines: plain values side by side, lists of maps as tables, what is deeper indented."""
     if isinstance(value, Mapping):

@@ -45,6 +45,8 @@ class Doorkeeper(Protocol):
         ...
 
 
+WHO = web.RequestKey("who", Principal)
+"""Who sent a request, as soon as that is known; also while it is being refused."""
 NOBODY = Principal("anonymous", None, "anonymous")
 READER = Principal("anonymous", Role.VIEWER, "anonymous")
 

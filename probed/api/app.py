@@ -34,9 +34,9 @@ from probed.api import (
 )
 from probed.api.access import Doorkeeper
 from probed.api.doorkeeping import KnownPeople
-from probed.api.guarding import MAX_BODY, Guard
+from probed.api.guarding import Guard
 from probed.api.listening import Doors, NewestContext
-from probed.api.routing import Route
+from probed.api.routing import MAX_BODY, Route
 from probed.api.served import Served
 from probed.web import pages
 

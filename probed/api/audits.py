@@ -7,13 +7,19 @@ from aiohttp import web
 from probed.api import schemas, shapes
 from probed.api.answers import as_json
 from probed.api.problems import Refused
-from probed.api.query import cursor, limit
+from probed.api.query import SINCE, UNTIL, Word, cursor, limit
 from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.model import Role
+from probed.store import AuditQuery
 
+PATH = "/api/v1/audit"
 LIMIT = limit()
 CURSOR = cursor("audit")
+WHO = Word("who", "Only what this user, token, certificate or local user did; as the log names it.")
+ACTION = Word("action", "Only this, such as policy.edit; or a noun alone, such as policy, for all that is done to it.")
+SUBJECT = Word("subject", "Only what was done to this: the id of a policy, an event, a silence; the name of a token …")
+FILTERS = (WHO, ACTION, SUBJECT, SINCE, UNTIL)
 
 
 def routes(served: Served) -> list[Route]:
@@ -21,13 +27,22 @@ def routes(served: Served) -> list[Route]:
         limit, after = call.query[LIMIT], call.query[CURSOR]
         if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
             raise Refused("bad-query", "cursor: expected the next_cursor of an earlier answer")
-        found = await served.store.audit(None if after is None else int(after), limit + 1)
+        wanted = AuditQuery(
+            who=call.query[WHO],
+            action=call.query[ACTION],
+            subject=call.query[SUBJECT],
+            since=call.query[SINCE],
+            until=call.query[UNTIL],
+            limit=limit + 1,
+            before_seq=None if after is None else int(after),
+        )
+        found = await served.store.audit(wanted)
         more = CURSOR.at(str(found[limit - 1].seq)) if len(found) > limit else None
         return as_json(shapes.page([shapes.audit(record) for record in found[:limit]], more))
 
     return [
         Route(
-            "GET", "/api/v1/audit", listing, "Who changed what, newest first.",
-            needs=Role.ADMIN, takes=(LIMIT, CURSOR), gives=schemas.Page[schemas.Audit],
+            "GET", PATH, listing, "Who changed what, newest first.",
+            needs=Role.ADMIN, takes=(LIMIT, CURSOR, *FILTERS), gives=schemas.Page[schemas.Audit],
         ),
     ]  # fmt: skip

@@ -27,6 +27,7 @@ STATE = Choice("state", "Only in this state.", EventState)
 SUPPRESSED = Flag("suppressed", "Only what is (true) or is not (false) the consequence of another.")
 SILENCED = Flag("silenced", "Only what people were not (true) or were (false) told of, by reason of a silence.")
 SILENCED_BY = Word("silenced_by", "Only what the silence of this id covered last.")
+FILTERS = (INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SILENCED, SILENCED_BY, SINCE, UNTIL)
 ZONE = Zone("tz", "In whose days to count: a time zone of the IANA database.")
 DAYS = 30
 """How far ``daily`` looks back when it is not told: this many whole days of the zone, today included."""
@@ -34,7 +35,7 @@ DAYS = 30
 
 def routes(served: Served) -> list[Route]:
     async def listing(call: Call) -> web.StreamResponse:
-        limit, wanted = call.query[LIMIT], _query(call)
+        limit, wanted = call.query[LIMIT], asked(call)
         form = downloads.form_of(call)
         if form is not None:
             return await downloads.send(call, served.store, wanted, form)
@@ -71,10 +72,6 @@ def routes(served: Served) -> list[Route]:
         records = await served.store.gaps(*span(call))
         return as_json(shapes.page([shapes.gap(record) for record in records], None))
 
-    filters = (
-        LIMIT, CURSOR, INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SILENCED, SILENCED_BY, SINCE, UNTIL,
-        downloads.FORMAT,
-    )  # fmt: skip
     return [
         Route(
             "GET", "/api/v1/leadership", leadership, "How the leadership went on, newest first.",
@@ -87,7 +84,8 @@ def routes(served: Served) -> list[Route]:
         Route(
             "GET", "/api/v1/events", listing,
             "Events, newest first: a page, or with format (or Accept: text/csv) all of them as a download.",
-            takes=filters, gives=schemas.Page[schemas.Event], also=("text/csv",), endless=True, headers=("Accept",),
+            takes=(LIMIT, CURSOR, *FILTERS, downloads.FORMAT),
+            gives=schemas.Page[schemas.Event], also=("text/csv",), endless=True, headers=("Accept",),
             refusals=("too-many",),
         ),
         Route(
@@ -101,7 +99,8 @@ def routes(served: Served) -> list[Route]:
     ]  # fmt: skip
 
 
-def _query(call: Call) -> EventQuery:
+def asked(call: Call) -> EventQuery:
+    """What ``FILTERS`` and ``CURSOR`` of a call let through."""
     query = call.query
     return EventQuery(
         instance=query[INSTANCE],

@@ -13,12 +13,12 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from probed.api.access import NOBODY, Doorkeeper, Principal, by_socket
+from probed.api.access import NOBODY, WHO, Doorkeeper, by_socket
 from probed.api.listening import SPEECHLESS
 from probed.api.origins import check_origin, check_session
 from probed.api.problems import Refused, plain, shown, unauthorized
 from probed.api.query import Query
-from probed.api.routing import HTML, Call, Route, patiently, read_body
+from probed.api.routing import HTML, MAX_BODY, Call, Route, patiently, read_body
 from probed.api.served import Served
 from probed.config.values import is_loopback, split_address
 from probed.errors import StoreError
@@ -28,8 +28,6 @@ from probed.strict_yaml import did_you_mean
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
-_WHO = web.RequestKey("who", Principal)
-MAX_BODY = 64 * 1024
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@/\[\]]+?)\.?)(?::\d*)?")
 MAX_HEADERS = 16 * 1024
 ANSWER_SECONDS = 30.0
@@ -62,7 +60,7 @@ class Guard:
                     return False
                 return True
 
-            return await route.handler(Call(request, request[_WHO], self._clock.wall(), query, body, still_may))
+            return await route.handler(Call(request, request[WHO], self._clock.wall(), query, body, still_may))
 
         self._routes[handle] = route
         if route.media != HTML:
@@ -97,12 +95,14 @@ class Guard:
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         route = self._routes.get(request.match_info.handler)
+        if route is not None and route.largest > MAX_BODY:
+            request = request.clone(client_max_size=route.largest)
         try:
             _check_headers(request)
             self._check_host(request)
             if not by_socket(request):
                 check_origin(request, self._served.settings.web)
-            request[_WHO] = await self._admit(request, route)
+            await self._admit(request, route)
             if route is not None and (route.endless or route.changes):
                 return await handler(request)  # a change that was begun is brought to its end
             return await within_time(handler(request))
@@ -124,16 +124,17 @@ class Guard:
             return await route.refuse(request, refused)
         return refused.response()
 
-    async def _admit(self, request: web.Request, route: Route | None) -> Principal:
-        """Who asks, when they may; else Refused. What is no route asks for no less than reading: it tells routes."""
+    async def _admit(self, request: web.Request, route: Route | None) -> None:
+        """Refused unless who asks may. What is no route asks for no less than reading: it tells routes."""
         if route is not None and route.needs is None:
-            return NOBODY
+            request[WHO] = NOBODY
+            return
         needs = Role.VIEWER if route is None else route.needs or Role.VIEWER
-        who = await self._doorkeeper.identify(request)
+        who = request[WHO] = await self._doorkeeper.identify(request)
         if who.may(needs):
             if who.via == "session":
                 await check_session(request, who)
-            return who
+            return
         if who.via != "anonymous":
             raise Refused("forbidden", f"{who.name} is {who.role or 'nobody here'}; this needs the role {needs}")
         if who.role is None:
@@ -153,7 +154,8 @@ class Guard:
             detail = f"expected {allowed}, got {shown(request.method)}"
             return Refused("method-not-allowed", detail, headers={hdrs.ALLOW: allowed})
         if isinstance(error, web.HTTPRequestEntityTooLarge):
-            return Refused("too-large", f"expected at most {MAX_BODY // 1024} KiB")
+            route = self._routes.get(request.match_info.handler)
+            return Refused("too-large", f"expected at most {(route.largest if route else MAX_BODY) // 1024} KiB")
         return None
 
     def _check_host(self, request: web.Request) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -17,6 +18,8 @@ FETCH_SITE = "Sec-Fetch-Site"
 FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 """What any page on the web may have a browser send without asking first."""
 CSRF = "csrf"
+MAX_BACK = 500
+_PATH = re.compile(r"(?:[\w~%-][\w.~%-]*(?:/[\w~%-][\w.~%-]*)*)?", re.ASCII)
 
 
 def check_origin(request: web.Request, settings: Web) -> None:
@@ -41,6 +44,20 @@ async def check_session(request: web.Request, who: Principal) -> None:
         given = (await patiently(request.post())).get(CSRF)
         if not who.csrf or not isinstance(given, str) or not _same(given, who.csrf):
             raise Refused("cross-site", f"the form lacks the session's own value in its field {CSRF}; load it anew")
+
+
+def is_of_own_page(request: web.Request, settings: Web) -> bool:
+    """Whether a browser says that one of our own pages sent it; of a program, which says nothing, it is not known."""
+    site = request.headers.get(FETCH_SITE)
+    return site == "same-origin" or (site is None and hdrs.ORIGIN in request.headers and _is_own(request, settings))
+
+
+def is_local(target: str) -> bool:
+    """Whether it is a path below our own root, with its query, and never an address of anybody else."""
+    path, _, query = target.partition("?")
+    if len(target) > MAX_BACK or not target.isascii() or not _PATH.fullmatch(path) or "%2e" in path.lower():
+        return False
+    return query.isprintable() and "\\" not in query
 
 
 def _is_own(request: web.Request, settings: Web) -> bool:

@@ -55,13 +55,10 @@ def routes(served: Served) -> list[Route]:
         if request.content_type not in _FORMS:
             got = shown(request.headers.get(hdrs.CONTENT_TYPE, ""))
             raise Refused("unsupported-media-type", f"expected Content-Type: {JSON} or {YAML}, got {got}")
-        try:
-            return await request.clone(client_max_size=MAX_BYTES).read()
-        except web.HTTPRequestEntityTooLarge:
-            raise Refused("too-large", f"expected at most {MAX_BYTES // 1024} KiB") from None
+        return await request.read()
 
     async def import_(call: Call) -> web.Response:
-        dry, form = call.query[DRY_RUN] or False, _FORMS[call.request.content_type]
+        dry, form = call.query[DRY_RUN] or False, _FORMS[call.said.get(hdrs.CONTENT_TYPE) or call.request.content_type]
         try:
             document: Document = await served.editor.aside(partial(exchange.read, call.body, form))
         except ConfigError as error:
@@ -87,7 +84,7 @@ def routes(served: Served) -> list[Route]:
             "POST", "/api/v1/policies/import", import_,
             "Make the policies that a document names as it says, all or none; others are left alone.",
             needs=Role.ADMIN, takes=(DRY_RUN, REASON), body=exchange.Exported, bodies=(JSON, YAML), reads=read,
-            gives=schemas.Revised, refusals=("refused-by-rule",),
+            largest=MAX_BYTES, gives=schemas.Revised, refusals=("refused-by-rule",),
         ),
     ]  # fmt: skip
 

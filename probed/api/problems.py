@@ -41,6 +41,8 @@ KINDS: Mapping[str, tuple[int, str]] = {
 }
 """The last part of ``type`` (``urn:probed:<kind>``), with its status and title."""
 
+BY_FORM = 'Bearer realm="probed"'
+"""Challenge to a browser that has a form to sign in by: for Basic it would ask in a window of its own."""
 MAX_SHOWN = 80
 CONTENT_TYPE = "application/problem+json"
 
@@ -77,7 +79,7 @@ def unauthorized(detail: str, request: web.Request | None = None) -> Refused:
     A script of the page must not make its browser ask for a password: it is not offered Basic.
     """
     by_script = request is not None and request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate"
-    how = 'Bearer realm="probed"' if by_script else 'Basic realm="probed", charset="UTF-8"'
+    how = BY_FORM if by_script else 'Basic realm="probed", charset="UTF-8"'
     return Refused("unauthorized", detail, headers={hdrs.WWW_AUTHENTICATE: how})
 
 

@@ -21,6 +21,8 @@ from probed.store import AuditRecord
 JSON, HTML = "application/json", "text/html"
 MERGE_PATCH = "application/merge-patch+json"
 BODY_SECONDS = 30.0
+MAX_BODY = 64 * 1024
+"""Bytes that a body may have unless its route says more."""
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=strict_yaml.Strict)
 
@@ -90,6 +92,8 @@ class Route:
     """Content types that the body may have."""
     reads: Callable[[web.Request], Awaitable[Any]] | None = None
     """Reads a body that is not JSON alone, or larger than others; ``body`` then only describes it."""
+    largest: int = MAX_BODY
+    """Bytes that its body may have."""
     endless: bool = False
     """A stream: it has no deadline."""
     headers: Sequence[str] = field(default=())

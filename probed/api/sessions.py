@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 from multidict import MultiMapping
@@ -19,10 +19,13 @@ from probed.access.sessions import LONGEST_SECONDS
 from probed.api import schemas
 from probed.api.answers import as_json
 from probed.api.doorkeeping import COOKIE, KnownPeople
-from probed.api.problems import Refused
+from probed.api.origins import FETCH_SITE, is_local
+from probed.api.problems import BY_FORM, Refused
 from probed.api.query import Word
 from probed.api.routing import JSON, Call, Route, patiently, read_body
 from probed.api.served import Served
+from probed.model import Role
+from probed.redaction import visible
 from probed.store import AuditRecord, Commit
 from probed.strict_yaml import Strict
 
@@ -30,20 +33,22 @@ FORM = "application/x-www-form-urlencoded"
 HTML = "text/html"
 BACK = Word("back", "Page to go to afterwards, relative to the root of the pages.")
 
-_STYLE = (
-    "body{font:1rem/1.5 system-ui,sans-serif;margin:4rem auto;max-width:20rem;padding:0 1rem;color-scheme:light dark}\
-label,input,button{display:block;width:100%;box-sizing:border-box;font:inherit;margin:0 0 .75rem}"
-)
+_STYLE = ":root{color-scheme:light dark}\
+body{font:1rem/1.5 system-ui,sans-serif;margin:4rem auto;max-width:20rem;padding:0 1rem}\
+label,input,button{display:block;width:100%;box-sizing:border-box;font:inherit;margin:0 0 .75rem}\
+input,button{padding:.3rem .6rem;border:1px solid;border-radius:3px}label{font-weight:600}\
+button{background:light-dark(#0b57a4,#7ab8ff);color:light-dark(#fff,#14171a);font-weight:600;cursor:pointer}\
+[role=alert]{color:light-dark(#b00020,#ff8088);font-weight:600}"
 _POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{again}
 <title>Sign in · probed on {observer}</title><style>{style}</style></head>
-<body><main><h1>probed on {observer}</h1>{problem}<form method="post" action="login">
+<body><main><h1>Sign in</h1><p>probed on {observer}</p>{problem}<form method="post" action="login">
 <input type="hidden" name="back" value="{back}">
-<label>User <input name="username" autocomplete="username" required autofocus></label>
+<label>User <input name="username" value="{name}" autocomplete="username" maxlength="200" required autofocus></label>
 <label>Password <input name="password" type="password" autocomplete="current-password" required></label>
 <button>Sign in</button></form></main></body></html>
 """
@@ -66,17 +71,33 @@ def routes() -> list[Route]:
 def doors(served: Served, people: KnownPeople) -> list[Route]:
     """Of the page, not of the API."""
 
-    def page(back: str, problem: str = "", status: int = 200) -> web.Response:
+    def page(back: str, problem: str = "", status: int = 200, *, name: str = "", again: str = "") -> web.Response:
         told = f'<p role="alert">{escape(problem)}</p>' if problem else ""
         observer = escape(served.settings.observer)
-        text = _PAGE.format(observer=observer, style=_STYLE, problem=told, back=escape(back))
+        text = _PAGE.format(
+            observer=observer, style=_STYLE, problem=told, back=escape(back), name=escape(visible(name)), again=again
+        )
         headers = {"Content-Security-Policy": _POLICY}
         return web.Response(status=status, text=text, content_type=HTML, headers=headers)
 
     async def form(call: Call) -> web.Response:
         if not people.users:
             raise Refused("not-found", "nobody can log in here: web.config_file names no users (basic_auth_users)")
-        return page(_local(call.query[BACK] or ""))
+        back = _local(call.query[BACK] or "")
+        if await is_signed_in(call.request):
+            return web.Response(status=303, headers={hdrs.LOCATION: f"../{back}"})
+        # After a link in a message the browser has kept a strict cookie back; asked by a page of ours it sends it.
+        if call.request.headers.get(FETCH_SITE) == "cross-site":
+            return page(back, again=f'<meta http-equiv="refresh" content="0; url=login{_query(back)}">')
+        return page(back)
+
+    async def is_signed_in(request: web.Request) -> bool:
+        """Whether the page would be shown to this session: else the way back would lead here again."""
+        try:
+            who = await people.identify(request)
+        except Refused:
+            return False
+        return who.via == "session" and who.may(Role.VIEWER)
 
     async def log_in(call: Call) -> web.Response:
         request = call.request
@@ -85,13 +106,15 @@ def doors(served: Served, people: KnownPeople) -> list[Route]:
             who, headers = await begin(call, login.username, login.password)
             return as_json(_who(who), headers=headers)
         given = await patiently(request.post())
-        back = _local(_field(given, "back"))
+        back, name = _local(_field(given, "back")), _field(given, "username")
         try:
-            _, headers = await begin(call, _field(given, "username"), _field(given, "password"))
+            _, headers = await begin(call, name, _field(given, "password"))
         except Refused as refused:
-            answer = refused.response()
-            again = page(back, f"{refused.detail[0].upper()}{refused.detail[1:]}.", answer.status)
+            told = f"{refused.detail[0].upper()}{refused.detail[1:]}."
+            again = page(back, told, refused.response().status, name=name)
             again.headers.update(refused.headers)
+            if hdrs.WWW_AUTHENTICATE in again.headers:
+                again.headers[hdrs.WWW_AUTHENTICATE] = BY_FORM
             return again
         return web.Response(status=303, headers={**headers, hdrs.LOCATION: f"../{back}"})
 
@@ -125,16 +148,17 @@ def _who(known: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**known, "csrf": known["csrf"] or None}
 
 
+def _local(back: str) -> str:
+    return back if is_local(back) else ""
+
+
+def _query(back: str) -> str:
+    return escape(f"?{urlencode({BACK.name: back})}") if back else ""
+
+
 def _field(given: MultiMapping[Any], name: str) -> str:
     value = given.get(name, "")
     return value if isinstance(value, str) else ""
-
-
-def _local(back: str) -> str:
-    """A path below our own root, and nothing that a browser could take for another site."""
-    return (
-        back if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./?&=%+-]*", back) and ":" not in back and "//" not in back else ""
-    )
 
 
 def _cookie(served: Served, request: web.Request, value: str, seconds: int) -> str:

@@ -87,4 +87,9 @@ def routes(served: Served, people: KnownPeople) -> list[Route]:
 
 def _plain(record: TokenRecord) -> dict[str, Any]:
     """For the audit log: what it may, and no digest."""
-    return {"id": record.id, "role": str(record.role), "scopes": list(record.scopes), "expires_at": record.expires_at}
+    return {
+        "id": record.id,
+        "role": str(record.role),
+        "scopes": list(record.scopes),
+        "expires_at": shapes.instant(record.expires_at),
+    }

@@ -32,6 +32,7 @@ COMMANDS = (
     "inspect",
     "notify",
     "token",
+    "audit",
     "db",
     "schema",
     "completion",

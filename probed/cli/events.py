@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from probed.cli import flags
-from probed.cli.output import Column, emit, moment, pairs, repeat, rfc3339, table, text
+from probed.cli import flags, listing
+from probed.cli.output import Column, emit, moment, pairs, rfc3339, table, text
 from probed.errors import ApiError
 
 if TYPE_CHECKING:
@@ -64,29 +64,20 @@ _kinds: Callable[[_F], _F] = flags.together(
 _filters: Callable[[_F], _F] = flags.together(
     _kinds,
     flags.flag("--state", type=click.Choice(["open", "resolved", "occurred"]), help="Only in this state."),
-    flags.flag("--since", metavar="TIME", help="RFC 3339, or relative such as -24h."),
-    flags.flag("--until", metavar="TIME", help="RFC 3339, or relative such as -1h."),
+    flags.span_flags,
 )
 
 
 @command.command("list")
 @_filters
-@flags.flag("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
-@flags.client_flags
-@flags.output_flag
-@flags.watch_flag
+@flags.list_flags
 def list_(where: flags.Where, output: str, watch: float | None, limit: int, **filters: object) -> None:
     """Open and past events, newest first."""
-    client = where.client()
 
-    def show_list() -> None:
-        answer = client.items("/api/v1/events", filters, limit)
-        if output == "tsv":
-            emit(output, answer, [Column(key) for key in ALL], answer["items"])
-        else:
-            emit(output, answer, COLUMNS, [row(event) for event in answer["items"]], empty=NO_EVENTS)
+    def tell_all(answer: dict[str, Any]) -> None:
+        emit("table", answer, COLUMNS, [row(event) for event in answer["items"]], empty=NO_EVENTS)
 
-    repeat(watch, show_list)
+    listing.show("/api/v1/events", filters, ALL, tell_all, where=where, output=output, watch=watch, limit=limit)
 
 
 @command.command("stream")

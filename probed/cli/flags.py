@@ -135,3 +135,15 @@ output_flag = flag(
 watch_flag = flag(
     "-w", "--watch", metavar="SECONDS", type=click.FloatRange(min=0.2), help="Ask again every so many seconds."
 )
+
+list_flags = together(
+    flag("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many."),
+    client_flags,
+    output_flag,
+    watch_flag,
+)
+"""Of a list that goes on, newest first: what ``listing.show`` takes."""
+span_flags = together(
+    flag("--since", metavar="TIME", help="RFC 3339, or relative such as -24h."),
+    flag("--until", metavar="TIME", help="RFC 3339, or relative such as -1h."),
+)

@@ -28,24 +28,12 @@ def command() -> None:
     type=click.Choice(["owed", "delivered", "refused", "expired", "dropped"]),
     help="Only what came to this.",
 )
-@flags.flag("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
-@flags.client_flags
-@flags.output_flag
-@flags.watch_flag
+@flags.list_flags
 def list_(where: flags.Where, output: str, watch: float | None, limit: int, **filters: object) -> None:
     """Receivers and how they fare; then what was sent, is owed, or was given up, newest first."""
-    from probed.cli.output import Column, emit, repeat
+    from probed.cli import listing
 
-    client = where.client()
-
-    def show_list() -> None:
-        answer = client.items("/api/v1/notifications", filters, limit)
-        if output == "table":
-            _tell(answer)
-        else:
-            emit(output, answer, [Column(key) for key in _ALL], answer["items"])
-
-    repeat(watch, show_list)
+    listing.show("/api/v1/notifications", filters, _ALL, _tell, where=where, output=output, watch=watch, limit=limit)
 
 
 def _tell(answer: dict[str, Any]) -> None:

@@ -235,6 +235,21 @@ class EventQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Filters of the audit log; newest first. Times are Unix seconds, ``until`` exclusive."""
+
+    who: str | None = None
+    action: str | None = None
+    """``policy.edit``, or ``policy`` for everything that is done to policies."""
+    subject: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int = 100
+    before_seq: int | None = None
+    """Only records older than this one: how a page follows another."""
+
+
+@dataclass(frozen=True, slots=True)
 class TransitionRecord:
     """One transition as the store numbered it."""
 
@@ -330,8 +345,8 @@ class Store(Protocol):
         """The newest of all that were ever made and are kept, newest first."""
         ...
 
-    async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:
-        """Who changed what, newest first; only records older than ``before_seq`` when it is given."""
+    async def audit(self, query: AuditQuery) -> Sequence[AuditRecord]:
+        """Who changed what, newest first."""
         ...
 
     async def shadow_events(self, policy: str, before: tuple[float, str] | None, limit: int) -> Sequence[ShadowEvent]:

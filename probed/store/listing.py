@@ -1,4 +1,4 @@
-"""What is read of events: pages of the list, one event, transitions in their order.
+"""What is read of events: pages of the list, one event, transitions in their order; and the audit log.
 
 A page comes as quickly with any filters among a million events as among a hundred.
 
@@ -14,9 +14,10 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from probed.model import CANARY, Event
-from probed.store import EventDetail, EventQuery, Numbering, TransitionRecord
+from probed.store import AuditQuery, EventDetail, EventQuery, Numbering, TransitionRecord
 from probed.store.rows import EVENT_COLUMNS, event_of, evidence_of, transition_of
 
 _COLUMNS = ", ".join(EVENT_COLUMNS)
@@ -57,6 +58,22 @@ def ids(since: float, until: float) -> tuple[str, str]:
     The milliseconds at both ends may hold others, too. Unix seconds.
     """
     return _beginning(int(since * 1000)), _beginning(int(until * 1000) + 1)
+
+
+def audit_sql(query: AuditQuery) -> tuple[str, tuple[Any, ...]]:
+    """People make few records: by whom and of what is looked for among those of the time."""
+    wanted: list[tuple[str, tuple[Any, ...]]] = [
+        ("who = ?", (query.who,)),
+        ("(action = ? OR substr(action, 1, length(?) + 1) = ? || '.')", (query.action,) * 3),
+        ("subject = ?", (query.subject,)),
+        ("at >= ?", (query.since,)),
+        ("at < ?", (query.until,)),
+        ("seq < ?", (query.before_seq,)),
+    ]
+    given = [(clause, values) for clause, values in wanted if values[0] is not None]
+    where = "WHERE " + " AND ".join(clause for clause, _ in given) if given else ""
+    sql = f"SELECT * FROM audit {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608 - clauses are constants
+    return sql, (*(value for _, values in given for value in values), query.limit)
 
 
 def _beginning(milliseconds: int) -> str:

@@ -33,6 +33,7 @@ from probed.revisions import Patch, Revision
 from probed.shadows import ShadowEvent
 from probed.silences import CLOCK_ERROR_SECONDS, Silence
 from probed.store import (
+    AuditQuery,
     AuditRecord,
     Commit,
     DailyCount,
@@ -397,10 +398,8 @@ class SqliteStore:
         rows = await self._select("SELECT * FROM silence ORDER BY id DESC LIMIT ?", (limit,))
         return [silence_of(row) for row in rows]
 
-    async def audit(self, before_seq: int | None, limit: int) -> Sequence[AuditRecord]:
-        sql = "SELECT * FROM audit WHERE ? IS NULL OR seq < ? ORDER BY seq DESC LIMIT ?"
-        rows = await self._select(sql, (before_seq, before_seq, limit))
-        return [audit_of(row) for row in rows]
+    async def audit(self, query: AuditQuery) -> Sequence[AuditRecord]:
+        return [audit_of(row) for row in await self._select(*listing.audit_sql(query))]
 
     async def shadow_events(self, policy: str, before: tuple[float, str] | None, limit: int) -> Sequence[ShadowEvent]:
         return shadowed.events_of(await self._select(shadowed.EVENTS, (policy, *(before or (None, None)), limit)))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import hdrs, web
 from multidict import MultiDict
 
-from probed.api.access import NOBODY, Principal
-from probed.api.problems import KINDS, Refused
+from probed.api.access import NOBODY, WHO, Principal
+from probed.api.origins import CSRF, is_of_own_page
+from probed.api.problems import BY_FORM, KINDS, Refused
 from probed.api.query import Parameter, Query
-from probed.api.routing import HTML, Call, Handler, Route, validated
+from probed.api.routing import HTML, MAX_BODY, Call, Handler, Route, patiently, validated
 from probed.api.served import Served
 from probed.model import Event, Role
 from probed.version import version
@@ -44,9 +45,24 @@ _NEEDED = {
     "inspections": "/api/v1/inspections",
     "silences": "/api/v1/silences",
     "notifications": "/api/v1/notifications",
+    "tokens": "/api/v1/tokens",
+    "audit": "/api/v1/audit",
 }
-"""Pages that show what the API must have."""
+"""Pages that show what the API must have, and let who looks read."""
+RECOVERABLE = frozenset({"invalid", "refused-by-rule", "stale", "bad-body", "conflict", "too-many"})
+"""Refusals that are told in the form; others are a page."""
 THEME_COOKIE, ZONE_COOKIE = "probed_theme", "probed_zone"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """A form that was not taken because its session is over, or was another: what it said, to be sent again."""
+
+    signed_in: bool
+    fields: tuple[tuple[str, str], ...]
+    """(name, value); of a file its text."""
+    complete: bool
+    """Whether it could be read."""
 
 
 class Desk:
@@ -58,9 +74,19 @@ class Desk:
         self._renderer = Renderer(executor)
         self.version = version()
 
-    def page(self, path: str, handler: Handler, says: str, *takes: Parameter[Any], needs: Role = Role.VIEWER) -> Route:
+    def page(
+        self,
+        path: str,
+        handler: Handler,
+        says: str,
+        *takes: Parameter[Any],
+        needs: Role = Role.VIEWER,
+        endless: bool = False,
+    ) -> Route:
         """A route that answers with HTML, also when it refuses."""
-        return Route("GET", path, handler, says, needs=needs, takes=takes, media=HTML, refuse=self.refuse)
+        return Route(
+            "GET", path, handler, says, needs=needs, takes=takes, media=HTML, refuse=self.refuse, endless=endless
+        )
 
     # --- the API, from within: pages show and change what it does, by the same functions ------------------------
 
@@ -70,8 +96,15 @@ class Desk:
 
     def may(self, call: Call, method: str, path: str) -> bool:
         """Whether the page may offer it to who looks: the API has it, and would let them."""
+        return self._lets(call.who, method, path)
+
+    def _lets(self, who: Principal, method: str, path: str) -> bool:
         route = self._api.get((method, path))
-        return route is not None and (route.needs is None or call.who.may(route.needs))
+        return route is not None and (route.needs is None or who.may(route.needs))
+
+    def needs(self, method: str, path: str) -> Role:
+        """The least role that the API lets: that of a page which only shows or changes that."""
+        return self._api[method, path].needs or Role.VIEWER
 
     async def answer(
         self,
@@ -80,15 +113,17 @@ class Desk:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         said: Mapping[str, str] | None = None,
     ) -> web.StreamResponse:
-        """What the API answers to who looks. Refused as it would be there."""
+        """What the API answers to who looks. Refused as it would be there. ``body`` in bytes is for it to read."""
         route = self._api[(method, path)]
         if route.needs is not None and not call.who.may(route.needs):
             raise Refused("forbidden", f"{call.who.name} is {call.who.role or 'nobody here'}; this needs {route.needs}")
         asked = Query(MultiDict(query or {}), call.now, route.takes)
-        model = validated(dict(body or {}), route.body) if route.body is not None else None
+        model: Any = body
+        if route.body is not None and not isinstance(body, bytes):
+            model = validated(dict(body or {}), route.body)
         return await route.handler(replace(call, query=asked, body=model, said=said or {}))
 
     async def ask(self, call: Call, method: str, path: str, **more: Any) -> Any:
@@ -96,20 +131,23 @@ class Desk:
         response = await self.answer(call, method, path, **more)
         return json.loads(response.text or "null") if isinstance(response, web.Response) else None
 
-    def form(self, path: str, handler: Handler, says: str, needs: Role = Role.OPERATOR) -> Route:
+    def form(
+        self, path: str, handler: Handler, says: str, needs: Role = Role.OPERATOR, largest: int = MAX_BODY
+    ) -> Route:
         """A route that a form of the page is sent to; what it asks of the API may need more."""
-        return Route("POST", path, handler, says, needs=needs, media=HTML, refuse=self.refuse)
+        return Route("POST", path, handler, says, needs=needs, media=HTML, refuse=self.refuse, largest=largest)
 
     async def fields(self, call: Call) -> Mapping[str, str]:
-        """What a form says. Refused unless the form is one of our own."""
-        site = call.request.headers.get("Sec-Fetch-Site")
-        origin = call.request.headers.get(hdrs.ORIGIN, "").partition("://")[2]
-        if site != "same-origin" and (site is not None or origin != call.request.headers.get(hdrs.HOST)):
+        """What a form says, of a field that is given twice the last. Refused unless the form is one of our own."""
+        return dict(await self.answers(call))
+
+    async def answers(self, call: Call) -> Sequence[tuple[str, str]]:
+        """The same as it was sent: boxes of one name may be ticked several times."""
+        if not is_of_own_page(call.request, self.served.settings.web):
             raise Refused(
-                "forbidden", "a browser sent this for a page of another site; use the page itself, or the API"
+                "cross-site", "no browser says that this came from a page of ours; use the page itself, or the API"
             )
-        given = await call.request.post()
-        return {name: value.strip() for name, value in given.items() if isinstance(value, str)}
+        return [(name, value if "\n" in value else value.strip()) for name, value in await _said(call.request)]
 
     def seen(self, call: Call, target: str) -> web.Response:
         """After a form: to the page that shows what became of it. ``target`` is relative to this address."""
@@ -131,13 +169,21 @@ class Desk:
     async def refuse(self, request: web.Request, refused: Refused) -> web.StreamResponse:
         """``Route.refuse`` of every page. Who is not known yet is led to the login, if there is one."""
         status, title = KINDS[refused.kind]
-        if refused.kind == "unauthorized" and self._knows_people and request.method == hdrs.METH_GET:
-            here = self.frame(request, NOBODY, self.served.clock.wall())
+        who, now = request.get(WHO, NOBODY), self.served.clock.wall()
+        signed_out = refused.kind == "unauthorized" and self._knows_people
+        if signed_out and request.method == hdrs.METH_GET:
+            here = self.frame(request, NOBODY, now)
             return web.Response(status=303, headers={**HEADERS, hdrs.LOCATION: here.url(LOGIN[1:], back=here.here)})
-        framed = self.frame(request, NOBODY, self.served.clock.wall(), {})
-        page = {"title": title, "detail": refused.detail, "errors": refused.errors, "id": refused.id}
-        response = await self._answer(request, "error.html", framed, page, status)
+        framed = self.frame(request, who, now, {})
+        outdated = refused.kind == "cross-site" and who.via == "session"
+        if (signed_out or outdated) and is_of_own_page(request, self.served.settings.web):
+            response = await self._answer(request, "unsent.html", framed, await _unsent(request, outdated), status)
+        else:
+            page = {"title": title, "detail": refused.detail, "errors": refused.errors, "id": refused.id}
+            response = await self._answer(request, "error.html", framed, page, status)
         response.headers.update(refused.headers)
+        if signed_out:
+            response.headers[hdrs.WWW_AUTHENTICATE] = BY_FORM
         return response
 
     async def _answer(self, request: web.Request, template: str, framed: Frame, page: Any, status: int) -> web.Response:
@@ -147,6 +193,7 @@ class Desk:
 
     def frame(self, request: web.Request, who: Principal, now: float, query: Mapping[str, str] | None = None) -> Frame:
         theme = request.cookies.get(THEME_COOKIE, "")
+        known = who.role is not None
         return Frame(
             path=request.rel_url.raw_path.strip("/"),
             query=dict(request.query) if query is None else query,
@@ -156,11 +203,12 @@ class Desk:
             observer=self.served.settings.observer,
             version=self.version,
             assets={name: asset.name for name, asset in assets().items()},
-            counts=frame.counted(self.open_now()),
-            banners=tuple(self._banners()),
+            known=known,
+            counts=frame.counted(self.open_now()) if known else (),
+            banners=tuple(self._banners()) if known else (),
             looker=_looker(who, self._knows_people and who.via == "anonymous"),
-            stream=self.has("GET", STREAM),
-            pages=tuple(page for page in frame.PAGES if self.has("GET", _NEEDED.get(page[1], ANY))),
+            stream=known and self.has("GET", STREAM),
+            pages=tuple(page for page in frame.PAGES if self._lets(who, "GET", _NEEDED.get(page[1], ANY))),
         )
 
     def open_now(self) -> Sequence[Event]:
@@ -201,12 +249,34 @@ def zone_named(name: str) -> ZoneInfo | None:
         return None
 
 
+async def _unsent(request: web.Request, signed_in: bool) -> Unsent:
+    """What a form said that was refused."""
+    try:
+        given = await patiently(_said(request))
+    except (Refused, ValueError, web.HTTPException):  # too large, too slow, or no form
+        return Unsent(signed_in, (), complete=False)
+    return Unsent(signed_in, tuple((name, value) for name, value in given if name != CSRF), complete=True)
+
+
+async def _said(request: web.Request) -> Sequence[tuple[str, str]]:
+    """Fields and texts of a form; of a file that was chosen its text, under its field's name."""
+    found = []
+    for name, value in (await request.post()).items():
+        if isinstance(value, web.FileField):
+            if value.filename:
+                found.append((name, value.file.read().decode("utf-8", "surrogateescape")))
+            value.file.close()
+            continue
+        found.append((name, value if isinstance(value, str) else ""))
+    return found
+
+
 def _looker(who: Principal, can_sign_in: bool) -> Looker:
     return Looker(
         signed_in=who.via == "session",
         can_sign_in=can_sign_in,
         csrf=who.csrf,
-        name=who.name,
+        name="" if who.via == "anonymous" else who.name,
         role=who.role.value if who.role is not None else "",
         may_operate=who.may(Role.OPERATOR),
         may_administer=who.may(Role.ADMIN),

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
-from probed.api.events import EVENT, INSTANCE, SEVERITY, STATE, SUPPRESSED
+from probed.api import events
+from probed.api.events import CURSOR, EVENT, INSTANCE
 from probed.api.problems import Refused, shown
-from probed.api.query import SINCE, UNTIL, Time, cursor
+from probed.api.query import SINCE, UNTIL, Time
 from probed.api.routing import Call, Route
 from probed.model import Event, EventState
-from probed.store import EventDetail, EventQuery
+from probed.store import EventDetail
 from probed.web import incident, ledger
 from probed.web.desk import Desk, watches_by_event, zone_of
 from probed.web.ledger import Grid, Row
@@ -25,9 +26,8 @@ from probed.web.strip import LOOK_BACK_SECONDS, lasted_into
 PAGE, MAX_ACTIVE = 100, 5000
 ACK, NOTIFICATIONS = "/api/v1/events/{id}/ack", "/api/v1/notifications"
 MAX_CHAIN, MAX_CONSEQUENCES = 10, 50
-CURSOR = cursor("page-events")
 ACTIVE_SINCE = Time("active_since", "Only what was still open at this time, or came later.")
-FILTERS = (INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SINCE, UNTIL, ACTIVE_SINCE)
+FILTERS = (*events.FILTERS, ACTIVE_SINCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class EventTools:
 
     deliveries: Sequence[Mapping[str, Any]]
     may_ack: bool
+    may_unack: bool
     may_silence: bool
 
 
@@ -88,8 +89,9 @@ def routes(desk: Desk) -> list[Route]:
         """One more than a page has, so that it is known whether there is another."""
         active = call.query[ACTIVE_SINCE]
         if active is None:
-            return await served.store.events(_wanted(call, PAGE + 1))
-        found = await served.store.events(_wanted(call, MAX_ACTIVE, active - LOOK_BACK_SECONDS))
+            return await served.store.events(replace(events.asked(call), limit=PAGE + 1))
+        wanted = replace(events.asked(call), limit=MAX_ACTIVE, since=active - LOOK_BACK_SECONDS)
+        found = await served.store.events(wanted)
         return [event for event in found if lasted_into(event, active)][:PAGE]
 
     async def _grid(call: Call, today: date, zone: ZoneInfo) -> Grid:
@@ -124,6 +126,7 @@ def routes(desk: Desk) -> list[Route]:
         tools = EventTools(
             told,
             desk.may(call, "POST", ACK) and detail.event.acked_by is None,
+            desk.may(call, "DELETE", ACK) and detail.event.acked_by is not None,
             desk.may(call, "POST", "/api/v1/silences") and not is_over,
         )
         return await desk.html(call, "event.html", {"view": page, "tools": tools})
@@ -131,6 +134,11 @@ def routes(desk: Desk) -> list[Route]:
     async def ack(call: Call) -> web.Response:
         given = await desk.fields(call)
         await desk.ask(call, "POST", ACK, body={"comment": given.get("comment", "")})
+        return desk.seen(call, "../" + call.path("id"))
+
+    async def unack(call: Call) -> web.Response:
+        await desk.fields(call)
+        await desk.ask(call, "DELETE", ACK)
         return desk.seen(call, "../" + call.path("id"))
 
     async def _told(call: Call, event_id: str) -> Sequence[Mapping[str, Any]]:
@@ -160,23 +168,9 @@ def routes(desk: Desk) -> list[Route]:
     return [
         desk.page("/events", listing, "The list of events.", *FILTERS, CURSOR),
         desk.page("/events/{id}", one, "One event."),
-        *([desk.form("/events/{id}/ack", ack, "Acknowledge an event.")] if desk.has("POST", ACK) else []),
+        desk.form("/events/{id}/ack", ack, "Acknowledge an event."),
+        desk.form("/events/{id}/unack", unack, "Take an acknowledgement back."),
     ]
-
-
-def _wanted(call: Call, most: int, since: float | None = None) -> EventQuery:
-    query = call.query
-    return EventQuery(
-        instance=query[INSTANCE],
-        event=query[EVENT],
-        severity=query[SEVERITY],
-        state=query[STATE],
-        suppressed=query[SUPPRESSED],
-        since=query[SINCE] if since is None else since,
-        until=query[UNTIL],
-        limit=most,
-        before_id=query[CURSOR] if CURSOR.name in call.request.query else None,
-    )
 
 
 def _span(call: Call, zone: ZoneInfo) -> str:

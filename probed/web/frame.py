@@ -5,13 +5,13 @@ All addresses are relative to the page, so that the daemon works under any path 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from probed import wording
+from probed.api.origins import is_local
 from probed.model import Event, Severity
 from probed.web import marks
 from probed.web.marks import Mark
@@ -24,13 +24,12 @@ PAGES = (
     ("Inspections", "inspections"),
     ("Silences", "silences"),
     ("Notifications", "notifications"),
+    ("Audit log", "audit"),
+    ("Tokens", "tokens"),
     ("About", "about"),
 )
 """The navigation: name and path."""
 THEMES = ("system", "light", "dark")
-MAX_BACK = 500
-
-_PATH = re.compile(r"(?:[\w~%-][\w.~%-]*(?:/[\w~%-][\w.~%-]*)*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,8 @@ class Frame:
     version: str
     assets: Mapping[str, str]
     """Plain name -> name with hash."""
+    known: bool = True
+    """Whether who looks may see anything of this daemon."""
     counts: tuple[tuple[Mark, int], ...] = ()
     banners: tuple[Banner, ...] = ()
     looker: Looker = Looker()
@@ -111,12 +112,6 @@ class Frame:
 
     def moment(self, at: float | None) -> Moment | None:
         return wording.moment(at, self.now, self.zone)
-
-
-def is_local(target: str) -> bool:
-    """Whether it is a path of this page, and never an address of anybody else."""
-    path, _, query = target.partition("?")
-    return len(target) <= MAX_BACK and bool(_PATH.fullmatch(path)) and query.isprintable() and "\\" not in query
 
 
 def counted(events: Sequence[Event]) -> tuple[tuple[Mark, int], ...]:

@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 from aiohttp import hdrs, web
 
 from probed import wording
+from probed.api.origins import is_local
 from probed.api.problems import Refused, shown
 from probed.api.query import Field
 from probed.api.routing import Call, Route
@@ -53,7 +54,7 @@ def routes(desk: Desk) -> list[Route]:
 
     async def view(call: Call) -> web.Response:
         back = call.query[BACK] or ""
-        back = back if frame.is_local(back) else ""
+        back = back if is_local(back) else ""
         if call.query[SET] is None:
             return await desk.html(call, "view.html", ViewPage(back, zones()))
         name, theme = call.query[ZONE] or "UTC", call.query[THEME] or ""

@@ -1,4 +1,4 @@
-"""Pages about what is detected: the policies, one policy; editing, restoring and rolling back by forms."""
+"""Pages about what is detected: the policies, one policy; by forms edits, shadows, restoring and rolling back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from probed.api.problems import Refused, shown
+from probed.api.query import Field
 from probed.api.routing import Call, Route
 from probed.model import Policy
 from probed.policy.layers import BUILT_IN
 from probed.store import DailyCount
 from probed.strict_yaml import did_you_mean
 from probed.web import rules
-from probed.web.desk import Desk
+from probed.web.desk import RECOVERABLE, Desk
+from probed.web.policy_forms import ALSO, as_patch, filled_in, patch_of
 from probed.web.rules import Rule
 
 API = "/api/v1/policies"
@@ -25,10 +27,9 @@ ONE = f"{API}/{{id}}"
 HISTORY, ROLLBACK, RESTORE = f"{API}/history", f"{API}/rollback", f"{ONE}/restore"
 BACKTEST = f"{ONE}/backtest"
 DAYS = 30
-REVISIONS = "20"
-_SWITCH = {"on": True, "off": False}
-_RECOVERABLE = frozenset({"invalid", "refused-by-rule", "stale", "bad-body", "conflict", "too-many"})
-"""Refusals that are told in the form; others are a page."""
+REVISIONS = SHADOWED = "20"
+SHADOW = f"{ONE}/shadow"
+PATCH = Field("patch", "A change to fill the form in with: a JSON merge patch, as a proposal gives it.")
 
 Json = Mapping[str, Any]
 
@@ -38,6 +39,7 @@ class PoliciesPage:
     groups: Mapping[str, list[Rule]]
     origins: Mapping[str, str]
     exports: bool
+    may_import: bool
     revisions: Sequence[Json] | None
     may_rollback: bool
     across: bool = True
@@ -59,8 +61,17 @@ class PolicyPage:
     may_preview: bool
     preview: Json | None
     """What the change in the form would have changed, by recorded samples."""
+    may_shadow: bool
+    shadow: Json | None
+    """The changed version that runs beside it, and the newest of what that would have told."""
     may_rollback: bool = False
     across: bool = False
+
+    @property
+    def also(self) -> Json:
+        """What of a proposed change has no field."""
+        text = self.given.get(ALSO)
+        return as_patch(text) if text else {}
 
     @property
     def known_paths(self) -> frozenset[str]:
@@ -78,13 +89,16 @@ def routes(desk: Desk) -> list[Route]:
             groups,
             {policy.id: origin(policy, listed.get(policy.id)) for policy in served.policies.values()},
             desk.may(call, "GET", f"{API}/export"),
+            desk.may(call, "POST", f"{API}/import"),
             await _revisions(call),
             desk.may(call, "POST", ROLLBACK),
         )
         return await desk.html(call, "policies.html", page)
 
     async def one(call: Call) -> web.Response:
-        return await show(call, {}, ())
+        proposed = call.query[PATCH]
+        given = filled_in(_policy(desk, call.path("id")), as_patch(proposed)) if proposed else {}
+        return await show(call, given, ())
 
     async def show(
         call: Call,
@@ -107,6 +121,8 @@ def routes(desk: Desk) -> list[Route]:
             await _revisions(call, policy.id),
             desk.may(call, "POST", BACKTEST),
             preview,
+            desk.may(call, "PUT", SHADOW),
+            await _shadow(call, policy.id),
         )
         return await desk.html(call, "policy.html", page, status=422 if problems else 200)
 
@@ -117,11 +133,15 @@ def routes(desk: Desk) -> list[Route]:
         try:
             if "preview" in given:
                 return await show(call, given, (), await desk.ask(call, "POST", BACKTEST, body={"patch": patch}))
-            if patch:
+            if "shadow" in given:
+                if not patch:
+                    raise Refused("invalid", "nothing differs from the policy as it is: change a field first")
+                await desk.ask(call, "PUT", SHADOW, body={"patch": patch, "reason": given.get("reason", "")})
+            elif patch:
                 body = {**patch, "reason": given.get("reason", "")}
                 await desk.ask(call, "PATCH", ONE, body=body, said={hdrs.IF_MATCH: given.get("etag", "")})
         except Refused as refused:
-            if refused.kind not in _RECOVERABLE:
+            if refused.kind not in RECOVERABLE:
                 raise
             return await show(call, given, refused.errors or [{"path": "", "detail": refused.detail}])
         return desk.seen(call, policy.id)
@@ -131,12 +151,28 @@ def routes(desk: Desk) -> list[Route]:
         await desk.ask(call, "POST", RESTORE, body={"reason": "restored on the page"})
         return desk.seen(call, f"../{_policy(desk, call.path('id')).id}")
 
+    async def end_shadow(call: Call) -> web.Response:
+        await desk.fields(call)
+        await desk.ask(call, "DELETE", SHADOW)
+        return desk.seen(call, f"../../{call.path('id')}")
+
+    async def promote(call: Call) -> web.Response:
+        await desk.fields(call)
+        await desk.ask(call, "POST", f"{SHADOW}/promote")
+        return desk.seen(call, f"../../{call.path('id')}")
+
     async def rollback(call: Call) -> web.Response:
         given = await desk.fields(call)
         version = given.get("version", "")
         number = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
         await desk.ask(call, "POST", ROLLBACK, body={"version": number, "reason": "rolled back on the page"})
         return desk.seen(call, "../policies")
+
+    async def _shadow(call: Call, policy: str) -> Json | None:
+        if policy not in served.shadowing.shadows or not desk.may(call, "GET", SHADOW):
+            return None
+        found: Json = await desk.ask(call, "GET", SHADOW, query={"limit": SHADOWED})
+        return found
 
     async def _counts(call: Call) -> list[DailyCount]:
         return list(await served.store.daily(call.now - DAYS * 86400, call.now + 1, "UTC"))
@@ -154,10 +190,12 @@ def routes(desk: Desk) -> list[Route]:
 
     return [
         desk.page("/policies", listing, "The policies."),
-        desk.page("/policies/{id}", one, "One policy."),
+        desk.page("/policies/{id}", one, "One policy.", PATCH),
         desk.form("/policies/rollback", rollback, "Roll all policies back."),
         desk.form("/policies/{id}", edit, "Edit a policy."),
         desk.form("/policies/{id}/restore", restore, "Restore a policy to its files."),
+        desk.form("/policies/{id}/shadow/end", end_shadow, "End the shadow of a policy."),
+        desk.form("/policies/{id}/shadow/promote", promote, "Make the shadow's change an edit of the policy."),
     ]
 
 
@@ -175,30 +213,3 @@ def origin(policy: Policy, listed: Json | None) -> str:
         return "edited at run time"
     path = PurePath(policy.source)
     return "built-in" if path.is_relative_to(BUILT_IN) else path.name
-
-
-def patch_of(policy: Policy, given: Mapping[str, str]) -> dict[str, Any]:
-    """The merge patch that a form asks for: only what differs from what it was shown."""
-    patch: dict[str, Any] = {}
-    params = {
-        field.name: number_or_text(given[f"params.{field.name}"])
-        for field in rules.rule(policy, 0).fields
-        if given.get(f"params.{field.name}", field.raw) != field.raw
-    }
-    if params:
-        patch["params"] = params
-    if given.get("severity", policy.severity.value) != policy.severity.value:
-        patch["severity"] = given["severity"]
-    switch = _SWITCH.get(given.get("enabled", ""), policy.enabled)
-    if switch != policy.enabled:
-        patch["enabled"] = switch
-    return patch
-
-
-def number_or_text(text: str) -> float | str:
-    """``30`` -> 30, ``0.5`` -> 0.5; anything else is a quantity (``100ms``), which the policy reads itself."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return int(number) if number.is_integer() and abs(number) < 2**53 and "." not in text else number

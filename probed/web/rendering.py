@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from probed import wording
 from probed.inspection.html import DIRECTORY as REPORTS
-from probed.outline import text
+from probed.outline import changes, text
+from probed.redaction import visible
 from probed.templating import environment
 from probed.web import incident, marks, overview, strip
 
@@ -47,6 +48,9 @@ def _environment() -> Environment:
         instant=wording.instant,
         text=text,
         covers=covers,
+        as_typed=as_typed,
+        changes=changes,
+        leads_to=leads_to,
         lasting=wording.lasting,
         ago=wording.ago,
         count=wording.count,
@@ -55,7 +59,22 @@ def _environment() -> Environment:
     return made
 
 
+def as_typed(document: str) -> object:
+    """Several lines for a ``textarea``, its beginning with them: lines and tabs stay what they are."""
+    from markupsafe import escape
+
+    lines = document.replace("\r\n", "\n").split("\n")
+    return escape("\n" + "\n".join("\t".join(map(visible, line.split("\t"))) for line in lines))
+
+
 def covers(silence: Mapping[str, Any]) -> str:
     """``instance orders, event no_leader``, of a silence as the API tells it."""
     words = (("instances", "instance"), ("nodes", "node"), ("events", "event"), ("severities", "severity"))
     return ", ".join(f"{word} {' or '.join(silence[key])}" for key, word in words if silence.get(key)) or "everything"
+
+
+def leads_to(record: Mapping[str, Any]) -> str:
+    """The page of what a record of the audit log is about, if that has one of its own."""
+    noun, subject = record["action"].partition(".")[0], record["subject"]
+    folder = {"policy": "policies/", "shadow": "policies/", "event": "events/"}.get(noun)
+    return f"{folder}{subject}" if folder and subject else ""

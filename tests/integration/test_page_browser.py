@@ -12,9 +12,11 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from probed.access.sessions import IDLE_SECONDS
 from probed.api import app
 from probed.api.doorkeeping import KnownPeople
 from probed.model import Outcome
+from tests.unit.people import PASSWORDS, know
 from tests.unit.serving import Stack, free_port
 from tests.unit.test_page import PAGES, PAYLOADS, an_operator
 from tests.unit.theatre import healthy, leave, play, record_texts, stage
@@ -44,6 +46,12 @@ class Shown:
         await page.goto(self.base + path)
         return page
 
+    async def sign_in(self, page: Page, name: str) -> None:
+        """By the form that the page leads to."""
+        await page.get_by_label("User").fill(name)
+        await page.get_by_label("Password").fill(PASSWORDS[name])
+        await page.get_by_role("button", name="Sign in").click()
+
 
 @pytest_asyncio.fixture
 async def shown(
@@ -52,6 +60,8 @@ async def shown(
     if getattr(request, "param", "") == "operator":
         monkeypatch.setattr(KnownPeople, "identify", an_operator)
     made = await stage(tmp_path)
+    if getattr(request, "param", "") == "people":
+        know(made, tmp_path)
     made.watch_oneself()
     outage = await play(made)
     address = f"127.0.0.1:{free_port()}"
@@ -65,6 +75,25 @@ async def shown(
     await leave(made)
 
 
+async def complaints_of_axe(page: Page, checker: BrowserContext | None = None) -> list[str]:
+    """What axe says of a page with everything unfolded. It needs scripts: ``checker`` may have them in its stead."""
+    if checker is not None:
+        html, url = await page.content(), page.url
+        page = await checker.new_page()
+        await page.route(url, lambda route: route.fulfill(body=html, content_type="text/html; charset=utf-8"))
+        await page.goto(url)
+        found = await complaints_of_axe(page)
+        await page.close()
+        return found
+    await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    results = await Axe().run(page)
+    return [
+        f"{page.url}: {one['id']}: {node['html'][:160]} {[item['message'] for item in node['any']]}"
+        for one in results.response["violations"]
+        for node in one["nodes"]
+    ]
+
+
 @pytest.mark.parametrize("shown", ["viewer", "operator"], indirect=True)
 async def test_axe_finds_nothing_wrong_on_any_page_in_light_and_dark(shown: Shown) -> None:
     for scheme in ("light", "dark"):
@@ -72,14 +101,7 @@ async def test_axe_finds_nothing_wrong_on_any_page_in_light_and_dark(shown: Show
         page = await context.new_page()
         for path in shown.pages:
             await page.goto(shown.base + path)
-            await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-            results = await Axe().run(page)
-            found = [
-                f"{path} {scheme}: {one['id']}: {node['html'][:160]} {[item['message'] for item in node['any']]}"
-                for one in results.response["violations"]
-                for node in one["nodes"]
-            ]
-            assert found == []
+            assert await complaints_of_axe(page) == [], scheme
         await context.close()
 
 
@@ -198,3 +220,127 @@ async def test_no_hostile_text_becomes_an_active_node(shown: Shown) -> None:
         assert await page.evaluate(count) == 0, path
     assert complaints == []
     assert {url for url in asked if not url.startswith(shown.base)} == set()
+
+
+# --- people -------------------------------------------------------------------------------------------------------
+
+LAG = "replication_lag_high"
+DOCUMENT = f"modified: true\npolicies:\n- id: {LAG}\n  params:\n    lag_threshold_sec: 45\n"
+
+
+@pytest.mark.parametrize("shown", ["people"], indirect=True)
+@pytest.mark.parametrize(
+    "browser",
+    [
+        {"color_scheme": "light"},
+        {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}, "java_script_enabled": False},
+    ],
+    ids=["wide", "telephone, dark, without scripts"],
+)
+async def test_an_admins_work_is_done_by_forms_and_axe_finds_nothing_wrong_on_the_way(
+    shown: Shown, browser: dict[str, object], tmp_path: Path
+) -> None:
+    page = await shown.open("/tokens", **browser)
+    checker = await shown.context(**{**browser, "java_script_enabled": True})
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.extend(await complaints_of_axe(page, checker))
+        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, page.url
+
+    await look()
+    await page.get_by_label("User").fill("anna")
+    await page.get_by_label("Password").fill("a guess")
+    await page.get_by_role("button", name="Sign in").click()
+    assert await page.get_by_role("alert").inner_text() == "The credentials are not right."
+    await look()
+    await page.get_by_label("Password").fill(PASSWORDS["anna"])
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/tokens")
+    await look()
+    await page.get_by_label("Name").fill("prometheus")
+    await page.get_by_label("Lasts").fill("soon")
+    await page.get_by_role("button", name="Make it").click()
+    await look()
+    await page.get_by_label("Lasts").fill("90d")
+    await page.get_by_role("button", name="Make it").click()
+    assert (await page.locator("#made").inner_text()).startswith("probed_")
+    await look()
+    await page.get_by_role("button", name="Revoke the token prometheus").click()
+    assert await page.get_by_text("revoked", exact=False).first.is_visible()
+
+    await page.goto(shown.base + "/policies/import")
+    await look()
+    (tmp_path / "policies.yaml").write_text(DOCUMENT.replace("45", "soon"))
+    await page.get_by_label("A file").set_input_files(tmp_path / "policies.yaml")
+    await page.get_by_role("button", name="Show what would change").click()
+    assert "line 5" in await page.get_by_role("alert").inner_text()
+    await look()
+    await page.get_by_label("Its text").fill(DOCUMENT)
+    await page.get_by_role("button", name="Show what would change").click()
+    assert "params.lag_threshold_sec" in await page.locator("#found + div").inner_text()
+    await look()
+    await page.get_by_role("button", name="Apply").click()
+    await page.wait_for_url("**/policies")
+    assert shown.seen.policies[LAG].params["lag_threshold_sec"] == 45.0
+
+    await page.goto(shown.base + f"/policies/{LAG}")
+    await page.get_by_text("Edit", exact=True).click()
+    await page.get_by_label("lag_threshold_sec").fill("60")
+    await page.get_by_role("button", name="Run as a shadow").click()
+    await page.get_by_role("heading", name="Shadow", exact=True).wait_for()
+    await look()
+    await page.get_by_role("button", name="Make it the policy").click()
+    assert shown.seen.policies[LAG].params["lag_threshold_sec"] == 60.0
+    for path in ("/policies/proposals", "/audit", "/audit?action=policy", "/notifications"):
+        await page.goto(shown.base + path)
+        await look()
+    assert seen == []
+
+
+@pytest.mark.parametrize("shown", ["people"], indirect=True)
+async def test_what_is_being_typed_outlives_the_session_with_and_without_scripts(shown: Shown) -> None:
+    checker = await shown.context()
+    for scripts in (True, False):
+        page = await shown.open("/silences", java_script_enabled=scripts)
+        await shown.sign_in(page, "olga")
+        await page.get_by_label("Instance").select_option("orders")
+        await page.get_by_label("Why").fill(f"upgrade, with scripts: {scripts}")
+        shown.seen.clock.step(IDLE_SECONDS + 1)
+        if scripts:  # the page notices by itself, keeps what is there, and takes the new session up
+            await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            async with page.context.expect_page() as opened:
+                await page.get_by_role("link", name="sign in in a new tab").click()
+            await shown.sign_in(await opened.value, "olga")
+            await (await opened.value).get_by_role("button", name="sign out").wait_for()
+            await page.bring_to_front()
+            await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            await page.locator("#live", has_text="signed out").wait_for(state="detached")
+        await page.get_by_role("button", name="Silence", exact=True).click()
+        if not scripts:
+            assert await page.get_by_role("heading", name="You are signed out").is_visible()
+            assert await complaints_of_axe(page, checker) == []
+            async with page.context.expect_page() as opened:
+                await page.get_by_role("link", name="sign in in a new tab").click()
+            await shown.sign_in(await opened.value, "olga")
+            await page.get_by_role("button", name="Send again").click()
+            assert await complaints_of_axe(page, checker) == []
+            await page.get_by_role("button", name="Send", exact=True).click()
+        await page.get_by_role("cell", name=f"upgrade, with scripts: {scripts}").wait_for()
+        await page.context.close()
+    assert len(await shown.seen.store.silences(10)) == 2
+
+
+@pytest.mark.parametrize("shown", ["people"], indirect=True)
+async def test_a_link_from_elsewhere_finds_the_session_though_its_cookie_is_strict(shown: Shown) -> None:
+    page = await shown.open("/")
+    await shown.sign_in(page, "vera")
+    await page.get_by_role("button", name="sign out").wait_for()
+    link = f'<a href="{shown.base}/events/{shown.outage}">the alarm</a>'
+    await page.route("http://chat.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
+    await page.goto("http://chat.example/")
+    await page.get_by_role("link", name="the alarm").click()
+    await page.get_by_role("heading", name="Database access unavailable").wait_for()
+    assert page.url == f"{shown.base}/events/{shown.outage}"
+    [cookie] = [one for one in await page.context.cookies() if one.get("name") == "probed_session"]
+    assert (cookie.get("httpOnly"), cookie.get("sameSite")) == (True, "Strict")

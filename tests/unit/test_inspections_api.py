@@ -23,7 +23,7 @@ from probed.inspection.schedules import parse
 from probed.inspection.timetable import Entry, Timetable, said
 from probed.model import OBSERVER, Target
 from probed.probes import Context, Measured, Probe, catalogue
-from probed.store import Commit
+from probed.store import AuditQuery, Commit
 from probed.store.inspections import MAX_KEPT
 from probed.store.purging import Limits
 from probed.store.reports import InspectedRecord, InspectionQuery, InspectionRecord
@@ -100,7 +100,7 @@ async def test_a_report_tells_what_is_so_and_is_kept(desk: Desk) -> None:
     listed = await desk.ask("GET", PATH)
     assert [item["id"] for item in listed["items"]] == [report["id"]]
     assert listed["items"][0]["instances"][0]["grade"] == "E"
-    [record] = await desk.seen.store.audit(None, 10)
+    [record] = await desk.seen.store.audit(AuditQuery(limit=10))
     assert (record.action, record.subject) == ("inspection.start", report["id"])
 
 

@@ -22,6 +22,7 @@ from probed.model import Event, EventState, Evidence, Moment, Severity, Side
 from probed.shadows import ShadowChanges, ShadowEvent
 from probed.silences import Scope, Silence
 from probed.store import (
+    AuditQuery,
     AuditRecord,
     Change,
     Commit,
@@ -320,7 +321,7 @@ class TestAge:
             assert await store.numbering() == Numbering(2, 2)
             assert await store.gaps(0, NOON * 2) == []
             assert await store.leadership(None, 0, NOON * 2) == []
-            assert len(await store.audit(None, 10)) == 1, "who changed what is kept longer"
+            assert len(await store.audit(AuditQuery(limit=10))) == 1, "who changed what is kept longer"
         assert rows(tmp_path, "SELECT target FROM shadow_event") == [("billing",)], "it is open yet"
         for table in ("event", "transition", "evidence", "evidence_owed", "placed", "shelf", "silence"):
             assert rows(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)], table

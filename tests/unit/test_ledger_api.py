@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from probed.api import downloads, streams
 from probed.api.app import serve
 from probed.model import EventState, Outcome
-from probed.store import Change, Commit
+from probed.store import AuditQuery, Change, Commit
 from tests.unit.editing import Operator
 from tests.unit.serving import HOSTILE, Stack, free_port, stack
 from tests.unit.test_api import an_event
@@ -370,7 +370,7 @@ class TestAck:
         detail = await ledger.get(f"{EVENTS}/{opened['id']}")
         assert detail["acked_by"] == who
         assert [(item["kind"], item["who"]) for item in detail["history"]] == [("opened", None), ("acked", who)]
-        [record] = await ledger.seen.store.audit(None, 10)
+        [record] = await ledger.seen.store.audit(AuditQuery(limit=10))
         assert (record.action, record.subject, record.who, record.reason) == (
             "event.ack", opened["id"], who, "on my way"
         )  # fmt: skip

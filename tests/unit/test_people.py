@@ -282,6 +282,27 @@ async def test_tokens_outlive_the_daemon_and_so_does_their_end(seen: Stack, visi
     await close()
 
 
+async def test_the_audit_log_is_filtered_and_a_cursor_keeps_to_the_filters(seen: Stack, visitor: Visitor) -> None:
+    anna = as_user("anna")
+    for name in ("a", "b", "c"):
+        await visitor.ask("/api/v1/tokens", "POST", anna, json={"name": name, "role": "viewer"})
+        seen.clock.step(60)
+    await visitor.status("/api/v1/tokens/b", "DELETE", anna)
+
+    async def subjects(query: str) -> list[str]:
+        status, _, page = await visitor.ask(f"/api/v1/audit?{query}", headers=anna)
+        assert status == 200
+        return [item["subject"] for item in page["items"]]
+
+    assert await subjects("action=token") == ["b", "c", "b", "a"]
+    assert await subjects("action=token.add") == ["c", "b", "a"] and await subjects("action=toke") == []
+    assert await subjects("subject=b") == ["b", "b"] and await subjects("who=olga") == []
+    assert await subjects("since=-90s&until=-30s") == ["c"]
+    _, _, page = await visitor.ask("/api/v1/audit?action=token.add&limit=2", headers=anna)
+    assert await subjects(f"action=token.add&cursor={page['next_cursor']}") == ["a"]
+    assert await visitor.status("/api/v1/audit?action=", headers=anna) == 400
+
+
 async def test_a_revoked_token_is_dead_even_when_the_disk_refuses(
     seen: Stack, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

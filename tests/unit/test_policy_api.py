@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from probed.model import Outcome
 from probed.policy.library import Library
-from probed.store import EventQuery
+from probed.store import AuditQuery, EventQuery
 from tests.unit.editing import BASE, Operator, served
 
 
@@ -87,7 +87,7 @@ async def test_a_merge_patch_may_say_so_and_carries_its_reason(api: Operator) ->
     [touched] = revision["policies"]
     assert touched["differences"] == [{"path": "params.failure_count", "before": 3, "after": 5}]
     assert params(api) == {"failure_count": 5}
-    [record] = await api.seen.store.audit(None, 10)
+    [record] = await api.seen.store.audit(AuditQuery(limit=10))
     assert (record.action, record.subject, record.reason) == (
         "policy.edit",
         "database_unavailable",

@@ -20,6 +20,7 @@ from probed.exposition import Writer
 from probed.model import Outcome
 from probed.recurrence import parse
 from probed.silences import Scope, Silence
+from probed.store import AuditQuery
 from probed.store.sqlite import SqliteStore
 from tests.unit.serving import NOON, Stack, free_port, stack
 
@@ -176,7 +177,7 @@ async def test_a_dry_run_says_which_open_events_it_would_cover_and_changes_nothi
     assert (status, would["id"], would["open_events"]) == (200, None, [event["id"]])
     assert (await api.ask("POST", f"{PATH}?dry_run=true", {**UPGRADE, "nodes": ["node-b"]}))[1]["open_events"] == []
     assert await api.listed() == []
-    assert await api.seen.store.audit(None, 10) == []
+    assert await api.seen.store.audit(AuditQuery(limit=10)) == []
 
 
 async def test_over_tcp_without_credentials_silences_are_only_read(api: Api) -> None:
@@ -223,7 +224,9 @@ async def test_ending_it_is_at_once_and_asking_again_is_the_same_answer(api: Api
     assert first == again
     assert (first[0], first[1]["state"], first[1]["ended_at"]) == (200, "expired", "2026-11-18T12:01:00.000Z")
     assert first[1]["ended_by"].startswith("local:")
-    actions = [(record.action, record.subject, record.reason) for record in await api.seen.store.audit(None, 10)]
+    actions = [
+        (record.action, record.subject, record.reason) for record in await api.seen.store.audit(AuditQuery(limit=10))
+    ]
     assert actions == [("silence.expire", made["id"], ""), ("silence.add", made["id"], "upgrade")]
 
 

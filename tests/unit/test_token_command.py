@@ -62,6 +62,27 @@ async def test_a_token_made_over_the_socket_opens_the_tcp_door_until_it_is_revok
     assert [item["state"] for item in json.loads(out)["items"]] == ["revoked"]
 
 
+async def test_the_audit_log_is_listed_filtered_and_for_programs(address: str, place: Path) -> None:
+    door = ("--socket", place / "probed.sock")
+    for name in ("ci", "prometheus"):
+        await probed("token", "add", name, "--role", "viewer", "--reason", "scrapes", *door)
+    await probed("token", "revoke", "ci", *door)
+    code, out, _ = await probed("audit", *door)
+    assert code == 0 and out.split()[:6] == ["AT", "WHO", "VIA", "ACTION", "SUBJECT", "CHANGES"]
+    newest, *_ = out.splitlines()[1:]
+    assert "token.revoke" in newest and "ci" in newest and "role: viewer → –" in newest
+    code, out, _ = await probed("audit", "--action", "token.add", "--subject", "ci", "-o", "json", *door)
+    [record] = json.loads(out)["items"]
+    assert (record["reason"], record["after"]["role"]) == ("scrapes", "viewer")
+    code, out, _ = await probed("audit", "--action", "token", "--limit", "2", "-o", "tsv", *door)
+    assert [line.split("\t")[5] for line in out.splitlines()] == ["action", "token.revoke", "token.add"]
+    assert (await probed("audit", "--who", "nobody", *door))[
+        1
+    ] == "Nobody changed anything, or the filters exclude it.\n"
+    code, _, err = await probed("audit", "--url", f"http://{address}")
+    assert code == 1 and "401" in err
+
+
 async def test_a_wrong_wish_is_told_in_one_line(address: str, place: Path) -> None:
     door = ("--socket", place / "probed.sock")
     code, _, err = await probed("token", "add", "ci", "--role", "root", *door)

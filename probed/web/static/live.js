@@ -49,6 +49,29 @@ function tellState(failed) {
   }
 }
 
+// Whoever was typing goes on here: the form is sent with what the next session gives it.
+function tellSignedOut(login) {
+  if (!status || status.querySelector("a")) return;
+  const link = document.createElement("a");
+  link.href = login;
+  link.target = "_blank";
+  link.rel = "noopener";
+  link.textContent = "sign in in a new tab";
+  status.className = "failing";
+  status.replaceChildren("✕ signed out: ", link, ", then go on here");
+}
+
+// Whether anything was typed or chosen that would be lost.
+function touched() {
+  return [...document.querySelectorAll("main input:not([type=hidden]), main textarea, main select")].some((each) => {
+    if (each.matches("select")) {
+      return each.selectedIndex !== Math.max(0, [...each.options].findIndex((one) => one.defaultSelected));
+    }
+    if (each.matches("[type=checkbox], [type=radio]")) return each.checked !== each.defaultChecked;
+    return each.value !== each.defaultValue;
+  });
+}
+
 // --- fetching and exchanging --------------------------------------------------------------------------------
 
 async function refresh() {
@@ -58,7 +81,11 @@ async function refresh() {
     const answer = await fetch(location.href, {
       headers: { "Probed-Fragment": "1" }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS),
     });
-    if (answer.redirected) location.reload(); // a session that ended leads to the login
+    if (answer.redirected) { // a session that ended leads to the login
+      if (touched()) tellSignedOut(answer.url);
+      else location.reload();
+      return;
+    }
     if (!answer.ok) throw new Error(String(answer.status));
     exchange(new DOMParser().parseFromString(await answer.text(), "text/html"));
     answeredAt = Date.now();
@@ -72,6 +99,8 @@ async function refresh() {
 
 function exchange(fresh) {
   skew = offset(fresh.getElementById("live")?.dataset.now) || skew;
+  const csrf = fresh.querySelector("input[name=csrf]")?.value; // of this session, which may be another by now
+  for (const each of csrf ? document.querySelectorAll("input[name=csrf]") : []) each.value = csrf;
   if (fresh.title) document.title = `${fresh.title} · ${document.title.split(" · ").pop()}`;
   for (const old of document.querySelectorAll("[data-live]")) {
     const next = old.id && fresh.getElementById(old.id);
