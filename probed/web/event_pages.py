@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
-from probed.api.events import EVENT, INSTANCE, SEVERITY, STATE, SUPPRESSED
+from probed.api.events import ACTIVE_SINCE, EVENT, INSTANCE, SEVERITY, STATE, SUPPRESSED
 from probed.api.problems import Refused, shown
-from probed.api.query import SINCE, UNTIL, Time, cursor
+from probed.api.query import SINCE, UNTIL, cursor
 from probed.api.routing import Call, Route
 from probed.model import Event, EventState
 from probed.store import EventDetail, EventQuery
@@ -20,13 +20,11 @@ from probed.web import incident, ledger
 from probed.web.desk import Desk, watches_by_event, zone_of
 from probed.web.ledger import Grid, Row
 from probed.web.overview import recovering
-from probed.web.strip import LOOK_BACK_SECONDS, lasted_into
 
-PAGE, MAX_ACTIVE = 100, 5000
+PAGE = 100
 ACK, NOTIFICATIONS = "/api/v1/events/{id}/ack", "/api/v1/notifications"
 MAX_CHAIN, MAX_CONSEQUENCES = 10, 50
 CURSOR = cursor("page-events")
-ACTIVE_SINCE = Time("active_since", "Only what was still open at this time, or came later.")
 FILTERS = (INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SINCE, UNTIL, ACTIVE_SINCE)
 
 
@@ -48,7 +46,7 @@ class EventsPage:
 
     def download(self, form: str) -> Mapping[str, str]:
         """The query of the API's download of the same events."""
-        return {**{name: value for name, value in self.given.items() if name != ACTIVE_SINCE.name}, "format": form}
+        return {**self.given, "format": form}
 
     def midnight(self, day: str) -> str:
         """Where a day of the grid begins: in its zone, and for a query."""
@@ -69,7 +67,8 @@ def routes(desk: Desk) -> list[Route]:
 
     async def listing(call: Call) -> web.Response:
         zone = zone_of(call.request)
-        found = await _found(call)
+        # One more than a page has, so that it is known whether there is another.
+        found = await served.store.events(_wanted(call, PAGE + 1))
         today = datetime.fromtimestamp(call.now, zone).date()
         grid = await _grid(call, today, zone)
         given = {name: value for name, value in call.request.query.items() if name != CURSOR.name}
@@ -83,14 +82,6 @@ def routes(desk: Desk) -> list[Route]:
             zone,
         )
         return await desk.html(call, "events.html", page)
-
-    async def _found(call: Call) -> Sequence[Event]:
-        """One more than a page has, so that it is known whether there is another."""
-        active = call.query[ACTIVE_SINCE]
-        if active is None:
-            return await served.store.events(_wanted(call, PAGE + 1))
-        found = await served.store.events(_wanted(call, MAX_ACTIVE, active - LOOK_BACK_SECONDS))
-        return [event for event in found if lasted_into(event, active)][:PAGE]
 
     async def _grid(call: Call, today: date, zone: ZoneInfo) -> Grid:
         begin = datetime.fromordinal(today.toordinal() - ledger.DAYS + 1)
@@ -164,7 +155,7 @@ def routes(desk: Desk) -> list[Route]:
     ]
 
 
-def _wanted(call: Call, most: int, since: float | None = None) -> EventQuery:
+def _wanted(call: Call, most: int) -> EventQuery:
     query = call.query
     return EventQuery(
         instance=query[INSTANCE],
@@ -172,8 +163,9 @@ def _wanted(call: Call, most: int, since: float | None = None) -> EventQuery:
         severity=query[SEVERITY],
         state=query[STATE],
         suppressed=query[SUPPRESSED],
-        since=query[SINCE] if since is None else since,
+        since=query[SINCE],
         until=query[UNTIL],
+        active_since=query[ACTIVE_SINCE],
         limit=most,
         before_id=query[CURSOR] if CURSOR.name in call.request.query else None,
     )

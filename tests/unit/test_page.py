@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from probed.api import app
 from probed.api.access import Principal
 from probed.api.doorkeeping import KnownPeople
 from probed.config.settings import Instance
-from probed.model import Outcome, Role
+from probed.incidents import new_id
+from probed.model import Event, EventState, Outcome, Role, Severity, Target
+from probed.store import Change, Commit
 from probed.web.desk import POLICY
 from tests.unit.serving import HOSTILE, Stack, free_port
 from tests.unit.theatre import leave, like_orders, play, record_texts, stage
@@ -194,6 +197,36 @@ async def test_the_overview_tells_cause_consequences_and_what_cannot_be_seen(sit
     assert "held back as its consequence: 1" in text
     assert "HTTP 401 with the configured token" in text
     assert text.index('id="instance-orders"') < text.index('id="instance-billing"') < text.index('id="instance-crm"')
+
+
+async def test_the_strip_shows_what_began_weeks_ago_and_its_columns_and_download_lead_to_it(site: Site) -> None:
+    now = site.seen.clock.wall()
+
+    async def lasting(days: int, end: float | None) -> str:
+        at, state = now - days * 86400, EventState.OPEN if end is None else EventState.RESOLVED
+        target = Target("crm", "node-a", "postgres", member=str(days))
+        event = Event(
+            new_id(at), "no_leader", "No leader", Severity.FATAL, state, target, at, "none", resolved_at=end
+        )  # fmt: skip
+        await site.seen.store.append(Commit(changes=(Change(event, "opened", at),)))
+        return event.id
+
+    async def columns() -> list[str]:
+        _, _, text = await site.get("/instances/crm")
+        return re.findall(r'<a href="([^"]*)" aria-label="[^"]*"><title>[^<]*</title><rect class="fatal"', text)
+
+    await lasting(30, now - 30 * 3600)
+    assert await columns() == []
+    resolved = await lasting(20, now - 6 * 3600)
+    found = await columns()
+    assert len(found) in (72, 73), "18 of 24 hours"
+    still_open = await lasting(50, None)
+    assert len(await columns()) == 96
+    _, _, text = await site.get(urljoin("/instances/crm", found[0].replace("&amp;", "&")))
+    assert re.findall(r'<a href="./events/([^"]*)">No leader', text) == [resolved, still_open]
+    [link] = re.findall(r'href="([^"]*format=json)"', text)
+    _, _, download = await site.get(urljoin("/events", link.replace("&amp;", "&")))
+    assert [item["id"] for item in json.loads(download)["items"]][-2:] == [resolved, still_open]
 
 
 async def test_the_event_tells_rule_evidence_chain_and_what_to_do(site: Site) -> None:
