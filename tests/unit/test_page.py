@@ -21,13 +21,12 @@ from aiohttp import web
 from probed.api import app
 from probed.api.access import Principal
 from probed.api.doorkeeping import KnownPeople
-from probed.config.settings import Instance
 from probed.incidents import new_id
 from probed.model import Event, EventState, Outcome, Role, Severity, Target
 from probed.store import Change, Commit
 from probed.web.desk import POLICY
 from tests.unit.serving import HOSTILE, Stack, free_port
-from tests.unit.theatre import leave, like_orders, play, record_texts, stage
+from tests.unit.theatre import hostile_stage, leave, play, stage
 
 PAGES = (
     "/", "/?q=orders", "/events", "/events?state=open&severity=fatal&since=-24h", "/policies", "/policies/no_leader",
@@ -374,22 +373,15 @@ async def test_what_people_ask_for_is_shown_back_as_text(site: Site) -> None:
 
 
 async def test_two_hundred_hostile_texts_from_targets_and_people_are_shown_as_text(tmp_path: Path) -> None:
-    """As reason of every probe, message of events, label, comment and evidence, all at once on every page."""
-    assert len(PAYLOADS) >= 200
-    made = await stage(tmp_path, ("billing",))
-    made.watch_oneself()
-    outage = await play(made, reason="x")
-    labels = {f"key{number}": text for number, text in enumerate(PAYLOADS)}
-    hostile = Instance.model_validate({**like_orders("labelled"), "labels": labels})
-    made.settings = made.settings.model_copy(update={"instances": [*made.settings.instances, hostile]})
-    made.watch(hostile)
-    ids = await record_texts(made, PAYLOADS)
+    """As names of nodes, answers, errors, labels, policies, reasons, comments and evidence, all at once on every page."""
+    assert len(set(PAYLOADS)) >= 200
+    made, pages = await hostile_stage(tmp_path, PAYLOADS)
     address = f"127.0.0.1:{free_port()}"
     close = await app.serve(made, addresses=[address], socket_path=None)
-    site = Site(made, address, outage)
+    site = Site(made, address, "")
     try:
         seen = ""
-        for path in (*site.pages, "/instances/labelled", *(f"/events/{one}" for one in ids)):
+        for path in pages:
             status, _, text = await site.get(path)
             assert status == 200, path
             assert active(text) == [], path
