@@ -12,7 +12,7 @@ from probed.api import downloads, schemas, shapes
 from probed.api.answers import as_json
 from probed.api.guarding import within_time
 from probed.api.problems import Refused, shown
-from probed.api.query import SINCE, UNTIL, Choice, Flag, Word, Zone, cursor, limit
+from probed.api.query import SINCE, UNTIL, Choice, Flag, Time, Word, Zone, cursor, limit
 from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.model import EventState, Severity
@@ -27,7 +27,8 @@ STATE = Choice("state", "Only in this state.", EventState)
 SUPPRESSED = Flag("suppressed", "Only what is (true) or is not (false) the consequence of another.")
 SILENCED = Flag("silenced", "Only what people were not (true) or were (false) told of, by reason of a silence.")
 SILENCED_BY = Word("silenced_by", "Only what the silence of this id covered last.")
-FILTERS = (INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SILENCED, SILENCED_BY, SINCE, UNTIL)
+ACTIVE_SINCE = Time("active_since", "Only what was still open at this time, or began later.")
+FILTERS = (INSTANCE, EVENT, SEVERITY, STATE, SUPPRESSED, SILENCED, SILENCED_BY, SINCE, UNTIL, ACTIVE_SINCE)
 ZONE = Zone("tz", "In whose days to count: a time zone of the IANA database.")
 DAYS = 30
 """How far ``daily`` looks back when it is not told: this many whole days of the zone, today included."""
@@ -112,6 +113,7 @@ def asked(call: Call) -> EventQuery:
         silenced_by=query[SILENCED_BY],
         since=query[SINCE],
         until=query[UNTIL],
+        active_since=query[ACTIVE_SINCE],
         before_id=query[CURSOR],
     )
 

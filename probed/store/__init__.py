@@ -229,6 +229,8 @@ class EventQuery:
     silenced_by: str | None = None
     since: float | None = None
     until: float | None = None
+    active_since: float | None = None
+    """Only what was still open at this time, or began later."""
     limit: int = 100
     before_id: str | None = None
     """Only events older than this id: how a page follows another."""

@@ -5,6 +5,9 @@ A page comes as quickly with any filters among a million events as among a hundr
 An id begins with the time of its event, so a span of time is a span of ids. Everything else that the list can be
 filtered by is the *shelf* on which an event stands (schema 0006): a page is the newest of every shelf that the filters
 allow, merged until it is full.
+
+What had begun before a time and was open at it is found by looking at the day before; what lasts longer than a day is
+open still, which is a shelf, or has an index of its own (schema 0013).
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from __future__ import annotations
 import heapq
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from probed.model import CANARY, Event
@@ -31,7 +36,7 @@ _FETCHED = 200
 
 _NO_CANARY = f" AND event <> '{CANARY}'"
 """Only who asks for canaries sees one that is under way."""
-_SPAN = f"""
+_NEWEST = f"""
 SELECT {_COLUMNS} FROM event WHERE id >= ? AND id < ? AND opened_at >= ? AND opened_at < ?{_NO_CANARY}
 ORDER BY id DESC LIMIT ?
 """  # noqa: S608 - column names are constants
@@ -42,6 +47,16 @@ SELECT shelf, (
 ) AS head
 FROM labelled WHERE number > 0
 """
+_LASTING = """
+SELECT id FROM event WHERE id >= :day_before AND id < :split AND (state = 'open' OR resolved_at >= :at)
+UNION ALL
+SELECT id FROM event WHERE resolved_at - opened_at >= 86400.0 AND resolved_at >= :at AND +id < :day_before
+UNION ALL
+SELECT event_id FROM labelled JOIN placed USING (shelf) WHERE state = 'open' AND number > 0 AND event_id < :day_before
+LIMIT -1
+"""
+_LONG_SECONDS = 86400.0
+"""How long an episode lasts that has a place in the index: as the index says it."""
 _EVIDENCE = "SELECT * FROM evidence WHERE event_id = ? ORDER BY taken_at, rowid"
 _CONSEQUENCES = "SELECT id FROM event WHERE caused_by = ? ORDER BY id"
 _HISTORY = "SELECT seq, kind, at AS turned_at, who, comment FROM transition WHERE event_id = ? ORDER BY seq"
@@ -85,16 +100,30 @@ def _beginning(milliseconds: int) -> str:
 
 def page(connection: sqlite3.Connection, query: EventQuery) -> list[Event]:
     """The newest ``query.limit`` events that fit, newest first. Raises what sqlite3 raises."""
-    since = -_EVER if query.since is None else query.since
-    until = _EVER if query.until is None else query.until
-    low, high = ids(since, until)
+    low, high = ids(*_span(query))
     if query.before_id is not None:
         high = min(high, query.before_id)
+    if query.active_since is None:
+        return _begun(connection, query, low, high)
+    split, _ = ids(query.active_since, _EVER)
+    found = _begun(connection, query, max(low, split), high)
+    if len(found) < query.limit:
+        found += _lasting(connection, replace(query, limit=query.limit - len(found)), low, min(split, high))
+    return found
+
+
+def _span(query: EventQuery) -> tuple[float, float]:
+    return -_EVER if query.since is None else query.since, _EVER if query.until is None else query.until
+
+
+def _begun(connection: sqlite3.Connection, query: EventQuery, low: str, high: str) -> list[Event]:
+    """Those with ids in ``[low, high)``, whenever they ended."""
+    since, until = _span(query)
     if query.silenced or query.silenced_by is not None:
-        return _silenced(connection, query, low, high, since, until)
+        return _silenced(connection, query, low, high)
     labels = _labels(query)
     if query.silenced is None and not labels:
-        rows = connection.execute(_SPAN, (low, high, since, until, query.limit))
+        rows = connection.execute(_NEWEST, (low, high, since, until, query.limit))
         return [event_of(row) for row in rows]
     merged = _merged(connection, labels, low, high)
     found: list[Event] = []
@@ -111,22 +140,44 @@ def page(connection: sqlite3.Connection, query: EventQuery) -> list[Event]:
     return found
 
 
-def _silenced(
-    connection: sqlite3.Connection, query: EventQuery, low: str, high: str, since: float, until: float
-) -> list[Event]:
+def _silenced(connection: sqlite3.Connection, query: EventQuery, low: str, high: str) -> list[Event]:
     """Of the few that a silence covered: they have an index of their own."""
+    # Said as the partial index says it, else SQLite does not take it.
+    few = "silenced_by IS NOT NULL" if query.silenced_by is not None else "silenced = 1"
+    return _fitting(connection, query, low, high, f"event WHERE {few}")
+
+
+def _lasting(connection: sqlite3.Connection, query: EventQuery, low: str, high: str) -> list[Event]:
+    """Of those with ids in ``[low, high)``, what was open at ``query.active_since``, before which all of them began."""
+    at = query.active_since
+    assert at is not None
+    day_before, split = ids(at - _LONG_SECONDS, _EVER)[0], ids(at, _EVER)[0]
+    wanted = {"day_before": day_before, "split": split, "at": at}
+    # A limit, if none, and the order of the join: else SQLite walks over all that came before.
+    return _fitting(connection, query, low, high, f"({_LASTING}) CROSS JOIN event USING (id) WHERE true", wanted)
+
+
+def _fitting(
+    connection: sqlite3.Connection,
+    query: EventQuery,
+    low: str,
+    high: str,
+    few: str,
+    wanted: Mapping[str, object] = MappingProxyType({}),
+) -> list[Event]:
+    """Of the ``few``, which an index finds, those that fit: each is looked at. It is the statement from FROM on."""
+    since, until = _span(query)
     asked: dict[str, object] = {"silenced_by": query.silenced_by}
     asked |= {"silenced": None if query.silenced is None else int(query.silenced), **_labels(query)}
     asked = {column: value for column, value in asked.items() if value is not None}
-    also = "".join(f" AND {column} = ?" for column in asked)
-    # Said as the partial index says it, else SQLite does not take it.
-    few = "silenced_by IS NOT NULL" if query.silenced_by is not None else "silenced = 1"
+    also = "".join(f" AND {column} = :{column}" for column in asked) + ("" if "event" in asked else _NO_CANARY)
     sql = f"""
-        SELECT {_COLUMNS} FROM event WHERE {few} AND id >= ? AND id < ? AND opened_at >= ? AND opened_at < ?{also}
-        ORDER BY id DESC LIMIT ?
-    """  # noqa: S608 - column names are constants
-    rows = connection.execute(sql, (low, high, since, until, *asked.values(), query.limit))
-    return [event_of(row) for row in rows]
+        SELECT {_COLUMNS} FROM {few}
+            AND id >= :low AND id < :high AND opened_at >= :since AND opened_at < :until{also}
+        ORDER BY id DESC LIMIT :limit
+    """  # noqa: S608 - all that is put in is constant
+    span = {"low": low, "high": high, "since": since, "until": until, "limit": query.limit}
+    return [event_of(row) for row in connection.execute(sql, {**asked, **span, **wanted})]
 
 
 def detail(connection: sqlite3.Connection, event_id: str) -> EventDetail | None:

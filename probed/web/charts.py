@@ -37,7 +37,11 @@ def charts(taken: Sequence[Taken], thresholds: Mapping[str, float], zone: ZoneIn
     )
     made = []
     for name in names or [""]:
-        dots = [Dot(sample.at, sample.outcome, _number(sample, name), sample.reason) for sample in taken]
+        dots = [
+            Dot(sample.at, sample.outcome, _number(sample, name), sample.reason)
+            for sample in taken
+            if not _lacks(sample, name)
+        ]
         plot = drawing.plot(dots, reading=name, threshold=thresholds.get(name), flags=(), zone=zone)
         newest = next((dot.value for dot in reversed(dots) if dot.value is not None), None)
         if plot is not None:
@@ -49,3 +53,8 @@ def charts(taken: Sequence[Taken], thresholds: Mapping[str, float], zone: ZoneIn
 def _number(sample: Taken, name: str) -> float | None:
     value = sample.readings.get(name)
     return float(value) if isinstance(value, int | float) and sample.outcome == Outcome.OBSERVED.value else None
+
+
+def _lacks(sample: Taken, name: str) -> bool:
+    """Whether it is a good sample without this reading: not each login is timed, and a mark on the axis would say 0."""
+    return bool(name) and sample.outcome == Outcome.OBSERVED.value and name not in sample.readings

@@ -25,7 +25,9 @@ DEEP, SHALLOW = 158, 78
 BREAK_WIDTH = 40
 MIN_BREAK_SECONDS, BREAK_RATIO = 60.0, 8.0
 """The axis breaks where nothing was kept for at least so long, and for so many times the usual distance."""
-TICK_WIDTH, FLAG_WIDTH = 110, 12
+TICK_WIDTH, FLAG_WIDTH, LETTER_WIDTH = 110, 12, 7.5
+_SHARES = {"start": 0.0, "middle": 0.5, "end": 1.0}
+"""How much of a label stands left of its place, by its anchor."""
 MAX_FLAG_ROWS = 3
 LONG_SECONDS = 6 * 3600.0
 """From so long a span on, ticks carry the day."""
@@ -202,7 +204,7 @@ def _flags(flags: Sequence[Flagged], axis: _Axis) -> Iterable[Flag]:
     for flag in flags:
         x = axis.x(flag.at)
         left = x > WIDTH * 0.8
-        width = 7.5 * len(flag.label) + FLAG_WIDTH
+        width = LETTER_WIDTH * len(flag.label) + FLAG_WIDTH
         begin = x - width if left else x
         row = next((number for number, end in enumerate(ends) if begin >= end), MAX_FLAG_ROWS - 1)
         ends[row] = begin + width
@@ -210,14 +212,28 @@ def _flags(flags: Sequence[Flagged], axis: _Axis) -> Iterable[Flag]:
 
 
 def _ticks(axis: _Axis, zone: ZoneInfo) -> Iterable[Tick]:
-    for begin, end, x, width in axis.pieces:
-        number = max(1, int(width // TICK_WIDTH))
-        for step in range(number + 1 if end > begin else 1):
-            at = begin + (end - begin) * step / number
-            place = x + (width * step / number if end > begin else width / 2)
-            anchor = "start" if place < LEFT + 30 else "end" if place > RIGHT - 30 else "middle"
-            form = "%H:%M:%S" if axis.span < LONG_SECONDS else "%m-%d %H:%M"
-            yield Tick(round(place, 1), f"{datetime.fromtimestamp(at, zone):{form}}", anchor)
+    form = "%H:%M:%S" if axis.span < LONG_SECONDS else "%m-%d %H:%M"
+    last = len(axis.pieces) - 1
+    written = -math.inf
+    for number, (begin, end, x, width) in enumerate(axis.pieces):
+        lasts = end > begin
+        steps = int(width // TICK_WIDTH) if lasts else 0
+        for step in range(steps + 1):
+            share = step / steps if steps else 0.0 if lasts else 0.5
+            place = x + width * share
+            # At a break, each label stays on its own side.
+            if place > RIGHT - 30 or (number < last and 0 < step == steps):
+                anchor = "end"
+            elif place < LEFT + 30 or (number > 0 and step == 0 and lasts):
+                anchor = "start"
+            else:
+                anchor = "middle"
+            label = f"{datetime.fromtimestamp(begin + (end - begin) * share, zone):{form}}"
+            length = LETTER_WIDTH * len(label)
+            left = place - length * _SHARES[anchor]
+            if left > written:
+                written = left + length
+                yield Tick(round(place, 1), label, anchor)
 
 
 def _told(dots: Sequence[Dot], reading: str, values: Sequence[float]) -> str:

@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from probed.api import events
-from probed.api.events import CURSOR, EVENT, INSTANCE
+from probed.api.events import ACTIVE_SINCE, CURSOR, EVENT, FILTERS, INSTANCE
 from probed.api.problems import Refused, shown
-from probed.api.query import SINCE, UNTIL, Time
+from probed.api.query import SINCE, UNTIL
 from probed.api.routing import Call, Route
 from probed.model import Event, EventState
 from probed.store import EventDetail
@@ -21,13 +21,10 @@ from probed.web import incident, ledger
 from probed.web.desk import Desk, watches_by_event, zone_of
 from probed.web.ledger import Grid, Row
 from probed.web.overview import recovering
-from probed.web.strip import LOOK_BACK_SECONDS, lasted_into
 
-PAGE, MAX_ACTIVE = 100, 5000
+PAGE = 100
 ACK, NOTIFICATIONS = "/api/v1/events/{id}/ack", "/api/v1/notifications"
 MAX_CHAIN, MAX_CONSEQUENCES = 10, 50
-ACTIVE_SINCE = Time("active_since", "Only what was still open at this time, or came later.")
-FILTERS = (*events.FILTERS, ACTIVE_SINCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ class EventsPage:
 
     def download(self, form: str) -> Mapping[str, str]:
         """The query of the API's download of the same events."""
-        return {**{name: value for name, value in self.given.items() if name != ACTIVE_SINCE.name}, "format": form}
+        return {**self.given, "format": form}
 
     def midnight(self, day: str) -> str:
         """Where a day of the grid begins: in its zone, and for a query."""
@@ -70,7 +67,8 @@ def routes(desk: Desk) -> list[Route]:
 
     async def listing(call: Call) -> web.Response:
         zone = zone_of(call.request)
-        found = await _found(call)
+        # One more than a page has, so that it is known whether there is another.
+        found = await served.store.events(replace(events.asked(call), limit=PAGE + 1))
         today = datetime.fromtimestamp(call.now, zone).date()
         grid = await _grid(call, today, zone)
         given = {name: value for name, value in call.request.query.items() if name != CURSOR.name}
@@ -84,15 +82,6 @@ def routes(desk: Desk) -> list[Route]:
             zone,
         )
         return await desk.html(call, "events.html", page)
-
-    async def _found(call: Call) -> Sequence[Event]:
-        """One more than a page has, so that it is known whether there is another."""
-        active = call.query[ACTIVE_SINCE]
-        if active is None:
-            return await served.store.events(replace(events.asked(call), limit=PAGE + 1))
-        wanted = replace(events.asked(call), limit=MAX_ACTIVE, since=active - LOOK_BACK_SECONDS)
-        found = await served.store.events(wanted)
-        return [event for event in found if lasted_into(event, active)][:PAGE]
 
     async def _grid(call: Call, today: date, zone: ZoneInfo) -> Grid:
         begin = datetime.fromordinal(today.toordinal() - ledger.DAYS + 1)

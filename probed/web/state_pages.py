@@ -79,7 +79,7 @@ def routes(desk: Desk) -> list[Route]:
             glances.append(places.glance(one))
             await asyncio.sleep(0)  # a fleet is not told in one breath: probes come first
         open_events = await served.store.events(EventQuery(state=EventState.OPEN, limit=MAX_OPEN))
-        recent, gaps = await _day(desk, call.now)
+        recent, gaps = await _day(desk, call.now, open_events)
         page = overview(
             glances,
             open_events,
@@ -101,7 +101,7 @@ def routes(desk: Desk) -> list[Route]:
         if found is None:
             raise Refused("not-found", f"no instance is called {shown(name)}; the overview lists them")
         open_events = await served.store.events(EventQuery(instance=name, state=EventState.OPEN, limit=MAX_OPEN))
-        recent, gaps = await _day(desk, call.now, name)
+        recent, gaps = await _day(desk, call.now, open_events, name)
         passages = await served.store.leadership(name, call.now - PASSAGE_DAYS * 86400, call.now + 1)
         page = InstancePage(
             places.instance(found),
@@ -173,12 +173,14 @@ def known(desk: Desk) -> list[Known]:
     return sorted(found, key=lambda one: one.name == OBSERVER)
 
 
-async def _day(desk: Desk, now: float, instance: str | None = None) -> tuple[Sequence[Event], Sequence[GapRecord]]:
-    """What the last 24 hours are drawn of."""
-    begin = now - strip.SPAN_SECONDS
-    query = EventQuery(instance=instance, since=begin - strip.LOOK_BACK_SECONDS, limit=MAX_RECENT)
-    found = [event for event in await desk.served.store.events(query) if strip.lasted_into(event, begin)]
-    return found, await desk.served.store.gaps(begin, now)
+async def _day(
+    desk: Desk, now: float, open_events: Sequence[Event], instance: str | None = None
+) -> tuple[Sequence[Event], Sequence[GapRecord]]:
+    """What the last 24 hours are drawn of. What is open is in it, however much came since."""
+    begin = strip.span(now)[0]
+    query = EventQuery(instance=instance, active_since=begin, limit=MAX_RECENT)
+    found = {event.id: event for event in (*open_events, *await desk.served.store.events(query))}
+    return list(found.values()), await desk.served.store.gaps(begin, now)
 
 
 def _columns(name: str, events: Sequence[Event], gaps: Sequence[GapRecord], now: float) -> tuple[Column, ...]:

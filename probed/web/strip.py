@@ -28,19 +28,15 @@ class Column:
     events: int
 
 
-LOOK_BACK_SECONDS = 8 * 86400.0
-"""How long ago an episode may have begun that reaches into a span: what is read to find those."""
-
-
-def lasted_into(event: Event, at: float) -> bool:
-    """Whether it was still open at a time, or came later."""
-    return event.state is EventState.OPEN or (event.resolved_at or event.opened_at) >= at
+def span(now: float) -> tuple[float, float]:
+    """(begin, end) of the strip: whole quarters of an hour, of which ``now`` is in the last. Unix seconds."""
+    end = (now // SLOT_SECONDS + 1) * SLOT_SECONDS
+    return end - SPAN_SECONDS, end
 
 
 def columns(events: Iterable[Event], gaps: Sequence[GapRecord], now: float) -> tuple[Column, ...]:
-    """``events`` of one instance, of at least the last 24 hours; what a cause explains counts with its cause."""
-    end = (now // SLOT_SECONDS + 1) * SLOT_SECONDS
-    begin = end - SPAN_SECONDS
+    """``events`` of one instance, all that were open in the span; what a cause explains counts with its cause."""
+    begin, _ = span(now)
     worst: list[Severity | None] = [None] * SLOTS
     number = [0] * SLOTS
     for event in events:

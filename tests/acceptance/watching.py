@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,10 +27,10 @@ INTERVAL, TIMEOUT, GRACE = 5.0, 2.0, 15.0
 """The defaults of the product, but for the grace after a switchover, which would only make the tests wait."""
 
 
-def configure(directory: Path, lab: Lab, *, extra: str = "", declared: bool = False) -> Path:
+def configure(directory: Path, lab: Lab, *, web: str = "", extra: str = "", declared: bool = False) -> Path:
     """``probed.yml`` for a lab, as an operator would write it, with the demo's policies.
 
-    Nodes are found through Patroni, or ``declared`` ones on which the daemon runs.
+    Nodes are found through Patroni, or ``declared`` ones on which the daemon runs. ``web`` is more of that section.
     """
     directory.mkdir(exist_ok=True)
     password = directory / "password"
@@ -40,7 +40,7 @@ def configure(directory: Path, lab: Lab, *, extra: str = "", declared: bool = Fa
     for name, policy in configuration.POLICIES.items():
         (overrides / f"{name}.yaml").write_text(policy)
     text = f"""
-web: {{listen: ["127.0.0.1:{free_port()}"]}}
+web: {{listen: ["127.0.0.1:{free_port()}"]{web and ", "}{web}}}
 storage: {{path: {directory}/store}}
 policies: {{directory: {overrides}}}
 defaults: {{interval: {INTERVAL:g}s, timeout: {TIMEOUT:g}s, switchover_grace: {GRACE:g}s}}
@@ -56,8 +56,10 @@ instances:
 class Watcher:
     """A ``probed run`` of our own."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, headers: Mapping[str, str] | None = None) -> None:
+        """``headers`` show who asks, where the daemon wants to know."""
         self.config = config
+        self.headers = headers or {}
         text = config.read_text()
         self.url = "http://" + text.split('listen: ["')[1].split('"')[0]
         self.log = config.with_suffix(".log")
@@ -90,7 +92,10 @@ class Watcher:
 
     async def get(self, path: str, **query: Any) -> Any:
         suffix = f"?{urlencode(query)}" if query else ""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.url}{path}{suffix}") as response:
+        async with (
+            aiohttp.ClientSession(headers=self.headers) as session,
+            session.get(f"{self.url}{path}{suffix}") as response,
+        ):
             body = await response.text()
             assert response.status == 200, f"{path}{suffix}: HTTP {response.status}: {body}"
             return json.loads(body) if "json" in response.content_type else body

@@ -616,7 +616,7 @@ async def test_a_page_has_a_hundred_events_unless_told_otherwise(api: Api) -> No
         (
             "zzz=1",
             "zzz",
-            "known here: cursor, event, format, instance, limit, severity, silenced, silenced_by, since, state, suppressed, until",
+            "known here: active_since, cursor, event, format, instance, limit, severity, silenced, silenced_by, since, state",
         ),
     ],
 )

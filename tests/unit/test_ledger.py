@@ -109,7 +109,12 @@ def fits(event: Event, query: EventQuery) -> bool:
         and query.silenced_by in (None, event.silenced_by)
         and (query.since is None or event.opened_at >= query.since)
         and (query.until is None or event.opened_at < query.until)
+        and (query.active_since is None or lasted_into(event, query.active_since))
     )
+
+
+def lasted_into(event: Event, at: float) -> bool:
+    return event.opened_at >= at or event.state is EventState.OPEN or (event.resolved_at or 0.0) >= at
 
 
 class TestList:
@@ -152,6 +157,37 @@ class TestList:
                 await store.append(Commit(changes=tuple(Change(event, "opened", event.opened_at) for event in late)))
             assert seen == expected
 
+    @pytest.mark.parametrize("limit", [1000, 40])
+    async def test_what_was_open_at_a_time_is_found_however_long_before_it_began(
+        self, store: SqliteStore, limit: int
+    ) -> None:
+        chance = random.Random(11)
+        events = [
+            replace(
+                event,
+                resolved_at=event.opened_at + chance.choice((5.0, HOUR, DAY - 1, DAY, 9 * DAY, 60 * DAY)),
+            )
+            if event.state is EventState.RESOLVED
+            else event
+            for days in (0, 0.5, 1, 3, 8, 30, 90)
+            for event in motley(chance, 30, began=NOON - days * DAY)
+        ]
+        await store.append(Commit(changes=tuple(Change(event, "opened", event.opened_at) for event in events)))
+        by_id = sorted(events, key=lambda event: event.id, reverse=True)
+        combinations = itertools.product(
+            (NOON - 2 * DAY, NOON - 40 * DAY, NOON - 8 * DAY - 0.5, NOON + DAY), (None, "orders"),
+            (None, EventState.OPEN, EventState.RESOLVED), (None, NOON - 5 * DAY), (None, NOON), (None, True),
+        )  # fmt: skip
+        for active, instance, state, since, until, silenced in combinations:
+            query = EventQuery(
+                instance, state=state, silenced=silenced, since=since, until=until, active_since=active, limit=limit
+            )
+            expected, found = [item for item in by_id if fits(item, query)], list[Event]()
+            while page := await store.events(query):
+                found += page
+                query = replace(query, before_id=page[-1].id)
+            assert found == expected, query
+
     async def test_an_event_moves_with_its_state_and_is_never_listed_twice(self, store: SqliteStore) -> None:
         event = an_event(suppressed=True)
         await store.append(opened(event))
@@ -180,11 +216,13 @@ class TestList:
             connection.set_trace_callback(asked.append)
             listing.page(connection, EventQuery(instance="orders", state=EventState.OPEN, since=1.0))
             listing.page(connection, EventQuery())
+            listing.page(connection, EventQuery(active_since=NOON))
             listing.transitions(connection, 0, 10)
             connection.set_trace_callback(None)
             plans = [row["detail"] for sql in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
-        assert len(asked) >= 4
+        assert len(asked) >= 6
         assert [plan for plan in plans if plan.startswith("SCAN") and plan.split()[1] in ("event", "placed")] == []
+        assert any("event_lasting" in plan for plan in plans)
 
 
 class TestCounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -20,11 +21,12 @@ from aiohttp import web
 from probed.api import app
 from probed.api.access import Principal
 from probed.api.doorkeeping import KnownPeople
-from probed.config.settings import Instance
-from probed.model import Outcome, Role
+from probed.incidents import new_id
+from probed.model import Event, EventState, Outcome, Role, Severity, Target
+from probed.store import Change, Commit
 from probed.web.desk import POLICY
 from tests.unit.serving import HOSTILE, Stack, free_port
-from tests.unit.theatre import leave, like_orders, play, record_texts, stage
+from tests.unit.theatre import hostile_stage, leave, play, stage
 
 PAGES = (
     "/", "/?q=orders", "/events", "/events?state=open&severity=fatal&since=-24h", "/policies", "/policies/no_leader",
@@ -196,6 +198,36 @@ async def test_the_overview_tells_cause_consequences_and_what_cannot_be_seen(sit
     assert text.index('id="instance-orders"') < text.index('id="instance-billing"') < text.index('id="instance-crm"')
 
 
+async def test_the_strip_shows_what_began_weeks_ago_and_its_columns_and_download_lead_to_it(site: Site) -> None:
+    now = site.seen.clock.wall()
+
+    async def lasting(days: int, end: float | None) -> str:
+        at, state = now - days * 86400, EventState.OPEN if end is None else EventState.RESOLVED
+        target = Target("crm", "node-a", "postgres", member=str(days))
+        event = Event(
+            new_id(at), "no_leader", "No leader", Severity.FATAL, state, target, at, "none", resolved_at=end
+        )  # fmt: skip
+        await site.seen.store.append(Commit(changes=(Change(event, "opened", at),)))
+        return event.id
+
+    async def columns() -> list[str]:
+        _, _, text = await site.get("/instances/crm")
+        return re.findall(r'<a href="([^"]*)" aria-label="[^"]*"><title>[^<]*</title><rect class="fatal"', text)
+
+    await lasting(30, now - 30 * 3600)
+    assert await columns() == []
+    resolved = await lasting(20, now - 6 * 3600)
+    found = await columns()
+    assert len(found) in (72, 73), "18 of 24 hours"
+    still_open = await lasting(50, None)
+    assert len(await columns()) == 96
+    _, _, text = await site.get(urljoin("/instances/crm", found[0].replace("&amp;", "&")))
+    assert re.findall(r'<a href="./events/([^"]*)">No leader', text) == [resolved, still_open]
+    [link] = re.findall(r'href="([^"]*format=json)"', text)
+    _, _, download = await site.get(urljoin("/events", link.replace("&amp;", "&")))
+    assert [item["id"] for item in json.loads(download)["items"]][-2:] == [resolved, still_open]
+
+
 async def test_the_event_tells_rule_evidence_chain_and_what_to_do(site: Site) -> None:
     _, _, text = await site.get(f"/events/{site.outage}")
     for said in (
@@ -341,22 +373,15 @@ async def test_what_people_ask_for_is_shown_back_as_text(site: Site) -> None:
 
 
 async def test_two_hundred_hostile_texts_from_targets_and_people_are_shown_as_text(tmp_path: Path) -> None:
-    """As reason of every probe, message of events, label, comment and evidence, all at once on every page."""
-    assert len(PAYLOADS) >= 200
-    made = await stage(tmp_path, ("billing",))
-    made.watch_oneself()
-    outage = await play(made, reason="x")
-    labels = {f"key{number}": text for number, text in enumerate(PAYLOADS)}
-    hostile = Instance.model_validate({**like_orders("labelled"), "labels": labels})
-    made.settings = made.settings.model_copy(update={"instances": [*made.settings.instances, hostile]})
-    made.watch(hostile)
-    ids = await record_texts(made, PAYLOADS)
+    """As names of nodes, answers, errors, labels, policies, reasons, comments and evidence, all at once on every page."""
+    assert len(set(PAYLOADS)) >= 200
+    made, pages = await hostile_stage(tmp_path, PAYLOADS)
     address = f"127.0.0.1:{free_port()}"
     close = await app.serve(made, addresses=[address], socket_path=None)
-    site = Site(made, address, outage)
+    site = Site(made, address, "")
     try:
         seen = ""
-        for path in (*site.pages, "/instances/labelled", *(f"/events/{one}" for one in ids)):
+        for path in pages:
             status, _, text = await site.get(path)
             assert status == 200, path
             assert active(text) == [], path

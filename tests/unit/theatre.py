@@ -8,7 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
+
+import yaml
 
 from probed.config.settings import Instance
 from probed.incidents import new_id
@@ -24,7 +28,10 @@ from probed.model import (
     Side,
     Target,
 )
-from probed.store import Change, Commit, GapRecord, LeadershipRecord
+from probed.policy.library import Library, Signed
+from probed.revisions import MergePatch, RevisionKind
+from probed.silences import Scope, Silence
+from probed.store import Change, Commit, GapRecord, LeadershipRecord, Member
 from tests.unit.serving import NOON, ORDERS, Stack, stack
 
 COMPONENTS: dict[str, object] = {
@@ -334,3 +341,66 @@ async def record_texts(made: Stack, texts: Sequence[str]) -> list[str]:
         ids.append(event.id)
     await made.store.append(Commit(changes=tuple(changes), evidence=evidence))
     return ids[:: max(1, len(ids) // 40)]
+
+
+async def hostile_stage(directory: Path, texts: Sequence[str]) -> tuple[Stack, tuple[str, ...]]:
+    """A stage on which others wrote nothing but these, and addresses of pages that show them.
+
+    They are the names of discovered nodes, texts of answers and errors, labels, policies, what people gave as reason
+    or comment, and events with all that is kept of them.
+    """
+    _write_policies(directory / "policies.d", texts)
+    made = await stage(directory, ("billing",))
+    made.watch_oneself()
+    found = Instance.model_validate({"name": "found", "patroni": ["http://10.0.0.1:8008"], "labels": _numbered(texts)})
+    made.settings = made.settings.model_copy(update={"instances": [*made.settings.instances, found]})
+    named = [text for text in texts if text]
+    made.watch(found, [Member("found", text, text, 5432, "http://10.0.0.2:8008") for text in named])
+    await play(made, reason="x")
+    samples = []
+    for number, entry in enumerate(made.pipeline.board.entries("found")):
+        text = texts[number % len(texts)]
+        outcome = (Outcome.FAILED, Outcome.BLIND, Outcome.OBSERVED)[number % 3]
+        at, mono = made.clock.wall(), made.clock.mono()
+        samples.append(Sample(entry.target, entry.probe, outcome, at, mono, 0.1, {text or "x": text}, text, "status"))
+    made.pipeline.accept("found", samples)
+    policies = [name for name in made.policies if name.startswith("own_")]
+    now = made.clock.wall()
+    silences = tuple(
+        Silence(f"s{number}", Scope(nodes=(text or "x",)), text, text, now, now, now + 3600)
+        for number, text in enumerate(texts[:200])
+    )
+    await made.store.append(Commit(silences=silences))
+    for number, text in enumerate(texts[-20:]):
+        patch = {"severity": ("fatal", "critical")[number % 2]}
+        by = Signed(now, text, "socket", text)
+        await made.editor.revise(RevisionKind.EDIT, partial(_edited, policies[0], patch), by, lambda _: ())
+    ids = await record_texts(made, texts)
+    keys = [(entry.target.key, entry.probe) for entry in made.pipeline.board.entries("found")]
+    pages = (
+        "/", "/?q=found", "/events", "/instances/found", "/instances/orders", "/silences", "/notifications", "/about", "/policies",
+        *(f"/policies/{name}" for name in policies[::20]),
+        *(f"/readings?{urlencode({'target': key, 'probe': probe})}" for key, probe in keys[:: max(1, len(keys) // 10)]),
+        *(f"/events/{one}" for one in ids),
+    )  # fmt: skip
+    return made, pages
+
+
+def _edited(policy: str, patch: MergePatch, library: Library) -> Mapping[str, MergePatch]:
+    return {policy: library.edited(policy, patch)}
+
+
+def _numbered(texts: Sequence[str]) -> dict[str, str]:
+    return {f"key{number}": text for number, text in enumerate(texts)}
+
+
+def _write_policies(directory: Path, texts: Sequence[str]) -> None:
+    directory.mkdir(parents=True)
+    for number, text in enumerate(texts):
+        policy = {
+            "id": f"own_{number}", "name": text or "x", "group": text or "x", "severity": "normal", "description": text,
+            "suggestion": text, "probe": "postgres_liveness", "detect": {"type": "threshold", "when": "failed", "count": 2},
+            "instances": ["billing"],
+            "examples": [{"says": text or "x", "samples": "F F ok", "events": ". O R"}],
+        }  # fmt: skip
+        (directory / f"own_{number}.yaml").write_text(yaml.safe_dump(policy))
