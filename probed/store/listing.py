@@ -7,7 +7,7 @@ filtered by is the *shelf* on which an event stands (schema 0006): a page is the
 allow, merged until it is full.
 
 What had begun before a time and was open at it is found by looking at the day before; what lasts longer than a day is
-open still, which is a shelf, or has an index of its own (schema 0012).
+open still, which is a shelf, or has an index of its own (schema 0013).
 """
 
 from __future__ import annotations
