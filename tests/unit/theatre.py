@@ -29,6 +29,7 @@ from probed.model import (
     Target,
 )
 from probed.policy.library import Library, Signed
+from probed.probes._patroni import name_of
 from probed.revisions import MergePatch, RevisionKind
 from probed.silences import Scope, Silence
 from probed.store import Change, Commit, GapRecord, LeadershipRecord, Member
@@ -354,8 +355,8 @@ async def hostile_stage(directory: Path, texts: Sequence[str]) -> tuple[Stack, t
     made.watch_oneself()
     found = Instance.model_validate({"name": "found", "patroni": ["http://10.0.0.1:8008"], "labels": _numbered(texts)})
     made.settings = made.settings.model_copy(update={"instances": [*made.settings.instances, found]})
-    named = [text for text in texts if text]
-    made.watch(found, [Member("found", text, text, 5432, "http://10.0.0.2:8008") for text in named])
+    named = dict.fromkeys(name for text in texts if (name := name_of(text)))
+    made.watch(found, [Member("found", name, name, 5432, "http://10.0.0.2:8008") for name in named])
     await play(made, reason="x")
     samples = []
     for number, entry in enumerate(made.pipeline.board.entries("found")):
