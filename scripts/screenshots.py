@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import bcrypt
@@ -183,7 +183,7 @@ def _with_few_colours(shot: Image.Image) -> Image.Image:
     """A third of the bytes. Areas keep their colours as they are: only shades at the edges of letters move."""
     found = sorted(shot.getcolors(shot.width * shot.height) or (), reverse=True)[:COLOURS]
     palette = Image.new("P", (1, 1))
-    palette.putpalette([part for _, colour in found for part in colour])
+    palette.putpalette([part for _, colour in found for part in cast(tuple[int, ...], colour)])
     return shot.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
