@@ -33,7 +33,7 @@ FORM = "application/x-www-form-urlencoded"
 HTML = "text/html"
 BACK = Word("back", "Page to go to afterwards, relative to the root of the pages.")
 
-_STYLE = ":root{color-scheme:light dark}\
+_STYLE = ":root{color-scheme:light dark;background:light-dark(#fff,#14171a);color:light-dark(#1a1d21,#e7eaed)}\
 body{font:1rem/1.5 system-ui,sans-serif;margin:4rem auto;max-width:20rem;padding:0 1rem}\
 label,input,button{display:block;width:100%;box-sizing:border-box;font:inherit;margin:0 0 .75rem}\
 input,button{padding:.3rem .6rem;border:1px solid;border-radius:3px}label{font-weight:600}\

@@ -16,7 +16,7 @@ from probed.web.desk import Desk
 
 CURSOR = Word("cursor", "Where the next page begins.")
 FILTERS = tuple(Field(each.name, each.says) for each in (WHO, ACTION, SUBJECT, SINCE, UNTIL))
-NOUNS = ("policy", "shadow", "event", "silence", "token", "login", "notifications", "daemon")
+NOUNS = ("policy", "shadow", "event", "silence", "token", "login", "inspection", "notifications", "daemon")
 """What the log's actions begin with, as links; another is typed."""
 
 

@@ -252,7 +252,8 @@ def zone_named(name: str) -> ZoneInfo | None:
 async def _unsent(request: web.Request, signed_in: bool) -> Unsent:
     """What a form said that was refused."""
     try:
-        given = await patiently(_said(request))
+        # Who is not known does not get the room that some forms give.
+        given = await patiently(_said(request if signed_in else request.clone(client_max_size=MAX_BODY)))
     except (Refused, ValueError, web.HTTPException):  # too large, too slow, or no form
         return Unsent(signed_in, (), complete=False)
     return Unsent(signed_in, tuple((name, value) for name, value in given if name != CSRF), complete=True)

@@ -24,7 +24,7 @@ PAGES = (
     ("Inspections", "inspections"),
     ("Silences", "silences"),
     ("Notifications", "notifications"),
-    ("Audit log", "audit"),
+    ("Audit", "audit"),
     ("Tokens", "tokens"),
     ("About", "about"),
 )

@@ -122,10 +122,10 @@ def routes(desk: Desk) -> list[Route]:
         return await desk.html(call, "inspections.html", page, status=422 if problems else 200)
 
     async def start(call: Call) -> web.Response:
-        await desk.fields(call)  # whether the form is ours
-        posted = await call.request.post()
+        said = await desk.answers(call)
         given = {
-            name: [str(value).strip() for value in posted.getall(name, [])] for name in ("instances", "events", "days")
+            name: [value for given_name, value in said if given_name == name]
+            for name in ("instances", "events", "days")
         }
         days = given["days"][0] if given["days"] else ""
         body: dict[str, Any] = {

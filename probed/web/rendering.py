@@ -73,8 +73,11 @@ def covers(silence: Mapping[str, Any]) -> str:
     return ", ".join(f"{word} {' or '.join(silence[key])}" for key, word in words if silence.get(key)) or "everything"
 
 
+_FOLDERS = {"policy": "policies/", "shadow": "policies/", "event": "events/", "inspection": "inspections/"}
+
+
 def leads_to(record: Mapping[str, Any]) -> str:
     """The page of what a record of the audit log is about, if that has one of its own."""
     noun, subject = record["action"].partition(".")[0], record["subject"]
-    folder = {"policy": "policies/", "shadow": "policies/", "event": "events/"}.get(noun)
+    folder = _FOLDERS.get(noun)
     return f"{folder}{subject}" if folder and subject else ""

@@ -525,7 +525,8 @@ async def test_a_token_is_made_shown_once_and_revoked(site: Site) -> None:
     status, where, _ = await anna.send(listed, "/revoke")
     assert (status, where) == (303, "/tokens")
     assert (await site.get("/api/v1/status", headers=headers))[0] == 401
-    assert (await actions(site))[:2] == [("anna", "token.revoke"), ("anna", "token.add")]
+    done = [action for who, action in await actions(site) if who == "anna"]
+    assert done[:2] == ["token.revoke", "token.add"]
 
 
 async def test_what_is_wrong_with_a_token_stands_beside_its_field(site: Site) -> None:
