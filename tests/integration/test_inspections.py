@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,12 @@ HONEST = 4
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    place = tmp_path_factory.mktemp("inspected")
-    for folder in (place, *place.parents[:3]):
-        folder.chmod(0o755)
-    server = Server.primary(FOLDERS[0], place)
-    server.set(max_connections="60")
-    server.stop()
-    server.start()
-    yield server
-    server.remove()
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="pg-") as place:
+        Path(place).chmod(0o755)
+        server = Server.primary(FOLDERS[0], Path(place))
+        yield server
+        server.remove()
 
 
 def instance(name: str, port: int, password: Path) -> dict[str, Any]:
