@@ -6,7 +6,6 @@ import asyncio
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
@@ -16,8 +15,8 @@ from probed.daemon import Daemon
 from probed.inspection import Report, Verdict, packing
 from probed.inspection.choosing import Order
 from tests.hostile import accept_and_hang, listening
-from tests.integration.counting import doors
-from tests.integration.postgres import NONE_FOUND, PASSWORD, ROLE, Server, binaries, until
+from tests.integration.counting import doors, instance
+from tests.integration.postgres import NONE_FOUND, PASSWORD, Server, binaries, until
 
 FOLDERS = binaries()
 if not FOLDERS:
@@ -33,11 +32,6 @@ def server() -> Iterator[Server]:
         server = Server.primary(FOLDERS[0], Path(place))
         yield server
         server.remove()
-
-
-def instance(name: str, port: int, password: Path) -> dict[str, Any]:
-    login = {"host": "127.0.0.1", "port": port, "user": ROLE, "password_file": str(password), "sslmode": "disable"}
-    return {"name": name, "nodes": [{"name": "node", "postgres": login}]}
 
 
 async def inspected(daemon: Daemon, *instances: str) -> Report:
