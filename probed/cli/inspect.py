@@ -63,7 +63,8 @@ def command(
 ) -> None:
     """How healthy instances are, as a report to keep.
 
-    Each chosen event's probe is run once, now; history of the last days, trends and advice are added. Exit 0 when everything passes, 1 when there are findings (see --fail-on). The report is kept: `probed inspect list`.
+    Each chosen event's probe is run once, now; history of the last days, trends and advice are added. Exit 0 when
+    everything passes, 1 when there are findings (see --fail-on). The report is kept: `probed inspect list`.
     """
     context = click.get_current_context()
     if context.invoked_subcommand is not None:
