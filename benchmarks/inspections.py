@@ -23,7 +23,7 @@ from tests.integration.postgres import PASSWORD, Server, binaries, until
 
 INSTANCES, HUNG = 100, 5
 MOST_SECONDS = 60.0
-SETTLING_SECONDS = 120.0
+SETTLING_SECONDS, SETTLED = 120.0, 0.8
 CONTROL_SECONDS = 5.0
 
 
@@ -69,8 +69,10 @@ async def _measure(directory: Path, honest: list[Door], hung: list[int]) -> list
 
     await daemon.start()
     try:
-        await until(lambda: all(door.inside == 1 for door in honest), SETTLING_SECONDS)
+        # A login that this machine was too busy for comes again in an hour only.
+        await until(lambda: sum(door.inside for door in honest) >= SETTLED * len(honest), SETTLING_SECONDS)
         idle = await lateness(asyncio.sleep(CONTROL_SECONDS))
+        held = [door.inside for door in honest]
         for door in honest:
             door.most = door.inside
         began = time.monotonic()
@@ -100,7 +102,7 @@ async def _measure(directory: Path, honest: list[Door], hung: list[int]) -> list
         },
         {
             "figure": "connections to one server beside the daemon's own, at once",
-            "value": max(door.most for door in honest) - 1,
+            "value": max(door.most - own for door, own in zip(honest, held, strict=True)),
             "must": 1,
         },
     ]
