@@ -1,4 +1,6 @@
-"""``python -m benchmarks overhead|jitter|footprint|ledger|page|samples|backtest``: what the daemon costs, measured.
+"""What the daemon costs, measured.
+
+``python -m benchmarks overhead|jitter|footprint|ledger|page|samples|backtest|inspections``
 
 One JSON line per figure on stdout, with the machine's own noise beside it (an idle control or the bare floor in the
 same run). Bounds are told, not enforced; ``--gate`` exits 1 when one is missed. Peers come by ``make peers``.
@@ -13,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backtest, footprint, inproc, jitter, ledger, overhead, page, samples, throughput
+from benchmarks import backtest, footprint, inproc, inspections, jitter, ledger, overhead, page, samples, throughput
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
@@ -26,6 +28,7 @@ RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "samples": samples.run,
     "backtest": backtest.run,
     "page": page.run,
+    "inspections": inspections.run,
 }
 OPTIONS: dict[str, tuple[str, ...]] = {
     "overhead": ("rounds", "cycles", "pace", "loop", "markdown"),

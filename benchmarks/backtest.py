@@ -43,14 +43,14 @@ async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict
         until = START + 5_000 + days * 86_400
         requests = [Request(policy, policy, until - days * 86_400 - 5_000, until, 60.0) for policy in policies]
         beside = Beside(directory / NAME)
-        idle = await _lateness(asyncio.sleep(CONTROL_SECONDS))
+        idle = await lateness(asyncio.sleep(CONTROL_SECONDS))
         started = time.monotonic()
         reports: list[dict[str, Any]] = []
 
         async def replay() -> None:
             reports.extend(await beside.reports(requests))
 
-        busy = await _lateness(replay())
+        busy = await lateness(replay())
         # Present and changed are both replayed: the goal is about one side, which is what a shadow would have told.
         elapsed = time.monotonic() - started
     judged = sum(report["samples"] for report in reports)
@@ -73,7 +73,7 @@ async def run(seconds: float | None = None, *, alone: bool = False) -> list[dict
     return figures
 
 
-async def _lateness(work: Coroutine[Any, Any, None]) -> float:
+async def lateness(work: Coroutine[Any, Any, None]) -> float:
     """How late this event loop wakes while ``work`` runs: what the probes would feel of it; p99, milliseconds."""
     late: list[float] = []
     running = asyncio.create_task(work)

@@ -61,9 +61,10 @@ def command(
     output: str,
     **files: Path | None,
 ) -> None:
-    """Inspect instances now: every chosen event's probe once, the history of the last days, trends, advice.
+    """How healthy instances are, as a report to keep.
 
-    Exit 0 when everything passes, 1 when there are findings (see --fail-on). The report is kept: `probed inspect list`.
+    Each chosen event's probe is run once, now; history of the last days, trends and advice are added. Exit 0 when
+    everything passes, 1 when there are findings (see --fail-on). The report is kept: `probed inspect list`.
     """
     context = click.get_current_context()
     if context.invoked_subcommand is not None:

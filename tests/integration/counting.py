@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from tests.integration.postgres import ROLE
 
 
 class Door:
@@ -48,3 +52,9 @@ async def doors(behind: int, count: int) -> AsyncIterator[list[Door]]:
             stack.callback(server.close)
             door.port = server.sockets[0].getsockname()[1]
         yield made
+
+
+def instance(name: str, port: int, password: Path) -> dict[str, Any]:
+    """Settings of an instance of one node, which is behind a port of this machine."""
+    login = {"host": "127.0.0.1", "port": port, "user": ROLE, "password_file": str(password), "sslmode": "disable"}
+    return {"name": name, "nodes": [{"name": "node", "postgres": login}]}

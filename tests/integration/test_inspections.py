@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
@@ -15,8 +15,8 @@ from probed.daemon import Daemon
 from probed.inspection import Report, Verdict, packing
 from probed.inspection.choosing import Order
 from tests.hostile import accept_and_hang, listening
-from tests.integration.counting import doors
-from tests.integration.postgres import NONE_FOUND, PASSWORD, ROLE, Server, binaries, until
+from tests.integration.counting import doors, instance
+from tests.integration.postgres import NONE_FOUND, PASSWORD, Server, binaries, until
 
 FOLDERS = binaries()
 if not FOLDERS:
@@ -26,21 +26,12 @@ HONEST = 4
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    place = tmp_path_factory.mktemp("inspected")
-    for folder in (place, *place.parents[:3]):
-        folder.chmod(0o755)
-    server = Server.primary(FOLDERS[0], place)
-    server.set(max_connections="60")
-    server.stop()
-    server.start()
-    yield server
-    server.remove()
-
-
-def instance(name: str, port: int, password: Path) -> dict[str, Any]:
-    login = {"host": "127.0.0.1", "port": port, "user": ROLE, "password_file": str(password), "sslmode": "disable"}
-    return {"name": name, "nodes": [{"name": "node", "postgres": login}]}
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="pg-") as place:
+        Path(place).chmod(0o755)
+        server = Server.primary(FOLDERS[0], Path(place))
+        yield server
+        server.remove()
 
 
 async def inspected(daemon: Daemon, *instances: str) -> Report:
