@@ -171,7 +171,7 @@ async def test_every_link_of_every_page_leads_somewhere(site: Site) -> None:
             target = (
                 urljoin(f"http://{site.address}{path}", where).removeprefix(f"http://{site.address}").partition("#")[0]
             )
-            if target not in known and "format=" not in target:
+            if target not in known and "format=" not in target and "/api/v1/inspections/" not in target:
                 known[target] = (await site.get(target))[0]
     assert {target: status for target, status in known.items() if status != 200} == {}
     assert len(known) > 100
