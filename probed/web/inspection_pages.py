@@ -19,7 +19,7 @@ from probed.inspection import Grade, Inspected, Progress, Report, ReportState
 from probed.inspection.packing import report_of, unpacked
 from probed.inspection.sheets import GRADES, Paper, paper
 from probed.store.reports import InspectionRecord
-from probed.web.desk import FRAGMENT, HEADERS, Desk, zone_of
+from probed.web.desk import FRAGMENT, Desk, zone_of
 
 INSTANCE = Field("instance", "Only inspections of this one; of a report of several, its sheet.")
 WATCH = Flag("watch", "Stay until it has come to its end.")
@@ -147,9 +147,7 @@ def routes(desk: Desk) -> list[Route]:
         running = record.state == ReportState.RUNNING.value
         if running is not bool(call.query[WATCH]):
             # Who waits for the end is led to the report by it; scripts and `refresh` follow alike.
-            return web.Response(
-                status=303, headers={**HEADERS, "Location": f"{record.id}{'?watch=true' if running else ''}"}
-            )
+            return desk.seen(call, f"{record.id}{'?watch=true' if running else ''}")
         brief = FRAGMENT in call.request.headers and not running
         only = call.query[INSTANCE]
         found = report_of(replace(record, parts=())) if brief else await _report(record, only)

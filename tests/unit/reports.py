@@ -18,10 +18,14 @@ from probed.inspection import (
     Section,
     Series,
     Verdict,
+    packing,
 )
+from probed.store.reports import InspectionRecord
 
-NIGHT = 1_795_921_200.0
-"""2026-11-29T03:00:00Z"""
+NIGHT = 1_794_970_800.0
+"""2026-11-18T03:00:00Z"""
+ONE_ID, FLEET_ID = "019abc99-0000-7000-8000-00000000000f", "019abc98-0000-7000-8000-00000000000f"
+"""Of what the page's stage has kept."""
 DAY = 86400.0
 CHOSEN = ("database_unavailable", "no_leader", "replication_lag_high", "connections_high", "cache_hit_ratio_low",
           "capacity_high", "etcd_unavailable", "ping_latency_high")  # fmt: skip
@@ -183,15 +187,17 @@ def well(instance: str = "billing") -> Inspected:
     )
 
 
-def ill(instance: str = "orders") -> Inspected:
-    """With every verdict, in every section."""
+def ill(instance: str = "orders", events: Sequence[str] = ()) -> Inspected:
+    """With every verdict, in every section; its items are about these events, if any are given."""
+    bad = [replace(item, events=tuple(events[:14]) if events and item.events else item.events) for item in BAD_ITEMS]
+    turns = replace(SWITCHOVERS, events=tuple(events[:2]) if events else SWITCHOVERS.events)
     return Inspected(
         instance,
         {"env": "prod", "team": "shop"},
         Grade.D,
         "A replica is behind by more than it may be: a failover now would lose or delay writes.",
         NODES,
-        by_section((*BAD_ITEMS, SWITCHOVERS, *(item for item in fine_items() if item.section != Section.SWITCHOVERS))),
+        by_section((*bad, turns, *(item for item in fine_items() if item.section != Section.SWITCHOVERS))),
         charts(),
         2.1,
         compared_with="019abc00-0000-7000-8000-000000000001",
@@ -202,7 +208,7 @@ def ill(instance: str = "orders") -> Inspected:
 
 def report(*instances: Inspected, **more: object) -> Report:
     made = Report(
-        id="019abc99-0000-7000-8000-00000000000f",
+        id=ONE_ID,
         name="nightly",
         observer="watcher",
         version="0.1.0",
@@ -218,8 +224,13 @@ def report(*instances: Inspected, **more: object) -> Report:
     return replace(made, **more)  # type: ignore[arg-type]  # by name
 
 
-def fleet(number: int) -> Report:
-    """So many instances, worst first: a tenth fails, a tenth warns."""
+def kept(made: Report) -> InspectionRecord:
+    """As the store has it."""
+    return packing.record(made, made.name, tuple(packing.packed(one) for one in made.instances))
+
+
+def fleet(number: int, *, drawn: bool = True) -> Report:
+    """So many instances, worst first: a tenth fails, a tenth warns. ``drawn``: with charts."""
     made = []
     for index in range(number):
         name = f"db-{index:03}"
@@ -236,5 +247,5 @@ def fleet(number: int) -> Report:
                 grade_reason="One thing needs a look within days.",
                 items=by_section((late, *fine_items(name)[1:])),
             )
-        made.append(one)
+        made.append(one if drawn else replace(one, charts=()))
     return report(*made)

@@ -33,6 +33,7 @@ from probed.probes._patroni import name_of
 from probed.revisions import MergePatch, RevisionKind
 from probed.silences import Scope, Silence
 from probed.store import Change, Commit, GapRecord, LeadershipRecord, Member
+from tests.unit import reports
 from tests.unit.serving import NOON, ORDERS, Stack, stack
 
 COMPONENTS: dict[str, object] = {
@@ -108,9 +109,14 @@ def healthy(made: Stack, instance: str, leader: str = "node-a", *, skip: frozens
 
 async def play(made: Stack, reason: str = "10.0.0.1:5432: connection refused") -> str:
     """A night: history, a blind component, then the primary of orders dies. Returns the id of the outage."""
+    history = _history()
+    ill = reports.ill(events=[change.event.id for change in history])
+    nightly = reports.report(ill)
+    both = reports.report(ill, reports.well(), id=reports.FLEET_ID, began_at=reports.NIGHT - 86_400, ended_at=None)
     await made.store.append(
         Commit(
-            changes=tuple(_history()),
+            changes=tuple(history),
+            inspections=(reports.kept(both), reports.kept(nightly)),
             gaps=(GapRecord(NOON - 40_000, NOON - 38_500, "watcher", "stopped"),),
             leadership=(
                 LeadershipRecord(
