@@ -13,11 +13,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backtest, footprint, inproc, jitter, ledger, overhead, page, samples, throughput
+from benchmarks import backtest, detect, footprint, inproc, jitter, ledger, overhead, page, samples, throughput
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "overhead": overhead.run,
+    "detect": detect.run,
     "inproc": inproc.run,
     "throughput": throughput.run,
     "jitter": jitter.run,
@@ -31,6 +32,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "overhead": ("rounds", "cycles", "pace", "loop", "markdown"),
     "jitter": ("targets", "interval", "scrape", "markdown"),
     "throughput": ("rounds", "loop", "markdown"),
+    "detect": ("interval", "faults", "markdown"),
     "inproc": ("rounds", "kill", "markdown"),
     "ledger": ("events", "store"),
 }
@@ -50,6 +52,7 @@ def main() -> int:
     parser.add_argument("--targets", type=int, help="healthy targets; then the hung ones are left out (jitter)")
     parser.add_argument("--interval", type=float, help="seconds between two cycles of a target (jitter, detect)")
     parser.add_argument("--scrape", type=float, help="seconds between two scrapes of /metrics (jitter)")
+    parser.add_argument("--faults", type=int, help="how many, at random phases (detect)")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), help="the event loop of daemon and floor (overhead)")
     parser.add_argument(
         "--alone", action="store_true", help="real-time priority for the daemon (jitter, ledger; privileged)"
