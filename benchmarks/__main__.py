@@ -1,7 +1,9 @@
-"""``python -m benchmarks overhead|jitter|footprint|ledger|page|samples|backtest``: what the daemon costs, measured.
+"""``python -m benchmarks overhead|throughput|jitter|detect|inproc|soak``: what the daemon costs, measured.
 
 One JSON line per figure on stdout, with the machine's own noise beside it (an idle control or the bare floor in the
-same run). Bounds are told, not enforced; ``--gate`` exits 1 when one is missed. Peers come by ``make peers``.
+same run). Bounds are told, not enforced; ``--gate`` exits 1 when one is missed. Peers come by ``make peers``; what the
+goals are and how they were met stands in docs/performance.md. ``footprint``, ``ledger``, ``page``, ``samples`` and
+``backtest`` are of single parts.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backtest, detect, footprint, inproc, jitter, ledger, overhead, page, samples, throughput
+from benchmarks import backtest, detect, footprint, inproc, jitter, ledger, overhead, page, samples, soak, throughput
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     "overhead": overhead.run,
     "detect": detect.run,
     "inproc": inproc.run,
+    "soak": soak.run,
     "throughput": throughput.run,
     "jitter": jitter.run,
     "footprint": footprint.run,
@@ -33,6 +36,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "jitter": ("targets", "interval", "scrape", "markdown"),
     "throughput": ("rounds", "loop", "markdown"),
     "detect": ("interval", "faults", "markdown"),
+    "soak": ("cycles", "markdown"),
     "inproc": ("rounds", "kill", "markdown"),
     "ledger": ("events", "store"),
 }
@@ -47,7 +51,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="how long each thing is measured")
     parser.add_argument("--rounds", type=int, help="how often each contender has its turn (overhead, inproc)")
     parser.add_argument("--kill", type=int, help="how often a writing process is killed (inproc)")
-    parser.add_argument("--cycles", type=int, help="how many cycles a turn has (overhead)")
+    parser.add_argument("--cycles", type=int, help="how many cycles: of a turn (overhead), of all (soak)")
     parser.add_argument("--pace", type=float, help="seconds between two cycles (overhead)")
     parser.add_argument("--targets", type=int, help="healthy targets; then the hung ones are left out (jitter)")
     parser.add_argument("--interval", type=float, help="seconds between two cycles of a target (jitter, detect)")

@@ -35,6 +35,8 @@ SITES = 21
 COUNT = 3
 """Failures in a row that the event needs."""
 SLACK = 0.1
+EARLY = 0.05
+"""Three cycles lie less than two intervals apart by as much as the first of them started late."""
 PATIENCE = 12
 """Intervals after which an event that has not come is said to be missing."""
 WAYS: Mapping[str, str] = {"refused": "refuse", "hung": "hang", "value": "fail"}
@@ -208,7 +210,7 @@ def goals(found: Sequence[Found], interval: float) -> list[Goal]:
         if not latencies:
             continue
         missed = sum(latency > bound(way) for latency in latencies)
-        early = sum(latency < COUNT - 1 for latency in latencies)
+        early = sum(latency < COUNT - 1 - EARLY for latency in latencies)
         also = {"faults": len(latencies), "beyond": missed, "early": early, "median": statistics.median(latencies)}
         what = f"{way}: the longest of {len(latencies)} detections at {interval:g} s, intervals"
         told.append(Goal(f"P13 {way}", what, [max(latencies)], bound(way), bound(way) - SLACK / 2, also=also))

@@ -5,7 +5,7 @@ COUNT of them that answer each request alike, or those of a JSON file: ``{name: 
 else is asked gets 536 bytes. Prints their ports in one line, serves until stdin ends, and obeys lines on stdin, each
 with one line back on stdout:
 
-``serve|refuse|hang|fail NAME``: the state from now on; answered with the monotonic time at which it held
+``serve|refuse|hang|fail NAME``: the state from now on; answered, once it holds, with the monotonic time just before
 ``count``: requests answered so far
 """
 
@@ -108,8 +108,9 @@ async def main(what: str) -> None:
             print(Site.answered, flush=True)
         else:
             state, name = order
+            at = time.monotonic()
             await sites[name].enter(state)
-            print(time.monotonic(), flush=True)
+            print(at, flush=True)
 
 
 if __name__ == "__main__":
