@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import backtest, detect, footprint, inproc, jitter, ledger, overhead, page, samples, soak, throughput
+from benchmarks.goals import into
 
 Figures = list[dict[str, Any]]
 RUNS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
@@ -63,12 +64,17 @@ def main() -> int:
     )
     parser.add_argument("--events", type=int, default=1_000_000, help="how long the history is (ledger)")
     parser.add_argument("--store", type=Path, help="a store to use, and alter, instead of a new one (ledger)")
+    parser.add_argument(
+        "--into", type=Path, metavar="PAGE", help="also put the tables into this page (docs/performance.md)"
+    )
     arguments = parser.parse_args()
     missed = 0
     for name in arguments.what:
         more = {option: getattr(arguments, option) for option in OPTIONS.get(name, ())}
-        for figure in asyncio.run(RUNS[name](arguments.seconds, alone=arguments.alone, **more)):
-            missed += bool(figure.get("missed"))
+        figures = asyncio.run(RUNS[name](arguments.seconds, alone=arguments.alone, **more))
+        missed += sum(bool(figure.get("missed")) for figure in figures)
+        if arguments.into is not None:
+            into(arguments.into, name, [figure for figure in figures if "id" in figure])
     return 1 if missed and arguments.gate else 0
 
 
