@@ -1,6 +1,6 @@
 """The goals of a benchmark: a figure by round, what it must be, and how it is told.
 
-One JSON line per goal: ``{id, what, value, must, aim, unit, rounds, spread, versions, missed}``; ``value`` is the
+One JSON line per goal: ``{id, what, value, must, aim, unit, rounds, spread, missed, versions}``; ``value`` is the
 median over the rounds, ``spread`` the least and the greatest of them.
 """
 
@@ -13,8 +13,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+DIGITS = 3
+"""Of a figure; what is beyond them is noise."""
 TOLERANCE = 1.3
 """The worst round of a met goal may be this many times what it must be."""
 
@@ -33,7 +36,6 @@ class Goal:
     """Whether more is better."""
     skipped: str = ""
     """Why there is no figure."""
-    digits: int = 3
     also: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -53,23 +55,25 @@ class Goal:
         """As a JSON line."""
         if not self.values:
             return {"id": self.id, "what": self.what, "skipped": self.skipped}
-        value = round(self.value, self.digits)
-        spread = [round(min(self.values), self.digits), round(max(self.values), self.digits)]
-        told: dict[str, Any] = {"id": self.id, "what": self.what, "value": value, "unit": self.unit}
-        told |= {"must": self.must, "aim": self.aim, "rounds": len(self.values), "spread": spread}
-        return told | dict(self.also) | {"missed": self.missed, "versions": dict(versions)}
+        spread = [self._rounded(value) for value in (min(self.values), max(self.values))]
+        told: dict[str, Any] = {"id": self.id, "what": self.what, "value": self._rounded(self.value), "unit": self.unit}
+        told |= {"must": self.must, "aim": self.aim, "better": "more" if self.more else "less"}
+        told |= {"rounds": len(self.values), "spread": spread, "missed": self.missed}
+        return told | dict(self.also) | {"versions": dict(versions)}
+
+    def _rounded(self, value: float) -> float:
+        return float(f"{value:.{DIGITS}g}")
 
 
 def tell(goals: Iterable[Goal], versions: Mapping[str, str], *, markdown: bool = False) -> list[dict[str, Any]]:
     """One JSON line each on stdout (a table of Markdown instead), the table on stderr; the rows."""
-    goals = list(goals)
     rows = [goal.row(versions) for goal in goals]
     if markdown:
-        print(_markdown(goals))
+        print(as_markdown(rows))
     else:
         for row in rows:
             print(json.dumps(row), flush=True)
-        print(_table(goals), file=sys.stderr)
+        print(_table(rows), file=sys.stderr)
     return rows
 
 
@@ -84,29 +88,42 @@ def versions(**more: str) -> dict[str, str]:
     return found | more
 
 
-def _cells(goal: Goal) -> tuple[str, ...]:
-    if not goal.values:
-        return (goal.id, goal.what, "-", "-", "-", "-", f"skipped: {goal.skipped}")
-    low, high = min(goal.values), max(goal.values)
-    spread = f"{low:.{goal.digits}g}..{high:.{goal.digits}g}" if len(goal.values) > 1 else ""
-    sign = ">=" if goal.more else "<="
-    bounds = [f"{sign} {bound:g}" if bound is not None else "" for bound in (goal.must, goal.aim)]
-    reached = goal.aim is not None and (goal.value >= goal.aim if goal.more else goal.value <= goal.aim)
-    verdict = "MISSED" if goal.missed else "aim" if reached else "ok" if goal.must is not None else ""
-    value = f"{goal.value:.{goal.digits}g} {goal.unit}".strip()
-    return (goal.id, goal.what, value, spread, *bounds, verdict)
+_TITLES = ("id", "goal", "value", "spread", "must", "aim", "")
 
 
-_TITLES = ("id", "goal", "value", "spread", "must", "aim", "verdict")
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "skipped" in row:
+        return (row["id"], row["what"], "", "", "", "", f"skipped: {row['skipped']}")
+    value, must, aim, more = row["value"], row["must"], row["aim"], row["better"] == "more"
+    spread = " .. ".join(f"{one:g}" for one in row["spread"]) if row["rounds"] > 1 else ""
+    bounds = [f"{'>=' if more else '<='} {bound:.{DIGITS}g}" if bound is not None else "" for bound in (must, aim)]
+    reached = aim is not None and (value >= aim if more else value <= aim)
+    verdict = "MISSED" if row["missed"] else "aim" if reached else "ok" if must is not None else ""
+    return (row["id"], row["what"], f"{value:g} {row['unit']}".strip(), spread, *bounds, verdict)
 
 
-def _table(goals: Sequence[Goal]) -> str:
-    rows = [_TITLES, *map(_cells, goals)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines)
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = [_TITLES, *map(_cells, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_TITLES))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
-def _markdown(goals: Sequence[Goal]) -> str:
-    rows = [_TITLES, tuple("---" for _ in _TITLES), *map(_cells, goals)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same as a table of Markdown, and what it was measured with."""
+    lines = [_TITLES, tuple("---" for _ in _TITLES), *map(_cells, rows)]
+    used: dict[str, str] = next((row["versions"] for row in rows if "versions" in row), {})
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\nMeasured with " + ", ".join(f"{name} {number}" for name, number in used.items()) + "."
+
+
+def into(file: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put the table between the comments ``<!-- NAME -->`` and ``<!-- /NAME -->`` of a page, else ValueError."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    text = file.read_text(encoding="utf-8")
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{file}: expected {begin} and {end}, between which the table is to stand")
+    file.write_text(f"{before}{begin}\n{as_markdown(rows)}\n{end}{after}", encoding="utf-8")

@@ -5,7 +5,7 @@ COUNT of them that answer each request alike, or those of a JSON file: ``{name: 
 else is asked gets 536 bytes. Prints their ports in one line, serves until stdin ends, and obeys lines on stdin, each
 with one line back on stdout:
 
-``serve|refuse|hang NAME``: the state from now on; answered with the monotonic time at which it held
+``serve|refuse|hang|fail NAME``: the state from now on; answered, once it holds, with the monotonic time just before
 ``count``: requests answered so far
 """
 
@@ -22,6 +22,7 @@ from tests.ways import ANSWER
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 HONEST = HEAD % len(ANSWER) + ANSWER
+FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno"
 PLAIN = HEAD % 536 + b'"' + b"x" * 534 + b'"'
 
 
@@ -33,13 +34,13 @@ class Site:
     def __init__(self, answers: Mapping[bytes, bytes], otherwise: bytes, port: int = 0) -> None:
         self._answers, self._otherwise = answers, otherwise
         self._server: asyncio.Server | None = None
-        self._hangs = False
+        self._state = ""
         self.port = port
         self.lines: set[asyncio.Transport] = set()
 
     async def enter(self, state: str) -> None:
-        """Be in the state ``serve``, ``refuse`` or ``hang`` from now on; lines from before are dropped to refuse."""
-        self._hangs = state == "hang"
+        """Be in a state from now on; ``refuse`` drops the lines from before."""
+        self._state = state
         if state == "refuse" and self._server is not None:
             self._server.close()
             self._server = None
@@ -52,9 +53,11 @@ class Site:
 
     def answer(self, head: bytes) -> bytes:
         """What goes back, at once; nothing from one that hangs."""
-        if self._hangs:
+        if self._state == "hang":
             return b""
         Site.answered += 1
+        if self._state == "fail":
+            return FAILED
         return self._answers.get(head.partition(b" HTTP/")[0], self._otherwise)
 
 
@@ -105,8 +108,9 @@ async def main(what: str) -> None:
             print(Site.answered, flush=True)
         else:
             state, name = order
+            at = time.monotonic()
             await sites[name].enter(state)
-            print(time.monotonic(), flush=True)
+            print(at, flush=True)
 
 
 if __name__ == "__main__":

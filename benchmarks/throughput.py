@@ -45,7 +45,7 @@ def measure(rounds: int, seconds: float, loop: str) -> list[Goal]:
                 made[way].append(_saturate(way, loop, seconds, "/", stub.ports)["per_core"])
             if peers.BLACKBOX in found:
                 made[peers.BLACKBOX].append(_blackbox(found[peers.BLACKBOX], Path(place), loop, seconds, stub.ports))
-    told = [Goal(f"probes:{way}", f"probes/s/core, {way}", one, skipped="not installed", digits=5)
+    told = [Goal(f"probes:{way}", f"probes/s/core, {way}", one, skipped="not installed")
             for way, one in made.items()]  # fmt: skip
 
     def ratio(other: str) -> list[float]:

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +183,11 @@ def _timeout(interval: str) -> str:
 
 
 @contextlib.contextmanager
-def up(place: Path, *, folder: Path | None = None) -> Iterator[Stack]:
+def up(place: Path, *, folder: Path | None = None, rows: int = ROWS) -> Iterator[Stack]:
     """The stack, in and below ``place``. LookupError without PostgreSQL's programs."""
     folder = folder or postgres()
     place.chmod(0o755)
-    with running_pair(folder, _prepare) as pair:
+    with running_pair(folder, partial(_prepare, rows=rows)) as pair:
         answers = {name: _recorded(*given) for name, given in COMPONENTS.items()}
         # Patroni's answers name the port that it has: it gets one beforehand, then answers.
         doors = {node: free_port() for node in NODES}
@@ -213,7 +214,7 @@ def _version(folder: Path) -> str:
     return done.stdout.split()[2]
 
 
-def _prepare(primary: Server) -> None:
+def _prepare(primary: Server, rows: int) -> None:
     """Settings that need a restart, seven small databases, and some rows."""
     (primary.data / "pg_hba.conf").write_text(HBA)
     file = primary.data / "postgresql.conf"
@@ -222,8 +223,8 @@ def _prepare(primary: Server) -> None:
     primary.start()
     for number in range(6):
         primary.sql(f"CREATE DATABASE other{number}")
-    rows = f"SELECT n AS aid, n % 5 AS bid, 0 AS abalance, repeat('x', 84) AS filler FROM generate_series(1, {ROWS}) n"
-    primary.sql(f"CREATE TABLE accounts AS {rows}", "CHECKPOINT")
+    made = f"SELECT n AS aid, n % 5 AS bid, 0 AS abalance, repeat('x', 84) AS filler FROM generate_series(1, {rows}) n"
+    primary.sql(f"CREATE TABLE accounts AS {made}", "CHECKPOINT")
 
 
 def _recorded(component: str, state: str, method: str, path: str) -> dict[str, str]:
