@@ -102,7 +102,10 @@ def _change(streak: Streak, policy: Policy, sample: Sample) -> Step:
     if reading is None or reading == "":
         return inconclusive(streak, policy, sample), None
     identity, previous = str(reading), streak.identity
-    streak = replace(_conclusive(streak, sample), identity=identity, series=sample.series or streak.series)
+    streak = _conclusive(streak, sample)
+    series = sample.series or streak.series
+    if identity != previous or series != streak.series:
+        streak = replace(streak, identity=identity, series=series)
     if not previous or previous == identity:
         return streak, None
     return streak, Transition(Kind.OCCURRED, at=sample.at, value=identity, previous=previous)
@@ -173,7 +176,9 @@ def _undecided(streak: Streak, policy: Policy, sample: Sample, resolve_count: in
 
 
 def _conclusive(streak: Streak, sample: Sample) -> Streak:
-    return replace(streak, inconclusive=0, not_applicable=0, last_mono=sample.mono)
+    if streak.inconclusive or streak.not_applicable:
+        return replace(streak, inconclusive=0, not_applicable=0, last_mono=sample.mono)
+    return streak.seen_at(sample.mono)
 
 
 def _after_gap(streak: Streak, policy: Policy, sample: Sample) -> Streak:
@@ -191,6 +196,8 @@ def _max_gap(policy: Policy) -> int:
 
 
 def _no_streak(streak: Streak) -> Streak:
+    if streak.phase is Phase.QUIET and not streak.meeting and not streak.clearing and streak.since_at is None:
+        return streak
     return replace(streak, phase=Phase.QUIET, meeting=0, clearing=0, since_at=None)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 from probed import topology
 from probed.evaluators import restart
@@ -125,9 +126,14 @@ def _stand_in(event: Event) -> Watch:
 
 def differs(streak: Streak, saved: Streak) -> bool:
     """Whether the store must hear of it: that a sample came, or that an open event goes on, is not worth a write."""
-    return _essence(streak) != _essence(saved)
+    counted = streak.meeting != saved.meeting and streak.phase is not Phase.OPEN
+    return counted or _essence(streak) != _essence(saved)
 
 
-def _essence(streak: Streak) -> Streak:
-    meeting = 0 if streak.phase is Phase.OPEN else streak.meeting
-    return replace(streak, last_mono=None, inconclusive=0, not_applicable=0, meeting=meeting)
+_essence = attrgetter(
+    *(
+        item.name
+        for item in fields(Streak)
+        if item.name not in ("last_mono", "inconclusive", "not_applicable", "meeting")
+    )
+)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from functools import partial
+from queue import SimpleQueue
+from typing import ClassVar, Generic, TypeVar
 
 from probed.errors import Blind
 
@@ -16,8 +19,38 @@ PATIENCE_SHARE = 0.9
 """Of the cycle's time: a call that hangs has to be told as our blindness before the deadline makes it a failure."""
 
 
+class _Worker:
+    """A daemon thread that does one thing after the other. While it hangs in one, nobody gives it another."""
+
+    MOST_IDLE = 4
+    """That wait for work; a thread costs ten times what it costs to wake one."""
+    _idle: ClassVar[deque[_Worker]] = deque()
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def do(cls, work: Callable[[], None], name: str) -> None:
+        """Have ``work``, which does not raise, done at once: by one that is idle, else by a new one."""
+        try:
+            worker = cls._idle.pop()
+        except IndexError:
+            worker = cls()
+        worker._thread.name = name
+        worker._work.put(work)
+
+    def _run(self) -> None:
+        while True:
+            self._work.get()()
+            if len(self._idle) >= self.MOST_IDLE:
+                return
+            self._idle.append(self)
+
+
 class OwnThread(Generic[_T]):
-    """One call of ``function`` in a daemon thread of its own.
+    """One call of ``function`` in a daemon thread that it has to itself.
 
     A daemon, so that a call that hangs cannot keep this process from ending; the shared executor's threads would, and
     a dozen hung calls would starve everybody else who uses them.
@@ -28,7 +61,7 @@ class OwnThread(Generic[_T]):
         """Done when the call has returned or raised; it carries neither."""
         self._value: list[_T] = []
         self._error: Exception | None = None
-        threading.Thread(target=self._run, args=(function,), name=name, daemon=True).start()
+        _Worker.do(partial(self._run, function), name)
 
     def result(self) -> _T:
         """What the call returned; raises what it raised. Only once ``ended`` is done."""

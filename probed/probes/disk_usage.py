@@ -84,8 +84,9 @@ class Measures:
         No thread is started while ``most`` of them hang.
         """
         end = asyncio.get_running_loop().time() + patience
-        waiting = iter(paths)
-        await asyncio.gather(*(self._work(waiting, end, most) for _ in range(AT_ONCE)))
+        todo = list(paths)
+        waiting = iter(todo)
+        await asyncio.gather(*(self._work(waiting, end, most) for _ in todo[:AT_ONCE]))
 
     async def _work(self, waiting: Iterator[Path], end: float, most: int) -> None:
         for path in waiting:
