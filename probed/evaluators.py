@@ -75,6 +75,8 @@ def _threshold(streak: Streak, policy: Policy, sample: Sample) -> Step:
         # Between the two thresholds an open event neither clears nor counts as met again.
         if not cleared:
             return _conclusive(streak.but(clearing=0), sample), None
+    if not met and streak.phase is not Phase.OPEN:
+        return _quiet(streak, sample), None
     value, threshold = _compared(rule, sample)
     return _judge(streak, sample, met, rule.count, rule.resolve_count, value, threshold)
 
@@ -120,6 +122,7 @@ def _occurrence(streak: Streak, policy: Policy, sample: Sample) -> Step:
     return streak.but(seen=sample.series), happened
 
 
+_EPISODES = Threshold | Increase
 _STEPS: dict[type, Callable[[Streak, Policy, Sample], Step]] = {
     Threshold: _threshold,
     Increase: _increase,
@@ -128,18 +131,12 @@ _STEPS: dict[type, Callable[[Streak, Policy, Sample], Step]] = {
 }
 
 
-_QUIET = {
-    "phase": Phase.QUIET, "meeting": 0, "clearing": 0, "since_at": None, "inconclusive": 0, "not_applicable": 0,
-}  # fmt: skip
-"""What nearly every sample leaves behind."""
-
-
 def _judge(
     streak: Streak, sample: Sample, met: bool, count: int, resolve_count: int, value: Any, threshold: Any
 ) -> Step:
     """One conclusive sample over an episode (quiet -> pending -> open -> quiet)."""
     if not met and streak.phase is not Phase.OPEN:
-        return streak.but(**_QUIET, last_mono=sample.mono), None
+        return _quiet(streak, sample), None
     streak = _conclusive(streak, sample)
     if met:
         meeting = streak.meeting + 1
@@ -177,6 +174,13 @@ def _undecided(streak: Streak, policy: Policy, sample: Sample, resolve_count: in
     return streak, None
 
 
+def _quiet(streak: Streak, sample: Sample) -> Streak:
+    """What nearly every sample leaves behind: it decided something, and nothing is the matter."""
+    return streak.but(
+        phase=Phase.QUIET, meeting=0, clearing=0, since_at=None, inconclusive=0, not_applicable=0, last_mono=sample.mono
+    )
+
+
 def _conclusive(streak: Streak, sample: Sample) -> Streak:
     return streak.but(inconclusive=0, not_applicable=0, last_mono=sample.mono)
 
@@ -192,7 +196,7 @@ def _after_gap(streak: Streak, policy: Policy, sample: Sample) -> Streak:
 
 def _max_gap(policy: Policy) -> int:
     rule = policy.detect
-    return rule.max_gap if isinstance(rule, Threshold | Increase) else 0
+    return rule.max_gap if isinstance(rule, _EPISODES) else 0
 
 
 def _no_streak(streak: Streak) -> Streak:

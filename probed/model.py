@@ -89,9 +89,8 @@ class Target:
     """What probes bind to; the component, unless one component has several kinds of door (``frontend``)."""
     member: str = ""
     """Tells apart several targets of one component without a node, such as HAProxy frontends."""
-
     key: str = field(init=False, repr=False, compare=False)
-    """Stable name: ``orders/node-a/postgres``."""
+    """Stable name: ``orders/node-a/postgres``. Asked for two hundred times in a round, hence kept."""
 
     def __post_init__(self) -> None:
         parts = (self.instance, self.node, self.component, self.member)

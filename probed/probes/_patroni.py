@@ -41,7 +41,8 @@ def as_nodes(view: View, members: Sequence[ClusterMember]) -> tuple[ClusterMembe
 
     A member is the node of the same name; else the node whose Patroni calls itself so; else the one at its address.
     """
-    return tuple(replace(member, name=_node_of(view, member)) for member in members)
+    named = ((member, _node_of(view, member)) for member in members)
+    return tuple(member if member.name == node else replace(member, name=node) for member, node in named)
 
 
 def _node_of(view: View, member: ClusterMember) -> str:
@@ -120,7 +121,8 @@ def scheduled_of(value: object) -> Scheduled | None:
 
 def text_of(value: object) -> str:
     """One short printable line of what Patroni sent; empty when it is not text."""
-    return "".join(char for char in value[:200] if char.isprintable()) if isinstance(value, str) else ""
+    text = value[:200] if isinstance(value, str) else ""
+    return text if text.isprintable() else "".join(char for char in text if char.isprintable())
 
 
 def name_of(value: object) -> str:
