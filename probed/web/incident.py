@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from probed import wording
@@ -56,6 +57,11 @@ class Exhibit:
     before: tuple[Snapshot, ...]
     after: tuple[Snapshot, ...]
     recovery: tuple[Snapshot, ...]
+
+    @property
+    def id(self) -> str:
+        """The same each time that it is shown, whatever else has come meanwhile."""
+        return f"exhibit-{crc32(f'{self.name} {self.target}'.encode('utf-8', 'replace')):08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ def incident(
         tuple(_sampled(sample) for sample in detail.after),
         tuple(_sampled(sample) for sample in since),
         _tree(event, causes, consequences),
-        tuple(_exhibits(event, detail.evidence)),
+        tuple(_exhibits(event, detail.evidence, policy.evidence if policy is not None else ())),
         _missing(detail.evidence),
         recovering,
     )
@@ -252,13 +258,14 @@ def _branch(event: Event, itself: bool, below: tuple[Branch, ...] = ()) -> Branc
 # --- evidence ---------------------------------------------------------------------------------------------------
 
 
-def _exhibits(event: Event, evidence: Sequence[Evidence]) -> Iterable[Exhibit]:
-    """Grouped by what was looked at, in the order in which that first comes."""
+def _exhibits(event: Event, evidence: Sequence[Evidence], order: Sequence[str]) -> Iterable[Exhibit]:
+    """Grouped by what was looked at: as the policy names the collectors, else in the order in which that first comes."""
+    places = {collector: number for number, collector in enumerate(order)}
     groups: dict[tuple[str, str], list[Evidence]] = {}
     for item in evidence:
         if not item.error:
             groups.setdefault((item.collector, item.target), []).append(item)
-    for (collector, target), items in groups.items():
+    for (collector, target), items in sorted(groups.items(), key=lambda group: places.get(group[0][0], len(places))):
         shown: dict[tuple[Moment, str], list[Snapshot]] = {}
         before: Any = None
         earlier: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium (make system)"),
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
 ]
 
 OUTAGE, SWITCHOVER, POLICY = (
@@ -138,6 +138,7 @@ async def its_evidence_shows_what_was_before_and_what_was_at_the_trigger(office:
     event = await office.newest("database_unavailable")
     await desk.wait_for_url(f"**/events/{event['id']}")
     cluster = desk.locator("details.exhibit", has_text="patroni_cluster")
+    await expect(cluster).to_have_attribute("open", "", timeout=SHOWN)
     before, trigger = (
         cluster.locator(".sides > div", has=desk.get_by_role("heading", name=name))
         for name in ("Before", "At the trigger")
