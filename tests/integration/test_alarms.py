@@ -109,7 +109,7 @@ async def test_an_alarm_outlives_a_receiver_that_is_down_and_a_daemon_that_is_ki
     assert told.json["data"]["event"] == "component_abnormal"
     assert told.json["id"] == first.json["id"], "every receiver sees the same id"
     # Before that a kill would have it sent twice, rightly.
-    await house.shows('probed_notifications_total{outcome="delivered",receiver="filed"} 1')
+    await house.shows('probed_notifications_total{receiver="filed",outcome="delivered"} 1')
 
     await house.kill()
     house.hook.otherwise = house.alertmanager.otherwise = "200"
@@ -230,7 +230,7 @@ async def test_no_secret_of_a_receiver_is_seen_anywhere_but_at_the_receiver(hous
     shown = [
         await house.get(path) for path in ("/metrics", "/api/v1/notifications", "/api/v1/events", "/api/v1/status")
     ]
-    assert 'probed_notifications_total{outcome="delivered",receiver="hook"}' in shown[0]
+    assert 'probed_notifications_total{receiver="hook",outcome="delivered"}' in shown[0]
     assert '"receiver": "hook"' in shown[1] or '"receiver":"hook"' in shown[1]
     shown += [
         await house.command("notify", "list"),

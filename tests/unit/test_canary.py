@@ -15,6 +15,7 @@ from probed.api import shapes
 from probed.board import Board
 from probed.canary import AGAIN_SECONDS, Canary
 from probed.config.settings import Defaults, Settings
+from probed.daemon import Daemon
 from probed.errors import ConfigError
 from probed.metrics import Metrics
 from probed.model import CANARY, OBSERVER, EventState
@@ -336,6 +337,20 @@ async def test_the_door_takes_nothing_but_what_knows_its_path(way: Way) -> None:
         (url, b'{"data": {"id": "x"}}'),
     )  # fmt: skip
     assert [await asyncio.to_thread(ask, *one) for one in asked] == [404, 404, 404, 400, 400, 204]
+
+
+async def test_a_daemon_that_misses_a_canary_is_not_ready_and_is_not_started_anew_for_it(tmp_path: Path) -> None:
+    clock = FakeClock(NOON, 5000.0)
+    told = {"observer": "w", "instances": INSTANCES, "storage": {"path": str(tmp_path)}}
+    daemon = Daemon(Settings.model_validate(told), clock=clock)
+    daemon.canary.every = HOUR
+    before = daemon.unready()
+    assert daemon.canary.due()
+    clock.step(daemon.canary.patience + 1)
+    daemon.vitals.note(clock.mono(), 0.0)
+    (reason,) = [reason for reason in daemon.unready() if reason not in before]
+    assert reason.startswith("alarms may not arrive, a canary of our own did not: it is not judged")
+    assert reason not in daemon._stuck()
 
 
 def test_the_setting_is_a_duration_or_off_and_the_name_is_taken() -> None:
