@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 MASK = "***"
 MAX_BYTES = 2048
@@ -51,11 +55,74 @@ def is_secret(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
 
 
+# --- what this process knows to be secret ------------------------------------------------------------------------
+
+MAX_KNOWN = 2000
+"""Forms of secrets that are looked for; those remembered first go first."""
+MIN_KNOWN = 8
+"""Characters: what is shorter cannot be told from other words."""
+_PLAIN = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
+_known: dict[str, str] = {}
+"""Form -> so much of it as is known for it; text that was cut may hold no more."""
+
+
+def remember(secret: str) -> None:
+    """Have a secret that is about to be shown to somebody masked in every text from now on, whoever says it.
+
+    Peers repeat what they are told, without any word beside it that tells what it is. One plain word (``postgres``) is
+    none that can be looked for: texts are full of it.
+    """
+    if secret in _known or len(secret) < MIN_KNOWN or _PLAIN.fullmatch(secret):
+        return
+    for form in (secret, *_forms(secret)):
+        if len(form) >= MIN_KNOWN:
+            _known[form] = form[: max(MIN_KNOWN, len(form) // 2)]
+    while len(_known) > MAX_KNOWN:
+        del _known[next(iter(_known))]
+
+
+def remember_address(url: str) -> None:
+    """The same of whatever may be secret in an address: its login, the parts of its path, the values of its query."""
+    parts = urlsplit(url)
+    login = parts.netloc.rpartition("@")[0]
+    for piece in (login, *re.split(r"[/:&=;]", f"{login}/{parts.path}/{parts.query}/{parts.fragment}")):
+        remember(piece)
+        remember(unquote(piece))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """As it stands in addresses, in JSON, in HTML and in base64, there with anything before and behind it."""
+    yield from (quote(secret), quote_plus(secret, safe=""), html.escape(secret))
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1])
+    raw = secret.encode("utf-8", "replace")
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + raw).decode("ascii")
+        core = encoded[(0, 2, 3)[before] : (before + len(raw)) * 8 // 6]
+        yield from (core, core.replace("+", "-").replace("/", "_"))
+
+
+def _without_known(text: str) -> str:
+    for form in _known:
+        if form in text:
+            text = text.replace(form, MASK)
+    # What is left of one may have been cut; only now, for several may begin alike.
+    for form, head in _known.items():
+        at = text.find(head)
+        while at >= 0:
+            end = at + len(head)
+            while end < len(text) and end - at < len(form) and text[end] == form[end - at]:
+                end += 1
+            text = f"{text[:at]}{MASK}{text[end:]}"
+            at = text.find(head, at + len(MASK))
+    return text
+
+
 def redact(text: str) -> str:
     """``text`` with passwords, tokens and credentials in URLs masked. Looks at the first 4096 characters."""
     if len(text) > _MAX_INPUT:
         # What tells these two from plain words may stand behind the cut: they go as they are begun.
         text = _CUT_URL.sub(rf"\1:{MASK}", _CUT_JWT.sub(MASK, text[:_MAX_INPUT])) + "…"
+    text = _without_known(text)
     if _SUSPICIOUS.search(text) is None:
         return text
     for pattern, replacement in _PATTERNS:

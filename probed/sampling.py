@@ -12,6 +12,7 @@ from probed.deadlines import Deadline
 from probed.errors import Blind, NotApplicable, ProbeError, TargetFailed
 from probed.model import NO_FACTS, NOTHING, Outcome, Reading, Sample, Target
 from probed.probes import Combined, Context, Measured, Probe, View
+from probed.redaction import redact
 from probed.steps import Steps, kept
 
 _log = structlog.get_logger(__name__)
@@ -116,7 +117,9 @@ def _outcome(error: ProbeError) -> Outcome:
 
 
 def _line(text: str) -> str:
-    """One bounded line without control or direction-changing characters: the text may come from a hostile peer."""
-    text = text[: MAX_REASON * 2]
+    """One bounded line without secrets, control or direction-changing characters: a hostile peer may have said it."""
+    if not text:
+        return text
+    text = redact(text[: MAX_REASON * 2])
     clean = text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
     return " ".join(clean.split())[:MAX_REASON]

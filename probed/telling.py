@@ -21,6 +21,7 @@ from probed.outlets.webhook import WebhookOutlet
 from probed.probes._access import Access
 from probed.probes._http import Answer, HttpClient
 from probed.receivers import Receiver
+from probed.redaction import remember_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,16 @@ class HttpDoor:
             raise type(error)(error.kind, hidden(str(error), url)) from None
 
     def _url(self) -> str:
-        if self.url is not None:
-            return self.url + self.path
-        assert self.url_file is not None
-        try:
-            return address_in(self.url_file) + self.path
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise Blind("config", f'url_file "{self.url_file}": {reason}') from None
+        url = self.url
+        if url is None:
+            assert self.url_file is not None
+            try:
+                url = address_in(self.url_file)
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                raise Blind("config", f'url_file "{self.url_file}": {reason}') from None
+        remember_address(url)
+        return url + self.path
 
     def _access(self, url: str) -> Access | None:
         return Access(url, *astuple(self.secured.keys())) if self.secured is not None else None

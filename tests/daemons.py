@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,12 +35,19 @@ class DaemonProcess:
         return (self.directory / "log").read_text()
 
     async def start(self) -> None:
+        before = self.log.count("daemon.started") if (self.directory / "log").exists() else 0
         with (self.directory / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "probed", "run", "--config.file", str(self.config), "--log.level", "debug",
                 stdout=log, stderr=log,
             )  # fmt: skip
-        await self.until(lambda: "daemon.started" in self.log or self.process_ended, "the start")
+        await self.until(lambda: self.log.count("daemon.started") > before or self.process_ended, "the start")
+        await self.until(lambda: self._listens() or self.process_ended, "somebody at its port")
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.web), timeout=1):
+            return True
+        return False
 
     @property
     def process_ended(self) -> bool:

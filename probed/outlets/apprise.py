@@ -19,6 +19,7 @@ from probed.errors import Undelivered
 from probed.model import Event, Severity
 from probed.outlets import Link
 from probed.outlets.wording import digest
+from probed.redaction import remember_address
 from probed.store.notices import Notice, Told
 
 MISSING = "the library is not installed: pip install 'pg-probed[apprise]'"
@@ -103,6 +104,8 @@ class AppriseOutlet:
         found = [line for line in lines if line and not line.startswith("#")]
         if not found:
             raise Undelivered(f'url_file "{self._url_file}" holds no address')
+        for address in found:
+            remember_address(address)
         return found
 
 

@@ -21,6 +21,7 @@ from probed.errors import Undelivered
 from probed.model import Event
 from probed.outlets import TEST_EVENT, Door, Link, post
 from probed.outlets.wording import title
+from probed.redaction import remember
 from probed.store.notices import Notice
 
 _MAX_SECRETS = 8
@@ -113,6 +114,8 @@ def secrets_in(path: Path) -> Sequence[bytes]:
         raise Undelivered(f'cannot read secret_file "{path}": {reason}') from None
     if not lines or len(lines) > _MAX_SECRETS:
         raise Undelivered(f'secret_file "{path}" does not hold 1 to {_MAX_SECRETS} lines with a secret each')
+    for line in lines:
+        remember(line.removeprefix("whsec_"))
     return [_key(line, path) for line in lines]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from probed.errors import Blind
+from probed.redaction import remember
 
 _PORTS = {"http": 80, "https": 443}
 _MAX_SECRET = 16 * 1024
@@ -57,6 +58,7 @@ class Access:
         if self.user is not None:
             password = _secret(self.password_file) if self.password_file else ""
             pair = base64.b64encode(f"{self.user}:{password}".encode()).decode()
+            remember(pair)
             return {"Authorization": f"Basic {pair}"}
         return {}
 
@@ -82,6 +84,7 @@ def _secret(path: Path) -> str:
         raise Blind("config", f'cannot read "{path}": {error}') from None
     if not text or not text.isprintable():
         raise Blind("config", f'"{path}" does not hold one line with a secret')
+    remember(text)
     return text
 
 

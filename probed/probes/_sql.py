@@ -24,6 +24,7 @@ from probed.probes._dns import Resolver
 from probed.probes._driver import Entrance, Server
 from probed.probes._sql_errors import LOCK_TIMEOUT_MS, TooManyConnections, grants, translate, translate_os_error
 from probed.probes._wire import Wire
+from probed.redaction import remember
 
 __all__ = ["Login", "Session", "TooManyConnections", "grants", "translate_os_error"]
 
@@ -56,11 +57,14 @@ class Login:
     def password(self) -> str | None:
         """From the file; ``None`` leaves it to PGPASSWORD and .pgpass. Blind when the file cannot be read."""
         if self.password_file is None:
+            remember(os.environ.get("PGPASSWORD", ""))
             return None
         try:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+            text = self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise Blind("config", f'cannot read the password file "{self.password_file}": {error}') from None
+        remember(text)
+        return text
 
     def tls(self) -> Any:
         """asyncpg's ``ssl`` argument: a libpq word, or a context where a certificate is to be verified."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import time
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from probed import redaction
-from probed.redaction import MAX_BYTES, clean, clean_tree, is_secret, redact, visible, without_literals
+from probed.redaction import MASK, MAX_BYTES, clean, clean_tree, is_secret, redact, visible, without_literals
 
 SECRET = "Zq7hunter2x"
 
@@ -251,3 +253,59 @@ def test_a_hostile_statement_costs_no_more_than_it_is_long(part: str) -> None:
     started = time.process_time()
     without_literals(part * 200_000)
     assert time.process_time() - started < 0.25
+
+
+# --- what is known to be secret
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Nothing yet."""
+    forms: dict[str, str] = {}
+    monkeypatch.setattr(redaction, "_known", forms)
+    return forms
+
+
+ODD = 'Zq7/hunter+ö"2&x%'
+
+
+@pytest.mark.parametrize("form", [
+    ODD, quote(ODD), quote_plus(ODD), json.dumps(ODD), json.dumps(ODD, ensure_ascii=False), html.escape(ODD), repr(ODD),
+    *(base64.b64encode(b"user:pass"[:n] + ODD.encode() + b"?").decode() for n in range(4)),
+    base64.urlsafe_b64encode(ODD.encode()).decode(),
+])  # fmt: skip
+def test_what_was_shown_to_a_peer_is_masked_whoever_says_it_in_whatever_form(known: dict[str, str], form: str) -> None:
+    said = f"no such thing as {form} here"
+    assert redact(said) == said
+    redaction.remember(ODD)
+    assert MASK in redact(said)
+    assert redact(said).startswith("no such thing as ")
+    assert redact(said).endswith(" here")
+    assert "hunter" not in redact(said)
+
+
+@given(cut=st.integers(8, len(ODD) - 1))
+def test_a_text_that_was_cut_inside_a_secret_shows_no_more_than_half_of_it(cut: int) -> None:
+    redaction.remember(ODD)
+    assert ODD[:9] not in redact(f"Bad status line: {ODD[:cut]}")
+
+
+@pytest.mark.parametrize("word", ["", "x", "postgres", "probed", "POSTGRES", "12345678", "aB3", "a1b2c3d"])
+def test_a_plain_or_short_word_is_not_masked_everywhere(known: dict[str, str], word: str) -> None:
+    """It would be in the names of targets: with the password postgres nobody could read an event any more."""
+    redaction.remember(word)
+    assert known == {}
+
+
+def test_what_may_be_secret_in_an_address_is_known(known: dict[str, str]) -> None:
+    redaction.remember_address("https://user1:hunter-22@hooks.example/services/T0ab-CDEF99/x?key=Q1-w2-e3-r4&y=plain")
+    for secret in ("hunter-22", "T0ab-CDEF99", "Q1-w2-e3-r4"):
+        assert redact(f"saw {secret}!") == f"saw {MASK}!"
+    assert redact("saw services and plain at hooks.example") == "saw services and plain at hooks.example"
+
+
+def test_the_newest_secrets_are_known_and_no_number_of_them_takes_all_memory(known: dict[str, str]) -> None:
+    for number in range(3000):
+        redaction.remember(f"rotated-{number}-x")
+    assert len(known) <= redaction.MAX_KNOWN
+    assert redact("rotated-2999-x") == MASK
