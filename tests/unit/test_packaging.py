@@ -168,7 +168,7 @@ def test_the_wheel_holds_the_policies_the_types_and_the_schemas(tmp_path: Path) 
     package = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "probed").rglob("*")
-        if path.is_file() and path.suffix in {".py", ".sql", ".toml", ".typed"}
+        if path.is_file() and path.suffix in {".py", ".sql", ".toml", ".typed", ".html", ".css", ".js", ".svg"}
     }
     assert policies | package <= held
     assert not {name for name in held if name.startswith(("tests/", "scripts/", "policies/"))}

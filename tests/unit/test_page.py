@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -22,6 +22,7 @@ from probed.api import app
 from probed.api.access import Principal
 from probed.api.doorkeeping import KnownPeople
 from probed.incidents import new_id
+from probed.inspection import ReportState
 from probed.model import Event, EventState, Outcome, Role, Severity, Target
 from probed.store import Change, Commit
 from probed.web.desk import POLICY
@@ -414,3 +415,86 @@ async def test_the_overview_of_a_hundred_instances_is_light(tmp_path: Path) -> N
 def test_nobody_pays_for_templates_before_the_first_page() -> None:
     script = "import sys, probed.api.app; sys.exit('jinja2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+# --- inspections
+
+
+async def test_a_report_is_shown_with_what_is_worst_first_and_can_be_had_as_files(site: Site) -> None:
+    _, _, text = await site.get(f"/inspections/{reports.ONE_ID}")
+    order = [text.index(said) for said in ("Grade", "node-b has not replayed", "Since the last inspection", "Evidence")]
+    assert order == sorted(order) and text.count("<polyline") > 4
+    for suffix in ("json", "md", "html", "pdf"):
+        assert f'href="../api/v1/inspections/{reports.ONE_ID}.{suffix}"' in text
+    for suffix, media, begins in (
+        ("md", "text/markdown", "# Inspection of orders"),
+        ("html", "text/html", "<!doctype html>"),
+    ):
+        status, headers, got = await site.get(f"/api/v1/inspections/{reports.ONE_ID}.{suffix}")
+        assert (status, headers["Content-Type"]) == (200, f"{media}; charset=utf-8")
+        assert (
+            headers["Content-Disposition"]
+            == f'attachment; filename="probed-inspection-nightly-20261118T030000Z.{suffix}"'
+        )
+        assert got.lstrip().startswith(begins)
+
+
+async def test_the_instances_page_leads_to_its_last_grade(site: Site) -> None:
+    _, _, text = await site.get("/instances/orders")
+    link = re.findall(r'Last inspection: <a href="(.*?)">grade D</a>, 1 fail, 4 warn', text)
+    assert link == [f"../inspections/{reports.ONE_ID}?instance=orders"]
+
+
+async def test_a_report_of_several_shows_each_instance_whole_behind_its_name(site: Site) -> None:
+    _, _, text = await site.get(f"/inspections/{reports.FLEET_ID}")
+    assert "<polyline" not in text and "?instance=billing#i1" in text
+    _, _, text = await site.get(f"/inspections/{reports.FLEET_ID}?instance=billing")
+    assert "<polyline" in text and "the member is healthy" in text
+    assert (await site.get(f"/inspections/{reports.FLEET_ID}?instance=crm"))[0] == 404
+    assert (await site.get("/inspections/nope"))[0] == 404
+
+
+async def test_an_inspection_that_runs_is_waited_for_also_without_scripts(site: Site) -> None:
+    going = reports.report(id="019abcff-0000-7000-8000-000000000000", state=ReportState.RUNNING, ended_at=None, name="")
+    await site.seen.store.append(Commit(inspections=(reports.kept(going),)))
+    status, headers, _ = await site.get(f"/inspections/{going.id}")
+    assert (status, headers["Location"]) == (303, f"{going.id}?watch=true")
+    status, _, text = await site.get(f"/inspections/{going.id}?watch=true")
+    assert (
+        status == 200
+        and '<noscript><meta http-equiv="refresh" content="3"></noscript>' in text
+        and "data-hurry" in text
+    )
+    assert "running" in (await site.get("/inspections"))[2]
+    done = replace(going, state=ReportState.DONE, ended_at=going.began_at + 2, instances=(reports.well(),))
+    await site.seen.store.append(Commit(inspections=(reports.kept(done),)))
+    status, headers, _ = await site.get(f"/inspections/{going.id}?watch=true")
+    assert (status, headers["Location"]) == (303, going.id)
+
+
+@pytest.mark.parametrize("site", ["operator"], indirect=True)
+async def test_the_form_offers_what_is_on_and_says_what_is_wrong_beside_the_field(site: Site) -> None:
+    _, _, text = await site.get("/inspections")
+    assert 'name="events" value="no_leader"' in text and 'name="instances" value="orders"' in text
+    off = {policy.id for policy in site.seen.policies.values() if not policy.enabled}
+    assert off and not [one for one in off if f'name="events" value="{one}"' in text]
+    own = {"Sec-Fetch-Site": "same-origin"}
+    status, _, text = await site.send("POST", "/inspections", data={"instances": "orders", "days": "900"}, headers=own)
+    assert status == 422 and 'id="wrong-days"' in text and 'value="900"' in text and 'value="orders" checked' in text
+    status, _, text = await site.send("POST", "/inspections", data={"events": min(off), "days": "7"}, headers=own)
+    assert status == 422 and 'id="wrong-events"' in text
+    assert (await site.send("POST", "/inspections", data={"days": "7"}, headers={"Sec-Fetch-Site": "cross-site"}))[
+        0
+    ] == 403
+
+
+async def test_without_a_report_the_list_teaches_how_to_make_one(tmp_path: Path) -> None:
+    made = await stage(tmp_path)
+    address = f"127.0.0.1:{free_port()}"
+    close = await app.serve(made, addresses=[address], socket_path=None)
+    try:
+        _, _, text = await Site(made, address, "").get("/inspections")
+        assert "No inspection was made yet" in text and "schedule: daily 03:00" in text
+    finally:
+        await close()
+        await leave(made)
