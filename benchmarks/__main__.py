@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -82,6 +83,8 @@ def main() -> int:
         "--into", type=Path, metavar="PAGE", help="also put the tables into this page (docs/performance.md)"
     )
     arguments = parser.parse_args()
+    # So that whatever was started ends with us, also when somebody has had enough of it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     missed = 0
     for name in arguments.what:
         more = {option: getattr(arguments, option) for option in OPTIONS.get(name, ())}

@@ -7,7 +7,6 @@ needed, so it lies between n - 1 and n of them, and after a hang the timeout mor
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import random
@@ -59,13 +58,10 @@ async def run(
     alone: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     every, number = interval or INTERVAL, faults or FAULTS
-
-    def measure() -> list[Goal]:
-        with tempfile.TemporaryDirectory(prefix="pd-") as name:
-            place = Path(name)
-            return [*goals(faulty(place / "faults", every, number), every), *beside(place), *storm(place / "storm")]
-
-    return tell(await asyncio.to_thread(measure), versions(loop=default_loop()), markdown=markdown)
+    with tempfile.TemporaryDirectory(prefix="pd-") as name:
+        place = Path(name)
+        found = [*goals(faulty(place / "faults", every, number), every), *beside(place), *storm(place / "storm")]
+    return tell(found, versions(loop=default_loop()), markdown=markdown)
 
 
 class Watcher:

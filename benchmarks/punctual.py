@@ -44,9 +44,7 @@ async def run(
     seconds: float | None = None, *, targets: int | None = None, interval: float | None = None,
     scrape: float | None = None, markdown: bool = False, alone: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    goals = await asyncio.to_thread(
-        measure, targets or TARGETS, interval or INTERVAL, scrape or SCRAPED_EACH, seconds or SECONDS
-    )
+    goals = measure(targets or TARGETS, interval or INTERVAL, scrape or SCRAPED_EACH, seconds or SECONDS)
     return tell(goals, versions(loop=default_loop()), markdown=markdown)
 
 

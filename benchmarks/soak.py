@@ -6,7 +6,6 @@ refuse, hang and break off, and databases whose sessions an administrator ends e
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import subprocess
@@ -35,7 +34,7 @@ END_SESSIONS = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WH
 async def run(
     seconds: float | None = None, *, cycles: int | None = None, markdown: bool = False, alone: bool = False
 ) -> list[dict[str, Any]]:
-    goals = await asyncio.to_thread(measure, cycles or CYCLES, seconds or SECONDS)
+    goals = measure(cycles or CYCLES, seconds or SECONDS)
     return tell(goals, versions(loop=default_loop()), markdown=markdown)
 
 

@@ -5,7 +5,6 @@ Each in a process of its own, by turns; told are probes per second of CPU, so th
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -31,7 +30,7 @@ async def run(
     alone: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     loop = loop or default_loop()
-    goals = await asyncio.to_thread(measure, rounds or ROUNDS, seconds or SECONDS, loop)
+    goals = measure(rounds or ROUNDS, seconds or SECONDS, loop)
     return tell(goals, versions(loop=loop), markdown=markdown)
 
 
