@@ -259,7 +259,7 @@ def _branch(event: Event, itself: bool, below: tuple[Branch, ...] = ()) -> Branc
 
 
 def _exhibits(event: Event, evidence: Sequence[Evidence], order: Sequence[str]) -> Iterable[Exhibit]:
-    """Grouped by what was looked at: as the policy names the collectors, else in the order in which that first comes."""
+    """Grouped by what was looked at: as the policy names the collectors, else in the order in which they come first."""
     places = {collector: number for number, collector in enumerate(order)}
     groups: dict[tuple[str, str], list[Evidence]] = {}
     for item in evidence:
