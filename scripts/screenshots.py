@@ -180,7 +180,7 @@ async def take(browser: Browser, url: str, picture: Picture) -> int:
 
 
 def _with_few_colours(shot: Image.Image) -> Image.Image:
-    """A third of the bytes. Areas keep their colours as they are: only shades at the edges of letters move."""
+    """A third of the bytes. Areas keep their colours, but for a hundredth: only shades at the edges of letters move."""
     found = sorted(shot.getcolors(shot.width * shot.height) or (), reverse=True)[:COLOURS]
     palette = Image.new("P", (1, 1))
     palette.putpalette([part for _, colour in found for part in cast(tuple[int, ...], colour)])
