@@ -169,9 +169,9 @@ async def cause_and_consequences_lead_to_each_other(office: Office, desk: Page) 
 
 async def it_is_acknowledged(wall: Page, desk: Page) -> None:
     await desk.get_by_label("Comment").fill("on my way")
-    await desk.get_by_role("button", name="Acknowledge").click()
+    await desk.get_by_role("button", name="Acknowledge", exact=True).click()
     await expect(desk.get_by_text("acknowledged by olga")).to_be_visible()
-    await expect(desk.get_by_role("button", name="Acknowledge")).to_have_count(0)
+    await expect(desk.get_by_role("button", name="Acknowledge", exact=True)).to_have_count(0)
     await expect(wall.locator("#open").get_by_text("acknowledged by olga")).to_be_visible(timeout=SHOWN)
 
 
@@ -245,7 +245,7 @@ async def all_of_it_goes_without_scripts(office: Office) -> None:
     await page.locator("#lately").get_by_role("link", name=SWITCHOVER).first.click()
     await expect(page.get_by_text("automatic failover").first).to_be_visible()
     await page.get_by_label("Comment").fill("seen")
-    await page.get_by_role("button", name="Acknowledge").click()
+    await page.get_by_role("button", name="Acknowledge", exact=True).click()
     await expect(page.get_by_text("acknowledged by olga")).to_be_visible()
     await page.context.close()
 
