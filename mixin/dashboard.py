@@ -101,6 +101,30 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
     ),
 )  # fmt: skip
 
+OCCURRENCES = ("ha_switchover", "monitoring_gap", "oom_killed")
+"""Events that have no end: nothing is ever active of them, so their counter is looked at."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What is drawn across all panels: where the query has a value, from the first of its points to the last."""
+
+    name: str
+    query: str
+    title: str
+    text: str
+    tags: str
+    colour: str
+
+
+ANNOTATIONS: Sequence[Annotation] = (
+    Annotation("Events", f"probed_event_active{{{CHOSEN}}} == 1", "{{event}}",
+               "{{db_instance}} {{node}} {{component}}", "severity,event,db_instance", "red"),
+    Annotation("Occurrences",
+               f'sum by (event, severity) (increase(probed_events_total{{event=~"{"|".join(OCCURRENCES)}"}}[1m])) > 0',
+               "{{event}}", "of any instance: probed names it", "severity,event", "orange"),
+)  # fmt: skip
+
 
 def dashboard() -> dict[str, Any]:
     return {
@@ -112,6 +136,7 @@ def dashboard() -> dict[str, Any]:
         "editable": True,
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
+        "annotations": {"list": [_built_in(), *(_annotation(one) for one in ANNOTATIONS)]},
         "templating": {"list": [_data_source(), _instances()]},
         "panels": list(_panels()),
     }
@@ -122,6 +147,7 @@ def queries() -> Iterator[str]:
     for _, panels in ROWS:
         for panel in panels:
             yield from (query for query, _ in panel.queries)
+    yield from (one.query for one in ANNOTATIONS)
 
 
 def _panels() -> Iterator[dict[str, Any]]:
@@ -158,6 +184,34 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
             {"refId": chr(ord("A") + index), "expr": query, "legendFormat": legend, "datasource": SOURCE}
             for index, (query, legend) in enumerate(panel.queries)
         ],
+    }
+
+
+def _annotation(one: Annotation) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "datasource": SOURCE,
+        "enable": True,
+        "hide": False,
+        "iconColor": one.colour,
+        "expr": one.query,
+        "titleFormat": one.title,
+        "textFormat": one.text,
+        "tagKeys": one.tags,
+        "useValueForTime": False,
+    }
+
+
+def _built_in() -> dict[str, Any]:
+    """What people write into Grafana by hand; a dashboard that leaves it out cannot show it."""
+    return {
+        "name": "Annotations & Alerts",
+        "builtIn": 1,
+        "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+        "enable": True,
+        "hide": True,
+        "iconColor": "blue",
+        "type": "dashboard",
     }
 
 

@@ -13,7 +13,11 @@ import pytest
 import yaml
 
 from mixin import dashboard
+from probed.config.settings import Defaults
 from probed.metrics import CATALOGUE
+from probed.model import Change, Occurrence
+from probed.policy.library import Library, Rules
+from probed.probes import catalogue
 
 ROOT = Path(__file__).parents[2]
 MIXIN = ROOT / "mixin"
@@ -69,6 +73,13 @@ def test_what_annotations_name_is_a_label_of_the_alert() -> None:
 
 def test_the_dashboard_in_the_repository_is_the_one_of_its_source() -> None:
     assert dashboard.FILE.read_text(encoding="utf-8") == dashboard.text(), "run: python -m mixin.dashboard"
+
+
+def test_occurrences_are_those_of_the_policies() -> None:
+    """They would be missing from the dashboard without a word."""
+    rules = Rules({name: frozenset(probe.readings) for name, probe in catalogue().items()}, Defaults())
+    policies = Library.read(None, rules).policies.values()
+    assert {*dashboard.OCCURRENCES} == {one.id for one in policies if isinstance(one.detect, Change | Occurrence)}
 
 
 def test_panels_do_not_overlap_and_each_has_a_number_of_its_own() -> None:
