@@ -38,6 +38,8 @@ class Access:
 
     def credential_for(self, url: str) -> str:
         """What is shown to ``url``, in the configuration's own words; empty when nothing is."""
+        if self.bearer_token_file is None and self.user is None and self.cert_file is None:
+            return ""
         if not self.is_for(url):
             return ""
         if self.bearer_token_file is not None:
@@ -48,7 +50,7 @@ class Access:
 
     def headers(self, url: str) -> Mapping[str, str]:
         """Authorization, where it is due. Blind when its file cannot be read or used."""
-        if not self.is_for(url):
+        if (self.bearer_token_file is None and self.user is None) or not self.is_for(url):
             return {}
         if self.bearer_token_file is not None:
             return {"Authorization": f"Bearer {_secret(self.bearer_token_file)}"}
@@ -59,12 +61,14 @@ class Access:
         return {}
 
     def tls(self, url: str) -> ssl.SSLContext | bool:
-        """aiohttp's ``ssl`` argument: a context, or True for the system's authorities. Blind as above."""
-        cert, key = (self.cert_file, self.key_file) if self.is_for(url) else (None, None)
+        """How ``url`` is to be trusted; True: by the system's authorities. Blind as above."""
+        ours = self.cert_file is not None and self.is_for(url)
+        cert, key = (self.cert_file, self.key_file) if ours else (None, None)
         files = tuple(None if path is None else (str(path), _stamp(path)) for path in (self.ca_file, cert, key))
         return True if files == (None, None, None) else _context(*files)
 
 
+@lru_cache(maxsize=4096)
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
@@ -94,7 +98,7 @@ _File = tuple[str, tuple[int, int]] | None
 
 @lru_cache(maxsize=512)
 def _context(ca: _File, cert: _File, key: _File) -> ssl.SSLContext:
-    # One context per set of files, for aiohttp keeps connections per context.
+    # One context per set of files, for connections are kept per context.
     path = ""
     try:
         path = ca[0] if ca else "the system's certificates"

@@ -1,45 +1,34 @@
-"""Bounded HTTP GETs and HEADs, and the map from aiohttp's errors to ours. No judging.
+"""Bounded HTTP/1.1 GETs and HEADs, and what goes wrong with them in our words. No judging.
 
 No redirects, no cookies, no decompression, no proxy from the environment, everything that a peer sends capped: a
-hostile peer can fail its own sample and nothing else. The caller's deadline is the only one.
+hostile peer can fail its own sample and nothing else. The caller's deadline is the only one. Why this is no library:
+docs/adr/0016.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import json
 import math
 import re
-import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
-
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+from urllib.parse import quote, urlsplit
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._access import Access
-from probed.probes._dns import Resolver
+from probed.probes._http_answer import MAX_BODY, Incoming, Malformed
+from probed.probes._http_line import Closed, Door, Line, Lines
 from probed.probes._sql_errors import translate_os_error
 
-MAX_BODY = 64 * 1024
-MAX_HEADER = 8190
-MAX_HEADERS = 100
-MAX_ANSWER = MAX_BODY + 64 * 1024
-"""Bytes of one answer with its headers, chunk sizes and informational answers before it."""
+__all__ = ["MAX_BODY", "Answer", "HttpClient", "translate"]
+
 MAX_DIGITS = 20
 """Of a whole number in JSON: all 64-bit ones, with their sign."""
-SLICE = 4096
-"""Bytes parsed at a time: one read can hold thousands of answers, of which the fifth already is too many."""
-CHUNK_COST = 64
-"""What each line end of a chunked body counts for: the parser makes a dozen calls of every chunk, be it of one byte."""
-MAX_PENDING = 4
-"""Answers to one request, the informational ones included, that may wait to be looked at."""
 _REFUSED_CERTIFICATE = re.compile(r"ALERT_(BAD_|UNSUPPORTED_|UNKNOWN_)?(CERTIFICATE|CA\b)", re.IGNORECASE)
 """OpenSSL's names for what a server says of the certificate that it wants from a client."""
 
@@ -64,13 +53,7 @@ class Answer:
         if self.truncated:
             raise TargetFailed("too_large", f"{self.url}: the answer is larger than {MAX_BODY} bytes")
         try:
-            return json.loads(
-                self.body,
-                object_pairs_hook=_without_duplicates,
-                parse_int=_bounded,
-                parse_float=_finite,
-                parse_constant=_finite,
-            )
+            return _JSON.decode(self.body.decode(json.detect_encoding(self.body), "surrogatepass"))
         except (ValueError, RecursionError) as error:
             text = str(error)[:100]
             raise TargetFailed("body", f"{self.url}: the answer is not JSON: {text}") from None
@@ -103,15 +86,30 @@ def _finite(text: str) -> float:
     return number
 
 
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_without_duplicates, parse_int=_bounded, parse_float=_finite, parse_constant=_finite
+)
+
+
+class Address(NamedTuple):
+    """Where a question goes, and how it begins."""
+
+    host: str
+    port: int
+    secure: bool
+    lines: str
+    """The rest of the first line, and the headers that every question has."""
+
+
 class HttpClient:
-    """One session for all probes of a daemon; connections are kept alive per address.
+    """Asks for all probes of a daemon; connections are kept alive per address.
 
     ``by_hand``: also the steps of a request are told to who keeps them.
     """
 
     def __init__(self, *, by_hand: bool = False) -> None:
         self._by_hand = by_hand
-        self._session: aiohttp.ClientSession | None = None
+        self._lines = Lines()
 
     async def get(
         self,
@@ -137,6 +135,9 @@ class HttpClient:
         """POST ``body``, which only receivers of notices get, never targets. ``shown``: what messages call ``url``."""
         return await self._ask("POST", url, headers, access, body=body, shown=shown)
 
+    async def close(self) -> None:
+        self._lines.close()
+
     async def _ask(
         self,
         method: str,
@@ -147,186 +148,109 @@ class HttpClient:
         body: bytes | None = None,
         shown: str = "",
     ) -> Answer:
-        session = self._open()
         shown = shown or url.partition("?")[0]
-        tls: ssl.SSLContext | bool = True
-        if access is not None:
-            headers, tls = {**headers, **access.headers(url)}, access.tls(url)
         try:
-            async with session.request(
-                method, url, data=body, headers=headers, ssl=tls, allow_redirects=False
-            ) as response:
-                steps.end("first byte")
-                with steps.step("body"):
-                    read, truncated = await self._body(response)
-                return Answer(shown, response.status, response.headers, read, truncated)
+            address = _address(url)
+        except ValueError:
+            raise Blind("config", f"not an address: {shown}") from None
+        if access is not None:
+            headers = {**headers, **access.headers(url)}
+        door = (address.host, address.port, _tls(access, url) if address.secure else None)
+        question = _question(method, address.lines, headers, body)
+        try:
+            incoming = await self._answered(door, question, method)
         except ProbeError:
             raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (Closed, Malformed, OSError, ValueError) as error:
             raise translate(error, shown) from None
+        return Answer(shown, incoming.status, incoming.headers, bytes(incoming.body), incoming.truncated)
 
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    async def _answered(self, door: Door, question: bytes, method: str) -> Incoming:
+        line = self._lines.kept(door)
+        if line is not None:
+            try:
+                return await self._say(line, question, method)
+            except Closed:
+                # A server may close a line that was idle, just as we begin to speak: then it has done nothing yet.
+                if method == "POST":
+                    raise
+        return await self._say(await self._lines.dial(door), question, method)
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=_Connector(),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                auto_decompress=False,
-                trust_env=False,
-                headers={"User-Agent": "probed", "Accept-Encoding": "identity"},
-                max_line_size=MAX_HEADER,
-                max_field_size=MAX_HEADER,
-                max_headers=MAX_HEADERS,
-                read_bufsize=MAX_BODY,
-                trace_configs=[_steps()] if self._by_hand else None,
-            )
-        return self._session
-
-    @staticmethod
-    async def _body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-        """(at most 64 KiB of the body, whether there was more)."""
-        body = bytearray()
+    async def _say(self, line: Line, question: bytes, method: str) -> Incoming:
+        begun: Callable[[], None] | None = None
+        if self._by_hand:
+            steps.begin("request")
+            context = contextvars.copy_context()
+            begun = lambda: context.run(_first_byte)  # noqa: E731
         try:
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    break
-            else:
-                return bytes(body), False
-        except _TooLarge:
-            pass
-        response.close()
-        return bytes(body[:MAX_BODY]), True
+            whole = line.ask(question, to_head=method == "HEAD", begun=begun)
+            if self._by_hand:
+                steps.end("request")
+                steps.begin("first byte")
+            incoming = await whole
+        except BaseException:  # the deadline, too: what it may still say is nobody's answer
+            line.hang_up()
+            raise
+        if self._by_hand:
+            steps.end("body")
+        if incoming.keeps:
+            self._lines.keep(line)
+        else:
+            line.hang_up()
+        return incoming
 
 
-def _steps() -> aiohttp.TraceConfig:
-    """What only aiohttp knows: when the connection was ready, and when the request was sent."""
-
-    async def ready(*_: object) -> None:
-        steps.begin("request")
-
-    async def sent(*_: object) -> None:
-        steps.end("request")
-        steps.begin("first byte")
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(ready)
-    trace.on_connection_reuseconn.append(ready)
-    trace.on_request_headers_sent.append(sent)
-    return trace
+def _first_byte() -> None:
+    steps.end("first byte")
+    steps.begin("body")
 
 
-class _TooLarge(aiohttp.ClientError):
-    """The peer sent more than MAX_ANSWER for one request."""
+@lru_cache(maxsize=4096)
+def _address(url: str) -> Address:
+    """ValueError for what is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("not an address of HTTP")
+    secure = parts.scheme == "https"
+    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+    port = parts.port or (443 if secure else 80)
+    named = f"[{host}]" if ":" in host else host
+    if port != (443 if secure else 80):
+        named = f"{named}:{port}"
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~") or "/"
+    query = f"?{quote(parts.query, safe=_QUERY)}" if parts.query else ""
+    lines = f"{path}{query} HTTP/1.1\r\nHost: {named}\r\n{_ALWAYS}"
+    return Address(host, port, secure, lines)
 
 
-class _BoundedHandler(ResponseHandler):
-    """aiohttp's protocol, deaf to what nobody asked for.
-
-    aiohttp queues every answer that it can parse without a bound: those between two requests (the next request would
-    take them for its own) and the informational ones. One peer fills 170 MiB a second with them (aiohttp 3.14).
-    """
-
-    _allowance = MAX_ANSWER
-    _final: aiohttp.StreamReader | None = None
-    _chunked = False
-
-    def set_response_params(self, **params: Any) -> None:
-        # Called once for each request, before it is sent.
-        self._allowance, self._final, self._chunked = MAX_ANSWER, None, False
-        super().set_response_params(**params)
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        message, payload = data
-        if message.code >= 200 and self._final is None:
-            self._final, self._chunked = payload, message.chunked
-        super().feed_data(data, size)
-
-    def data_received(self, data: bytes) -> None:
-        if data and self._final is not None and self._final.is_eof():
-            self._give_up()
-            return
-        for start in range(0, len(data) or 1, SLICE):  # nothing at all is aiohttp's way of going on after a pause
-            piece = data[start : start + SLICE]
-            self._allowance -= len(piece) + (CHUNK_COST * piece.count(b"\r\n") if self._chunked else 0)
-            if self._allowance >= 0:
-                super().data_received(piece)
-            if self._allowance < 0 or len(self) > MAX_PENDING:
-                self._give_up()
-                return
-            if self.exception() is not None:
-                return
-
-    def _give_up(self) -> None:
-        error = _TooLarge("more than was asked for")
-        self._buffer.clear()
-        payload = self._payload
-        if self.transport is not None:
-            self.transport.abort()
-        self.set_exception(error)
-        if payload is not None and not payload.is_eof():
-            payload.set_exception(error)
+_QUERY = "/%:@!$&'()*+,;=~?"
+_ALWAYS = "User-Agent: probed\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
 
 
-class _Connector(aiohttp.TCPConnector):
-    def __init__(self) -> None:
-        super().__init__(limit=0, limit_per_host=0, keepalive_timeout=75, resolver=_Names(), use_dns_cache=False)
-        self._factory = cast("partial[ResponseHandler]", partial(_BoundedHandler, loop=self._loop))
-        self._loop = cast(asyncio.AbstractEventLoop, _NotingLoop(self._loop))
+def _question(method: str, lines: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """Blind when a header would become several."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if more.count("\n") != len(headers) or more.count("\r") != len(headers) or "\0" in more:
+        raise Blind("config", "a header to be sent holds a line end")
+    if body is None:
+        return f"{method} {lines}{more}\r\n".encode()
+    return f"{method} {lines}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-class _NotingLoop:
-    """The running loop, which notes that a peer was called and that it accepted, before TLS may hang."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        with steps.step(steps.CONNECT, f"{address[0]}:{address[1]}"):
-            await self._loop.sock_connect(sock, address)
-
-    async def create_connection(self, *args: Any, **options: Any) -> Any:
-        if not options.get("ssl"):
-            return await self._loop.create_connection(*args, **options)
-        with steps.step("TLS"):
-            return await self._loop.create_connection(*args, **options)
+def _tls(access: Access | None, url: str) -> ssl.SSLContext:
+    given = access.tls(url) if access is not None else True
+    return _systems_authorities() if isinstance(given, bool) else given
 
 
-class _Names(AbstractResolver):
-    """Our resolver as aiohttp wants it."""
-
-    def __init__(self) -> None:
-        self._resolver = Resolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in await self._resolver.addresses(host)
-        ]
-
-    async def close(self) -> None:
-        pass
+@lru_cache(maxsize=1)
+def _systems_authorities() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def translate(error: Exception, url: str) -> ProbeError:
-    """What aiohttp raised as ours."""
+    """What came of a question as ours."""
+    if isinstance(error, Closed) and error.reason is not None:
+        error = error.reason
     if isinstance(error, OSError) and _REFUSED_CERTIFICATE.search(str(error)):
         return Blind("auth", f"{url}: the server asks for a client certificate, or refuses ours (cert_file)")
     if isinstance(error, OSError) and "ALERT_HANDSHAKE_FAILURE" in str(error):
@@ -335,26 +259,15 @@ def translate(error: Exception, url: str) -> ProbeError:
             "tls", f"{url}: the server refuses the TLS handshake; does it want a client certificate (cert_file)?"
         )
     match error:
-        case _TooLarge():
-            return TargetFailed("too_large", f"{url}: the answer is larger than {MAX_ANSWER} bytes")
-        case aiohttp.ClientConnectorDNSError():
-            return Blind("dns", f"cannot resolve the host of {url}")
-        case aiohttp.ClientConnectorCertificateError():
-            return Blind("tls", f"{url}: the certificate does not verify: {str(error.certificate_error)[:200]}")
-        case aiohttp.ClientConnectorError():
-            return translate_os_error(error.os_error, url)
-        case aiohttp.ServerDisconnectedError():
-            return TargetFailed("closed", f"{url}: the connection was closed without an answer")
-        case aiohttp.ClientOSError():
-            return translate_os_error(error, url)
-        case aiohttp.ClientPayloadError():
-            return TargetFailed("protocol", f"{url}: the answer broke off")
-        case aiohttp.InvalidURL():
-            return Blind("config", f"not an address: {url}")
+        case ssl.SSLCertVerificationError():
+            return Blind("tls", f"{url}: the certificate does not verify: {str(error)[:200]}")
+        case Closed():
+            return TargetFailed("closed", f"{url}: {error}")
+        case Malformed():
+            # Never what the peer sent: that may be anything.
+            told = str(error) if error.kind == "too_large" else f"not a valid HTTP answer: {error}"
+            return TargetFailed(error.kind, f"{url}: {told}")
         case OSError():
             return translate_os_error(error, url)
         case _:
-            # aiohttp's own text goes on with what the peer sent, and with the whole address.
-            text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-            text = text.strip().partition("\n")[0][:100]
-            return TargetFailed("protocol", f"{url}: not a valid HTTP answer: {text or type(error).__name__}")
+            return TargetFailed("protocol", f"{url}: not a valid HTTP answer: {type(error).__name__}")

@@ -1,0 +1,273 @@
+"""The bytes of one HTTP/1.1 answer, as they come, to a bounded answer. No I/O, no judging.
+
+Written for peers that may be hostile: everything is counted before it is looked at, and what is malformed ends the
+answer. What is lenient is what real servers need: a bare line feed, a folded header, no reason phrase.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+MAX_BODY = 64 * 1024
+MAX_HEADER = 8190
+"""Bytes of one line."""
+MAX_HEADERS = 100
+MAX_ANSWER = MAX_BODY + 64 * 1024
+"""Bytes of one answer with its headers, chunk sizes and informational answers before it."""
+CHUNK_COST = 128
+"""What each chunk counts for beside its bytes: a step of this parser, be it of one byte."""
+MAX_INFORMATIONAL = 4
+"""Informational answers (1xx) before the one that counts."""
+
+_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\0\r\n]*)?\r?\n")
+_FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r?\n(?:[ \t][^\0\r\n]*\r?\n)*)*")
+_FOLD = re.compile(r"\r?\n[ \t]+")
+_HEAD_ENDS = re.compile(rb"\n\r?\n")
+_HEX = re.compile(rb"[0-9A-Fa-f]{1,16}")
+_START = b"HTTP/1."
+_SWITCHING, _NO_CONTENT, _NOT_MODIFIED = 101, 204, 304
+
+
+class Malformed(ValueError):
+    """Not an answer, or more than one may be. ``kind`` is a sample's: ``protocol`` or ``too_large``."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind = kind
+        super().__init__(text)
+
+
+class Headers(Mapping[str, str]):
+    """Header fields by name in any case; of one that came several times the first."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+class Incoming:
+    """One answer on its way. ``feed`` it what the peer sends until it says that the answer is whole."""
+
+    __slots__ = (
+        "_allowance", "_body_of_head", "_chunked", "_informational", "_left", "_rest", "body", "headers", "keeps",
+        "status", "truncated", "whole",
+    )  # fmt: skip
+
+    def __init__(self, *, to_head: bool = False) -> None:
+        """``to_head``: the question was a HEAD, whose answer has no body whatever its headers say."""
+        self.status = 0
+        """0 until the head of the answer is there."""
+        self.headers: Mapping[str, str] = {}
+        self.body = bytearray()
+        """Its first 64 KiB."""
+        self.truncated = False
+        """Whether there was more."""
+        self.keeps = False
+        """Whether the connection can be asked again, once the answer is whole."""
+        self.whole = False
+        self._body_of_head = not to_head
+        self._rest = b""
+        """What came and does not make sense yet."""
+        self._left: int | None = None
+        """Bytes of the body, or of its chunk, that are still to come; None: it ends with the connection."""
+        self._chunked = False
+        self._allowance, self._informational = MAX_ANSWER, MAX_INFORMATIONAL
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has come."""
+        return self.status > 0 or bool(self._rest)
+
+    def feed(self, data: bytes) -> bool:
+        """Take more in; whether the answer is whole. Malformed when there can be no answer any more."""
+        size = len(data)
+        if size > self._allowance:
+            data = data[: self._allowance]
+        self._allowance -= size
+        data = self._rest + data if self._rest else data
+        self._rest = b""
+        while not self.status and data:
+            end = _HEAD_ENDS.search(data)
+            if end is None:
+                self._wait_for_head(data)
+                data = b""
+                break
+            self._head(data[: end.start() + 1])
+            data = data[end.end() :]
+        if self.status and not self.whole:
+            data = self._chunks(data) if self._chunked else self._plain(data)
+        if self._allowance < 0 and not self.whole:
+            self._too_large()
+        if self.whole and data and not self.truncated:
+            if data.startswith(_START):
+                raise Malformed("too_large", "more answers than questions")
+            self.keeps = False  # more than was asked for: the next answer on this connection could be anybody's
+        return self.whole
+
+    def end(self) -> None:
+        """The peer has hung up, which is how some answers end. Malformed when this one was not over."""
+        if self.status and self._left is None and not self._chunked:
+            self.whole = True
+        if not self.whole:
+            raise Malformed("protocol", "the answer broke off")
+
+    def _too_large(self) -> None:
+        """The peer has sent all that it may: what is here must do, if it has a status."""
+        if not self.status:
+            raise Malformed("too_large", f"the answer is larger than {MAX_ANSWER} bytes")
+        self._cut()
+
+    def _cut(self) -> None:
+        """There is more than we take; what is here must do."""
+        del self.body[MAX_BODY:]
+        self.truncated = self.whole = True
+        self.keeps = False
+
+    # --- head ---------------------------------------------------------------------------------------------
+
+    def _wait_for_head(self, data: bytes) -> None:
+        """Not all of it is here: see to it that it still can become one."""
+        start = data[: len(_START)]
+        if not _START.startswith(start):
+            raise _not_http(data)
+        if data.count(b"\n") > MAX_HEADERS + 1:
+            raise Malformed("protocol", f"more than {MAX_HEADERS} headers")
+        _bounded(len(data) - data.rfind(b"\n") - 1)
+        self._rest = data
+
+    def _head(self, head: bytes) -> None:
+        """A status line and headers, up to and with the last header's line end."""
+        line = _STATUS.match(head)
+        if line is None:
+            raise _not_http(head)
+        _bounded(line.end())
+        if _FIELDS.fullmatch(head, line.end()) is None:
+            raise Malformed("protocol", "a malformed header")
+        status = int(line[2])
+        if 100 <= status < 200 and status != _SWITCHING:
+            self._informational -= 1
+            if self._informational < 0:
+                raise Malformed("too_large", f"more than {MAX_INFORMATIONAL} informational answers")
+            return
+        text = head[line.end() :].decode("utf-8", "surrogateescape")
+        if "\n " in text or "\n\t" in text:
+            text = _FOLD.sub(" ", text)
+        fields = _fields(text.split("\n")[:-1])
+        self.status, self.headers = status, Headers(fields)
+        said = {word.strip() for word in fields.get("connection", "").lower().split(",")}
+        self.keeps = "close" not in said if line[1] == b"1" else "keep-alive" in said
+        self._expect_body(status, fields)
+
+    def _expect_body(self, status: int, fields: Mapping[str, str]) -> None:
+        length, coding = fields.get("content-length"), fields.get("transfer-encoding")
+        if length is not None and (coding is not None or not (length.isascii() and length.isdigit())):
+            raise Malformed("protocol", "the length of the body is not clear")
+        if status == _SWITCHING:
+            self.keeps, self.whole = False, True
+        elif status in (_NO_CONTENT, _NOT_MODIFIED) or not self._body_of_head:
+            self.whole = True
+        elif coding is not None and coding.lower().rpartition(",")[2].strip() == "chunked":
+            self._chunked, self._left = True, None
+        elif length is not None:
+            if len(length) > 18:
+                raise Malformed("protocol", "the length of the body is not clear")
+            self._left = int(length)
+            self.whole = self._left == 0
+        else:
+            self.keeps = False
+
+    # --- body ---------------------------------------------------------------------------------------------
+
+    def _plain(self, data: bytes) -> bytes:
+        """Take in a body that comes as it is; returns what is behind it."""
+        taken = data if self._left is None else data[: self._left]
+        self.body += taken
+        if self._left is not None:
+            self._left -= len(taken)
+        if len(self.body) > MAX_BODY:
+            self._cut()
+        elif self._left == 0:
+            self.whole = True
+        return data[len(taken) :]
+
+    def _chunks(self, data: bytes) -> bytes:
+        """Take in a body that comes in chunks, and its trailers; returns what is behind them."""
+        at = 0
+        while not self.whole:
+            if self._left is not None and self._left > 0:
+                taken = data[at : at + self._left]
+                self.body += taken
+                self._left -= len(taken)
+                at += len(taken)
+                if len(self.body) > MAX_BODY:
+                    self._cut()
+                    break
+                if self._left:
+                    return b""
+            line_end = data.find(b"\n", at)
+            if line_end < 0:
+                _bounded(len(data) - at)
+                self._rest = data[at:]
+                return b""
+            line = data[at:line_end].removesuffix(b"\r")
+            at = line_end + 1
+            self._chunk_line(line)
+        return data[at:]
+
+    def _chunk_line(self, line: bytes) -> None:
+        """The line end of a chunk (nothing is left of it), the size of the next one, or a trailer."""
+        _bounded(len(line))
+        self._allowance -= CHUNK_COST
+        if self._allowance < 0:
+            self._too_large()
+        elif self._left == 0:
+            if line:
+                raise Malformed("protocol", "a chunk is longer than it says")
+            self._left = None
+        elif self._left == _TRAILERS:
+            self.whole = not line
+        else:
+            size = line.partition(b";")[0].strip(b" \t")
+            if _HEX.fullmatch(size) is None:
+                raise Malformed("protocol", "a malformed chunk")
+            self._left = int(size, 16) or _TRAILERS
+
+
+_TRAILERS = -1
+"""In place of a number of bytes: the last chunk has come."""
+
+
+def _fields(lines: list[str]) -> dict[str, str]:
+    if len(lines) > MAX_HEADERS:
+        raise Malformed("protocol", f"more than {MAX_HEADERS} headers")
+    fields: dict[str, str] = {}
+    for line in lines:
+        _bounded(len(line))
+        name, _, value = line.partition(":")
+        name = name.lower()
+        if name not in fields:
+            fields[name] = value.strip(" \t\r")
+        elif name in ("content-length", "transfer-encoding"):
+            raise Malformed("protocol", "the length of the body is not clear")
+        elif name == "connection":
+            fields[name] += f",{value.strip()}"
+    return fields
+
+
+def _bounded(length: int) -> None:
+    if length > MAX_HEADER:
+        raise Malformed("protocol", f"a line of more than {MAX_HEADER} bytes")
+
+
+def _not_http(data: bytes) -> Malformed:
+    return Malformed("protocol", "it does not begin as one")
