@@ -130,7 +130,7 @@ class Watching:
 
 def _lateness(entry: Entry, mono: float) -> float:
     """How long after its slot a cycle started; a lateness of a whole interval would be a lost slot."""
-    start = cadence.phase(entry.target.instance, INTERVAL) + cadence.offset(entry.target.key, INTERVAL)
+    start = cadence.phase(entry.target.instance, INTERVAL)  # an instance's ten targets share its first slot
     late = (mono - start) % INTERVAL
     return late if late < INTERVAL - 0.001 else 0.0  # the clock's grain
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from probed.clock import Clock
+
+T = TypeVar("T")
 
 SLOT = 0.005
 """Starts are bundled into slots of this many seconds: half the wake-ups, no loss of punctuality."""
 
 SPREAD = 0.2
-"""Targets of one round start within this many seconds, so that a large instance is no herd."""
+"""The cycles of one round start within this many seconds, so that a large instance is no herd."""
+
+BUNDLE = 16
+"""Cycles that start in one slot: to wake up costs as much as to start three, and a ping must not wait for many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +39,21 @@ def phase(name: str, interval: float) -> float:
     return (_hash(name) % slots) * SLOT
 
 
-def offset(name: str, interval: float) -> float:
-    """How long after its round's start a target's cycle starts; at most ``SPREAD`` and a tenth of the interval."""
+def bundled(groups: Sequence[Sequence[T]], interval: float, first: int = 0) -> list[tuple[int, list[T]]]:
+    """(slot after the round's start, what starts in it) for groups that are not to be divided, in their order.
+
+    A slot takes ``BUNDLE`` of them; all end within ``SPREAD`` and a tenth of the interval, however many there are.
+    ``first``: the slot to begin with.
+    """
     slots = max(1, int(min(SPREAD, interval / 10) / SLOT))
-    return (_hash(name) % slots) * SLOT
+    found: dict[int, list[T]] = {}
+    number, room = first, BUNDLE
+    for group in groups:
+        if room < len(group) and room < BUNDLE:
+            number, room = number + 1, BUNDLE
+        found.setdefault(number % slots, []).extend(group)
+        room -= len(group)
+    return sorted(found.items(), key=lambda slot: slot[0])
 
 
 async def every(interval: float, start: float, clock: Clock) -> AsyncIterator[Slot]:

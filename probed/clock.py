@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import Protocol
 
@@ -32,6 +33,7 @@ class SystemClock:
         await asyncio.sleep(max(0.0, mono - time.monotonic()))
 
 
+@functools.cache
 def boot_id() -> str:
     """The kernel's boot id: monotonic times of two boots cannot be compared. Empty where there is none."""
     try:

@@ -318,11 +318,9 @@ class Daemon:
     def _judged(self, name: str) -> None:
         """After each round of an instance: apply what its member list has news of; its connections are idle now."""
         self._gatherer.round_judged(name)
-        settings = next(
-            (item for item in map(self._membership.named, self.settings.instances) if item.name == name), None
-        )
+        settings = next((item for item in self.settings.instances if self._membership.name_of(item) == name), None)
         if settings is not None and settings.patroni and self._membership.learn(name):
-            self._apply_instance(settings, self.settings, self.policies)
+            self._apply_instance(self._membership.named(settings), self.settings, self.policies)
 
     def _inspected(self, report: Report) -> None:
         """Of a schedule: whoever is told of events is told of it."""

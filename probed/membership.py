@@ -38,9 +38,13 @@ class Membership:
     def of(self, instance: str) -> tuple[Member, ...]:
         return tuple(self._members.get(instance, {}).values())
 
+    def name_of(self, instance: Instance) -> str:
+        """What the instance is called: Patroni's scope for one that the settings leave unnamed."""
+        return self._names.get(instance.name, instance.name)
+
     def named(self, instance: Instance) -> Instance:
-        """The instance under its name: Patroni's scope for one that the settings leave unnamed."""
-        return instance.model_copy(update={"name": self._names.get(instance.name, instance.name)})
+        """The instance under its name."""
+        return instance.model_copy(update={"name": self.name_of(instance)})
 
     async def bootstrap(self, instances: Sequence[Instance]) -> None:
         """Ask Patroni once who is there, so that the first rounds know their nodes and the instance its name."""
@@ -53,7 +57,7 @@ class Membership:
         if instance.name == load.UNNAMED:
             known = scope or next((name for name in self._members), "")
             self._names[load.UNNAMED] = known or load.UNNAMED
-        name = self._names.get(instance.name, instance.name)
+        name = self.name_of(instance)
         self._remember(name, [replace(member, instance=name) for member in members])
 
     def learn(self, name: str) -> bool:

@@ -89,7 +89,6 @@ class Target:
     """What probes bind to; the component, unless one component has several kinds of door (``frontend``)."""
     member: str = ""
     """Tells apart several targets of one component without a node, such as HAProxy frontends."""
-
     key: str = field(init=False, repr=False, compare=False)
     """Stable name: ``orders/node-a/postgres``."""
 

@@ -342,7 +342,8 @@ class Pipeline:
         seen = self._reachability.see(
             state.name, [entry.newest for entry in entries if entry.newest is not None and not entry.computed]
         )
-        state.shape = replace(state.shape, dark=seen.dark)
+        if seen.dark != state.shape.dark:
+            state.shape = replace(state.shape, dark=seen.dark)
         return self._reachability.whole.cut_off
 
     def confirming(self, instance: str) -> Mapping[str, float]:

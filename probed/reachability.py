@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from probed.model import Outcome, Sample, Target
@@ -104,6 +105,7 @@ def merged(sights: Iterable[Sight]) -> Sight:
     return Sight(heard, silent, dark, unresolved, sum(one.silent_parts for one in all_), sum(one.parts for one in all_))
 
 
+@lru_cache(maxsize=4096)
 def host_of(address: str) -> str:
     """The machine in a target's address (``host:port``, a URL, a list of either); empty for paths and sockets."""
     first = address.partition(",")[0].strip()
@@ -132,18 +134,25 @@ class Reachability:
     """The sights of all instances, kept up to date round by round."""
 
     _of: dict[str, Sight] = field(default_factory=dict)
+    _whole: Sight | None = None
+    """Of all together; None when it has to be put together anew."""
 
     def see(self, instance: str, samples: Iterable[Sample]) -> Sight:
         """Take in an instance's newest samples."""
-        self._of[instance] = found = sight(samples)
+        found = sight(samples)
+        if found != self._of.get(instance):
+            self._of[instance], self._whole = found, None
         return found
 
     def forget(self, instance: str) -> None:
         self._of.pop(instance, None)
+        self._whole = None
 
     @property
     def whole(self) -> Sight:
-        return merged(self._of.values())
+        if self._whole is None:
+            self._whole = merged(self._of.values())
+        return self._whole
 
     @property
     def by_instance(self) -> Mapping[str, Sight]:

@@ -94,33 +94,53 @@ class Rounds:
             asked = max(asked, self._clock.mono())
 
     async def _judge(self, due: float, cycles: Sequence[Cycle], combined: Sequence[CombinedCycle]) -> None:
-        slots: dict[float, list[Cycle]] = {}
-        for cycle in cycles:
-            slots.setdefault(due + cycle.offset, []).append(cycle)
-        taken = await asyncio.gather(*(self._slot(start, together) for start, together in slots.items()))
-        samples = [sample for together in taken for sample in together]
+        samples = await self._taken(due, cycles)
         targets: list[tuple[Combined, Target]] = [(cycle.probe, cycle.target) for cycle in combined]
         self._pipeline.accept(self.plan.name, samples, targets)
         self._pulse.progress_at = self._clock.mono()
         self.after_round(self.plan.name)
 
-    async def _slot(self, start: float, cycles: Sequence[Cycle]) -> list[Sample]:
-        """Start these cycles at one moment, in their order.
+    async def _taken(self, due: float, cycles: Sequence[Cycle]) -> list[Sample]:
+        """Start all cycles, those of a slot at one moment and in their order, and wait for their samples.
 
         A node's probes take turns on one connection, and the ping is to be the first of them every time: after another
         statement it would find a server that is awake already.
         """
-        await self._clock.sleep_until(start)
-        late = max(0.0, self._clock.mono() - start)
-        for _ in cycles:
-            self._pulse.late(late)
-        return await asyncio.gather(*(self._cycle(cycle) for cycle in cycles))
+        running: list[asyncio.Task[Sample]] = []
+        try:
+            for slot, together in _slots(cycles, self.interval):
+                start = due + slot * cadence.SLOT
+                await self._clock.sleep_until(start)
+                late = max(0.0, self._clock.mono() - start)
+                for cycle in together:
+                    self._pulse.late(late)
+                    running.append(asyncio.create_task(self._cycle(cycle)))
+            return [await task for task in running]
+        finally:
+            for task in running:
+                task.cancel()
 
     async def _cycle(self, cycle: Cycle) -> Sample:
         context = self._context_of(cycle)
         # From the pipeline, not from the cycle before: a sample that was never judged must not move a baseline.
         context.kept = self._pipeline.kept(cycle.probe.name, cycle.reach.target)
         return await take_sample(cycle.probe, context, cycle.timeout, self._clock, self._pulse.stalled)
+
+
+def _slots(cycles: Sequence[Cycle], interval: float) -> list[tuple[int, list[Cycle]]]:
+    """(slot after the round's start, cycles that start in it), the nodes' first: nothing else delays their pings."""
+    nodes: dict[str, list[Cycle]] = {}
+    others: dict[str, list[Cycle]] = {}
+    for cycle in cycles:
+        # One node's probes share a slot: they take turns on one connection, and read the same moment.
+        target = cycle.reach.target
+        (nodes if target.node else others).setdefault(target.node or target.key, []).append(cycle)
+    first = cadence.bundled(list(nodes.values()), interval)
+    after = first[-1][0] + 1 if first else 0
+    merged: dict[int, list[Cycle]] = dict(first)
+    for slot, together in cadence.bundled(list(others.values()), interval, after):
+        merged.setdefault(slot, []).extend(together)
+    return sorted(merged.items())
 
 
 class Contexts:
@@ -133,7 +153,10 @@ class Contexts:
     def of(self, cycle: Cycle) -> Context:
         key = (cycle.probe.name, cycle.reach.target.key)
         kept = self._kept.get(key)
+        if kept is not None and kept[0] is cycle:
+            return kept[1]
         if kept is not None and kept[0].reach == cycle.reach and kept[0].timeout == cycle.timeout:
+            self._kept[key] = (cycle, kept[1])
             return kept[1]
         context = self._make(cycle)
         if kept is not None:

@@ -100,12 +100,12 @@ def _sample(
 
 def _told(readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
     """Seconds to the microsecond: the rest is the clock's noise, and every bit of it would be kept for weeks."""
-    if not any(name.endswith("_seconds") for name in readings):
-        return readings
-    return {
-        name: round(reading, 6) if isinstance(reading, float) and name.endswith("_seconds") else reading
-        for name, reading in readings.items()
-    }
+    told: dict[str, Reading] | None = None
+    for name, reading in readings.items():
+        if name.endswith("_seconds") and isinstance(reading, float):
+            told = dict(readings) if told is None else told
+            told[name] = round(reading, 6)
+    return readings if told is None else told
 
 
 def _outcome(error: ProbeError) -> Outcome:
@@ -118,5 +118,6 @@ def _outcome(error: ProbeError) -> Outcome:
 
 def _line(text: str) -> str:
     """One bounded line without control or direction-changing characters: the text may come from a hostile peer."""
-    clean = "".join(char if char.isprintable() else " " for char in text[: MAX_REASON * 2])
+    text = text[: MAX_REASON * 2]
+    clean = text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
     return " ".join(clean.split())[:MAX_REASON]

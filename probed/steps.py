@@ -75,20 +75,22 @@ def kept() -> Iterator[Steps]:
         _of_this_cycle.reset(token)
 
 
-@contextlib.contextmanager
-def step(name: str, detail: str = "") -> Iterator[None]:
+class step:  # noqa: N801 - used as a function is
     """One step; what is raised within leaves it unfinished."""
-    steps = _of_this_cycle.get()
-    if steps is None:
-        yield
-        return
-    taken = steps.begin(name, detail)
-    finished = False
-    try:
-        yield
-        finished = True
-    finally:
-        steps.end(taken, finished=finished)
+
+    __slots__ = ("_detail", "_name", "_steps", "_taken")
+
+    def __init__(self, name: str, detail: str = "") -> None:
+        self._name, self._detail = name, detail
+
+    def __enter__(self) -> None:
+        self._steps = _of_this_cycle.get()
+        if self._steps is not None:
+            self._taken = self._steps.begin(self._name, self._detail)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._steps is not None:
+            self._steps.end(self._taken, finished=kind is None)
 
 
 def begin(name: str, detail: str = "") -> None:

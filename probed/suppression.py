@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from probed import topology
 from probed.model import OBSERVER, Event, Phase
-from probed.topology import Place
+from probed.topology import Place, Shape
 from probed.watches import Instance, Watch
 
 
@@ -31,11 +31,13 @@ class Suppression:
 
     def __init__(self) -> None:
         self._places: dict[tuple[str, Place], list[Watch]] = {}
+        self._known: dict[int, tuple[Shape, Sequence[Watch]]] = {}
+        """By identity of a watch: who may stand behind it, while its instance has this shape."""
         self._instances: Mapping[str, Instance] = {}
 
     def rebuild(self, instances: Mapping[str, Instance]) -> None:
         self._instances = instances
-        self._places = {}
+        self._places, self._known = {}, {}
         for state in instances.values():
             for watch in state.watches:
                 place = topology.place_of(watch.policy, watch.target)
@@ -45,19 +47,27 @@ class Suppression:
         """``cut_off``: whether this observer seems to have lost its own network in this very round."""
         pending, blame = False, None
         for other in self._causes(state, watch):
-            if other is watch:
+            isolation = cut_off and other.policy.id == topology.ISOLATED
+            if other.event is None and other.streak.phase is Phase.QUIET and not other.held and not isolation:
                 continue
             if not topology.may_hide(other.severity, watch.severity):
                 blame = blame or other.event
                 continue
             if other.event is not None:
                 return Explanation(self._root(state, other.event))
-            isolation = other.policy.id == topology.ISOLATED
             # One that is held waits for its own cause, and so does what waits for it.
-            pending = pending or other.streak.phase is Phase.PENDING or other.held or (isolation and cut_off)
+            pending = pending or other.streak.phase is Phase.PENDING or other.held or isolation
         return Explanation(None, blame, pending) if pending or blame else NO_EXPLANATION
 
-    def _causes(self, state: Instance, watch: Watch) -> Iterable[Watch]:
+    def _causes(self, state: Instance, watch: Watch) -> Sequence[Watch]:
+        """Asked anew for each sample; the answer moves with the leader and the hosts that are dark."""
+        known = self._known.get(id(watch))
+        if known is None or known[0] is not state.shape:
+            causes = tuple(other for other in self._find(state, watch) if other is not watch)
+            known = self._known[id(watch)] = (state.shape, causes)
+        return known[1]
+
+    def _find(self, state: Instance, watch: Watch) -> Iterable[Watch]:
         if state.name != OBSERVER and state.remote:
             observer = self._instances.get(OBSERVER)
             for other in observer.watches if observer is not None else ():

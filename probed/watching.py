@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from probed import cadence, topology
+from probed import topology
 from probed.config import settings
 from probed.model import OBSERVER, RECEIVER, Policy, Target
 from probed.probes import AnyProbe, Combined, Probe
@@ -27,12 +27,6 @@ class Cycle:
     reach: Reach
     interval: float
     timeout: float
-
-    @property
-    def offset(self) -> float:
-        """Seconds after the start of its round."""
-        # One node's probes share a slot: they take turns on one connection, and read the same moment.
-        return cadence.offset(self.reach.target.node or self.reach.target.key, self.interval)
 
     @property
     def session(self) -> str:

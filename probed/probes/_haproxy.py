@@ -54,13 +54,24 @@ def rows(text: str, where: str, *, truncated: bool = False) -> tuple[Row, ...]:
     if truncated:
         lines = lines[:-1]
     try:
-        found = [_row(fields) for fields in csv.DictReader([lines[0][2:], *lines[1:]], restkey="", restval="")]
+        table = csv.reader([lines[0][2:], *lines[1:]])
+        places = {name: index for index, name in enumerate(next(table))}
+        # A row has a hundred cells, of which a dozen are wanted.
+        wanted = [(name, places[name]) for name in _WANTED if name in places]
+        found = [
+            _row({name: fields[index] for name, index in wanted if index < len(fields)}) for fields in table if fields
+        ]
     except csv.Error as error:
         raise TargetFailed("body", f"{where}: the statistics are not CSV: {text_of(str(error))}") from None
     kept = tuple(row for row in found if row.proxy and row.type)
     if not kept:
         raise TargetFailed("body", f"{where}: statistics without a single proxy")
     return kept
+
+
+_WANTED = (
+    "pxname", "svname", "type", "status", "check_status", "scur", "slim", "qcur", "econ", "lastchg", "last_chk", "addr",
+)  # fmt: skip
 
 
 def _row(fields: Mapping[str, str]) -> Row:

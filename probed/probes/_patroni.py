@@ -120,7 +120,8 @@ def scheduled_of(value: object) -> Scheduled | None:
 
 def text_of(value: object) -> str:
     """One short printable line of what Patroni sent; empty when it is not text."""
-    return "".join(char for char in value[:200] if char.isprintable()) if isinstance(value, str) else ""
+    text = value[:200] if isinstance(value, str) else ""
+    return text if text.isprintable() else "".join(char for char in text if char.isprintable())
 
 
 def name_of(value: object) -> str:

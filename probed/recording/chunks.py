@@ -39,22 +39,26 @@ class _Column:
     cells: array[float] = field(default_factory=lambda: array("d"))
     """Numbers, and places of words, of the cells that hold something."""
     words: dict[str, int] = field(default_factory=dict)
+    last: int = -1
+    """Kind of the newest cell."""
 
     def put(self, index: int, reading: Reading) -> None:
+        kind, cell = _FLOAT, reading
         if isinstance(reading, str):
-            self._kind(index, _WORD)
-            self.cells.append(self.words.setdefault(reading, len(self.words)))
-            return
-        exact = isinstance(reading, int) and -EXACT <= reading <= EXACT
-        self._kind(index, _INT if exact else _FLOAT)
-        self.cells.append(float(reading))
+            kind, cell = _WORD, self.words.setdefault(reading, len(self.words))
+        elif isinstance(reading, int) and -EXACT <= reading <= EXACT:
+            kind = _INT
+        if self.last != kind:
+            self._turn(index, kind)
+        self.cells.append(cell)  # type: ignore[arg-type]  # words have their number by now
 
     def skip(self, index: int) -> None:
-        self._kind(index, _NONE)
+        if self.last != _NONE:
+            self._turn(index, _NONE)
 
-    def _kind(self, index: int, kind: int) -> None:
-        if not self.kinds or self.kinds[-1][1] != kind:
-            self.kinds.append((index, kind))
+    def _turn(self, index: int, kind: int) -> None:
+        self.kinds.append((index, kind))
+        self.last = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ class Buffer:
                     column.skip(index)
 
     def _quoted(self, reason: str) -> str:
-        if reason in self._reasons:
+        if not reason or reason in self._reasons:
             return reason
         if len(self._reasons) >= MAX_REASONS:
             return ""

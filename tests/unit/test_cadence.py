@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probed.cadence import SLOT, SPREAD, Slot, every, offset, phase
+from probed.cadence import BUNDLE, SLOT, SPREAD, Slot, bundled, every, phase
 from probed.testing import FakeClock
 
 INTERVALS = st.sampled_from([0.1, 0.2, 0.3, 1.0, 5.0, 7.5, 15.0, 60.0, 300.0])
@@ -86,11 +86,26 @@ def test_the_place_of_a_name_is_stable_within_the_interval_and_on_a_slot_of_5_ms
     assert place / SLOT == pytest.approx(round(place / SLOT), abs=1e-6)
 
 
-@given(st.text(), INTERVALS)
-def test_targets_of_one_round_start_soon_after_it_on_slots_of_5_ms(name: str, interval: float) -> None:
-    place = offset(name, interval)
-    assert 0 <= place < min(SPREAD, interval / 10) or place == 0
-    assert place / SLOT == pytest.approx(round(place / SLOT), abs=1e-6)
+@given(st.lists(st.integers(1, 2 * BUNDLE), max_size=200), st.integers(0, 5), INTERVALS)
+def test_what_starts_in_one_round_starts_soon_in_few_slots_whole_groups_together(
+    sizes: list[int], first: int, interval: float
+) -> None:
+    groups = [[(group, number) for number in range(size)] for group, size in enumerate(sizes)]
+    slots = bundled(groups, interval, first)
+    assert sorted(one for _, together in slots for one in together) == [one for group in groups for one in group]
+    assert [slot for slot, _ in slots] == sorted({slot for slot, _ in slots})
+    for slot, together in slots:
+        assert 0 <= slot * SLOT < min(SPREAD, interval / 10) or slot == 0
+        for group in {group for group, _ in together}:
+            assert sum(one == group for one, _ in together) == sizes[group]
+    # Nothing is in a second slot that had room in the first.
+    if sum(sizes) <= BUNDLE:
+        assert len(slots) <= 1
+
+
+def test_a_large_round_is_no_herd() -> None:
+    slots = bundled([[number] for number in range(10 * BUNDLE)], 5.0)
+    assert [(slot, len(together)) for slot, together in slots] == [(slot, BUNDLE) for slot in range(10)]
 
 
 def test_names_are_spread_over_the_interval() -> None:
@@ -101,4 +116,4 @@ def test_names_are_spread_over_the_interval() -> None:
 
 def test_the_place_of_a_name_is_the_same_in_every_release() -> None:
     """A restart, or an upgrade, must not have every daemon of a fleet probe at once."""
-    assert (phase("orders", 5.0), offset("orders/node-a/postgres", 5.0)) == (2.745, 0.125)
+    assert phase("orders", 5.0) == 2.745

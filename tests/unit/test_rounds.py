@@ -72,3 +72,34 @@ async def test_the_ping_is_the_first_on_its_connection_in_every_round() -> None:
         turns = [probe for name, probe in order if name == node]
         assert turns == ["postgres_liveness", "postgres_stats"] * 5
     assert len(judge.samples) == len(order)
+
+
+async def test_the_nodes_start_first_the_probes_of_one_in_one_slot_and_the_components_after_them() -> None:
+    components = {f"c{number}": {"url": f"http://10.0.1.{number}"} for number in range(40)}
+    instance, clock, http = Instance.model_validate(SETTINGS | {"components": components}), FakeClock(), HttpClient()
+    started: dict[str, set[float]] = {}
+
+    def noting(cycle: Cycle) -> Cycle:
+        async def run(context: Context) -> Readings:
+            started.setdefault(context.target.node or context.target.key, set()).add(clock.mono())
+            return {}
+
+        return replace(cycle, probe=replace(cycle.probe, run=run))
+
+    found = plan(instance, (), SHIPPED, catalogue(), Defaults())
+    found = replace(found, cycles=tuple(noting(cycle) for cycle in found.cycles))
+    judge = cast(Pipeline, Judge())
+    rounds = Rounds(found, 5.0, judge, lambda cycle: context_for(cycle.reach, 2.0, http), clock, Pulse())
+    due = clock.mono() + 0.1
+    running = asyncio.create_task(rounds.round(due, 0))
+    for _ in range(100):
+        await clock.move(0.005)
+    await running
+    await http.close()
+    assert all(len(times) == 1 for times in started.values())
+    at = {place: round(min(times) - due, 6) for place, times in started.items()}
+    nodes = {f"node{number}" for number in range(NODES)}
+    assert {at[node] for node in nodes} == {0.0}
+    assert [
+        sum(begun == slot for place, begun in at.items() if place not in nodes) for slot in (0.005, 0.01, 0.015)
+    ] == [16, 16, 8]

@@ -194,15 +194,6 @@ def test_a_deadline_never_reaches_into_the_next_cycle() -> None:
         assert cycle.timeout <= TIMEOUT_SHARE * cycle.interval
 
 
-def test_the_probes_of_one_node_start_in_one_slot() -> None:
-    found = planned(TWO)
-    offsets = {
-        node: {cycle.offset for cycle in found.cycles if cycle.reach.target.node == node} for node in found.nodes
-    }
-    assert all(len(found) == 1 for found in offsets.values())
-    assert all(cycle.offset <= 0.2 for cycle in found.cycles)
-
-
 def test_a_slow_combination_is_made_in_every_so_many_rounds_of_its_inputs() -> None:
     found = planned(TWO, policies=policies(cache_hit_ratio_low={"enabled": True}))
     every = {cycle.probe.name: (cycle.home, cycle.interval, cycle.every) for cycle in found.combined}
