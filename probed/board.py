@@ -82,6 +82,10 @@ class Board:
         entry = self._entry(probe, target)
         return tuple(entry.ring) if entry else ()
 
+    def newest_of(self, instance: str) -> list[Entry]:
+        """The entries of an instance that have a sample."""
+        return [entry for entry in self._instances.get(instance, {}).values() if entry.ring]
+
     def entries(self, instance: str | None = None) -> Iterator[Entry]:
         """Of one instance, or of all."""
         for name in self._instances if instance is None else (instance,):

@@ -75,6 +75,8 @@ def _threshold(streak: Streak, policy: Policy, sample: Sample) -> Step:
         # Between the two thresholds an open event neither clears nor counts as met again.
         if not cleared:
             return _conclusive(streak.but(clearing=0), sample), None
+    if not met and streak.phase is not Phase.OPEN:
+        return streak.but(**_QUIET, last_mono=sample.mono), None
     value, threshold = _compared(rule, sample)
     return _judge(streak, sample, met, rule.count, rule.resolve_count, value, threshold)
 
@@ -120,6 +122,7 @@ def _occurrence(streak: Streak, policy: Policy, sample: Sample) -> Step:
     return streak.but(seen=sample.series), happened
 
 
+_EPISODES = Threshold | Increase
 _STEPS: dict[type, Callable[[Streak, Policy, Sample], Step]] = {
     Threshold: _threshold,
     Increase: _increase,
@@ -192,7 +195,7 @@ def _after_gap(streak: Streak, policy: Policy, sample: Sample) -> Streak:
 
 def _max_gap(policy: Policy) -> int:
     rule = policy.detect
-    return rule.max_gap if isinstance(rule, Threshold | Increase) else 0
+    return rule.max_gap if isinstance(rule, _EPISODES) else 0
 
 
 def _no_streak(streak: Streak) -> Streak:

@@ -249,7 +249,8 @@ class Pipeline:
                 if differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
         news = self._news_to_keep(fresh)
-        self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages), kept=news))
+        if changes or streaks or passages or news:
+            self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages), kept=news))
         for observe in self._observe:
             observe(tuple(fresh.values()), state.switched_at)
 
@@ -280,10 +281,8 @@ class Pipeline:
         """The newest samples: by (probe, node), and of what is one of several without a node by probe."""
         single: dict[tuple[str, str], Sample] = {}
         several: dict[str, tuple[Sample, ...]] = {}
-        for entry in self.board.entries(state.name):
-            sample = entry.newest
-            if sample is None:
-                continue
+        for entry in self.board.newest_of(state.name):
+            sample = entry.ring[-1]
             if entry.target.member:
                 several[entry.probe] = (*several.get(entry.probe, ()), sample)
             else:
@@ -338,10 +337,8 @@ class Pipeline:
         """Which machines can be heard in this round; whether this observer seems to be cut off from the network."""
         if not state.remote:
             return False
-        entries = self.board.entries(state.name)
-        seen = self._reachability.see(
-            state.name, [entry.newest for entry in entries if entry.newest is not None and not entry.computed]
-        )
+        entries = self.board.newest_of(state.name)
+        seen = self._reachability.see(state.name, [entry.ring[-1] for entry in entries if not entry.computed])
         if seen.dark != state.shape.dark:
             state.shape = replace(state.shape, dark=seen.dark)
         return self._reachability.whole.cut_off

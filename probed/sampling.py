@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
 
 from probed.clock import Clock
+from probed.deadlines import Deadline
 from probed.errors import Blind, NotApplicable, ProbeError, TargetFailed
 from probed.model import NO_FACTS, NOTHING, Outcome, Reading, Sample, Target
 from probed.probes import Combined, Context, Measured, Probe, View
@@ -39,9 +39,8 @@ async def take_sample(
     error: ProbeError | None = None
     taken = Steps()
     try:
-        with kept() as taken:
-            async with asyncio.timeout(timeout):
-                measured = await probe.run(context)
+        with kept() as taken, Deadline(timeout):
+            measured = await probe.run(context)
     except ProbeError as raised:
         error = raised
     except TimeoutError:

@@ -7,8 +7,6 @@ outside a cycle nothing is kept. A context variable carries it, so that no probe
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -59,20 +57,23 @@ class Steps:
 _of_this_cycle: ContextVar[Steps | None] = ContextVar("steps", default=None)
 
 
-@contextlib.contextmanager
-def kept() -> Iterator[Steps]:
+class kept:  # noqa: N801 - used as a function is
     """Keep the steps taken within, also in tasks that are started within. Within another, they are the same."""
-    outer = _of_this_cycle.get()
-    if outer is not None:
-        yield outer
-        return
-    steps = Steps()
-    token = _of_this_cycle.set(steps)
-    try:
-        yield steps
-    finally:
-        steps.close()
-        _of_this_cycle.reset(token)
+
+    __slots__ = ("_outer", "_steps", "_token")
+
+    def __enter__(self) -> Steps:
+        self._outer = _of_this_cycle.get()
+        if self._outer is not None:
+            return self._outer
+        self._steps = Steps()
+        self._token = _of_this_cycle.set(self._steps)
+        return self._steps
+
+    def __exit__(self, *_: object) -> None:
+        if self._outer is None:
+            self._steps.close()
+            _of_this_cycle.reset(self._token)
 
 
 class step:  # noqa: N801 - used as a function is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from probed.errors import TargetFailed
@@ -58,8 +58,11 @@ def rows(text: str, where: str, *, truncated: bool = False) -> tuple[Row, ...]:
         places = {name: index for index, name in enumerate(next(table))}
         # A row has a hundred cells, of which a dozen are wanted.
         wanted = [(name, places[name]) for name in _WANTED if name in places]
+        clean = _short if text.replace("\n", "").replace("\r", "").isprintable() else text_of
         found = [
-            _row({name: fields[index] for name, index in wanted if index < len(fields)}) for fields in table if fields
+            _row({name: fields[index] for name, index in wanted if index < len(fields)}, clean)
+            for fields in table
+            if fields
         ]
     except csv.Error as error:
         raise TargetFailed("body", f"{where}: the statistics are not CSV: {text_of(str(error))}") from None
@@ -69,26 +72,31 @@ def rows(text: str, where: str, *, truncated: bool = False) -> tuple[Row, ...]:
     return kept
 
 
-_WANTED = (
-    "pxname", "svname", "type", "status", "check_status", "scur", "slim", "qcur", "econ", "lastchg", "last_chk", "addr",
-)  # fmt: skip
+_TEXTS = ("pxname", "svname", "type", "status", "check_status", "last_chk", "addr")
+_WANTED = (*_TEXTS, "scur", "slim", "qcur", "econ", "lastchg")
 
 
-def _row(fields: Mapping[str, str]) -> Row:
+def _row(fields: Mapping[str, str], clean: Callable[[str], str]) -> Row:
+    text = {name: clean(fields.get(name, "")) for name in _TEXTS}
     return Row(
-        proxy=text_of(fields.get("pxname")),
-        name=text_of(fields.get("svname")),
-        type=text_of(fields.get("type")),
-        status=text_of(fields.get("status")),
-        check=text_of(fields.get("check_status")).removeprefix("* "),
+        proxy=text["pxname"],
+        name=text["svname"],
+        type=text["type"],
+        status=text["status"],
+        check=text["check_status"].removeprefix("* "),
         sessions=_number(fields.get("scur")),
         limit=_number(fields.get("slim")),
         queued=_number(fields.get("qcur")),
         connection_errors=_number(fields.get("econ")),
         seconds_since_change=_number(fields.get("lastchg")),
-        said=text_of(fields.get("last_chk")),
-        address=text_of(fields.get("addr")),
+        said=text["last_chk"],
+        address=text["addr"],
     )
+
+
+def _short(cell: str) -> str:
+    """What ``text_of`` makes of text that is printable."""
+    return cell[:200]
 
 
 def _number(text: str | None) -> float:

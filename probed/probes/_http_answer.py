@@ -22,8 +22,10 @@ MAX_INFORMATIONAL = 4
 
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\0\r\n]*)?\r?\n")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r?\n(?:[ \t][^\0\r\n]*\r?\n)*)*")
-_FOLD = re.compile(r"\r?\n[ \t]+")
+_FOLD = re.compile(rb"\r?\n[ \t]+")
+_OF_BODY = re.compile(rb"(?im)^(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*)")
 _HEAD_ENDS = re.compile(rb"\n\r?\n")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _START = b"HTTP/1."
 _SWITCHING, _NO_CONTENT, _NOT_MODIFIED = 101, 204, 304
@@ -38,21 +40,31 @@ class Malformed(ValueError):
 
 
 class Headers(Mapping[str, str]):
-    """Header fields by name in any case; of one that came several times the first."""
+    """Header fields by name in any case; of one that came several times the first. Few ask, so they are read late."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_lines")
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        self._fields = fields
+    def __init__(self, lines: bytes) -> None:
+        """``lines``: well-formed, each with its end."""
+        self._lines = lines
+        self._fields: dict[str, str] | None = None
 
     def __getitem__(self, name: str) -> str:
-        return self._fields[name.lower()]
+        return self._read()[name.lower()]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
+        return iter(self._read())
 
     def __len__(self) -> int:
-        return len(self._fields)
+        return len(self._read())
+
+    def _read(self) -> dict[str, str]:
+        if self._fields is None:
+            self._fields = {}
+            for line in self._lines.decode("utf-8", "surrogateescape").split("\n")[:-1]:
+                name, _, value = line.partition(":")
+                self._fields.setdefault(name.lower(), value.strip(" \t\r"))
+        return self._fields
 
 
 class Incoming:
@@ -67,7 +79,7 @@ class Incoming:
         """``to_head``: the question was a HEAD, whose answer has no body whatever its headers say."""
         self.status = 0
         """0 until the head of the answer is there."""
-        self.headers: Mapping[str, str] = {}
+        self.headers: Mapping[str, str] = Headers(b"")
         self.body = bytearray()
         """Its first 64 KiB."""
         self.truncated = False
@@ -150,37 +162,48 @@ class Incoming:
         line = _STATUS.match(head)
         if line is None:
             raise _not_http(head)
-        _bounded(line.end())
-        if _FIELDS.fullmatch(head, line.end()) is None:
+        lines = head[line.end() :]
+        if _FIELDS.fullmatch(lines) is None:
             raise Malformed("protocol", "a malformed header")
+        if len(head) > MAX_HEADER:
+            _bounded(max(map(len, head.split(b"\n"))))
+        if b"\n " in lines or b"\n\t" in lines:
+            lines = _FOLD.sub(b" ", lines)
+        if lines.count(b"\n") > MAX_HEADERS:
+            raise Malformed("protocol", f"more than {MAX_HEADERS} headers")
         status = int(line[2])
         if 100 <= status < 200 and status != _SWITCHING:
             self._informational -= 1
             if self._informational < 0:
                 raise Malformed("too_large", f"more than {MAX_INFORMATIONAL} informational answers")
             return
-        text = head[line.end() :].decode("utf-8", "surrogateescape")
-        if "\n " in text or "\n\t" in text:
-            text = _FOLD.sub(" ", text)
-        fields = _fields(text.split("\n")[:-1])
-        self.status, self.headers = status, Headers(fields)
-        said = {word.strip() for word in fields.get("connection", "").lower().split(",")}
-        self.keeps = "close" not in said if line[1] == b"1" else "keep-alive" in said
-        self._expect_body(status, fields)
+        self.status, self.headers = status, Headers(lines)
+        length = coding = None
+        said = b""
+        for name, value in _OF_BODY.findall(lines):
+            name = name.lower()
+            if name == b"connection":
+                said += b"," + value.lower()
+            elif length is not None or coding is not None:
+                raise Malformed("protocol", "the length of the body is not clear")
+            elif name == b"content-length":
+                length = value.rstrip(b" \t")
+            else:
+                coding = value.rstrip(b" \t").lower()
+        words = {word.strip(b" \t") for word in said.split(b",")}
+        self.keeps = b"close" not in words if line[1] == b"1" else b"keep-alive" in words
+        self._expect_body(status, length, coding)
 
-    def _expect_body(self, status: int, fields: Mapping[str, str]) -> None:
-        length, coding = fields.get("content-length"), fields.get("transfer-encoding")
-        if length is not None and (coding is not None or not (length.isascii() and length.isdigit())):
+    def _expect_body(self, status: int, length: bytes | None, coding: bytes | None) -> None:
+        if length is not None and _DIGITS.fullmatch(length) is None:
             raise Malformed("protocol", "the length of the body is not clear")
         if status == _SWITCHING:
             self.keeps, self.whole = False, True
         elif status in (_NO_CONTENT, _NOT_MODIFIED) or not self._body_of_head:
             self.whole = True
-        elif coding is not None and coding.lower().rpartition(",")[2].strip() == "chunked":
+        elif coding is not None and coding.rpartition(b",")[2].strip() == b"chunked":
             self._chunked, self._left = True, None
         elif length is not None:
-            if len(length) > 18:
-                raise Malformed("protocol", "the length of the body is not clear")
             self._left = int(length)
             self.whole = self._left == 0
         else:
@@ -245,23 +268,6 @@ class Incoming:
 
 _TRAILERS = -1
 """In place of a number of bytes: the last chunk has come."""
-
-
-def _fields(lines: list[str]) -> dict[str, str]:
-    if len(lines) > MAX_HEADERS:
-        raise Malformed("protocol", f"more than {MAX_HEADERS} headers")
-    fields: dict[str, str] = {}
-    for line in lines:
-        _bounded(len(line))
-        name, _, value = line.partition(":")
-        name = name.lower()
-        if name not in fields:
-            fields[name] = value.strip(" \t\r")
-        elif name in ("content-length", "transfer-encoding"):
-            raise Malformed("protocol", "the length of the body is not clear")
-        elif name == "connection":
-            fields[name] += f",{value.strip()}"
-    return fields
 
 
 def _bounded(length: int) -> None:

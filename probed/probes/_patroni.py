@@ -41,7 +41,8 @@ def as_nodes(view: View, members: Sequence[ClusterMember]) -> tuple[ClusterMembe
 
     A member is the node of the same name; else the node whose Patroni calls itself so; else the one at its address.
     """
-    return tuple(replace(member, name=_node_of(view, member)) for member in members)
+    named = ((member, _node_of(view, member)) for member in members)
+    return tuple(member if member.name == node else replace(member, name=node) for member, node in named)
 
 
 def _node_of(view: View, member: ClusterMember) -> str:

@@ -204,7 +204,10 @@ class Buffer:
                 column = columns[name] = _Column()
                 if index:
                     column.skip(0)
-            column.put(index, reading)
+            if column.last == _FLOAT and type(reading) is float:  # as nearly all are
+                column.cells.append(reading)
+            else:
+                column.put(index, reading)
         if len(sample.readings) != len(columns):
             for name, column in columns.items():
                 if name not in sample.readings:
