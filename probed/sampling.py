@@ -117,6 +117,8 @@ def _outcome(error: ProbeError) -> Outcome:
 
 def _line(text: str) -> str:
     """One bounded line without control or direction-changing characters: the text may come from a hostile peer."""
+    if not text:
+        return text
     text = text[: MAX_REASON * 2]
     clean = text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
     return " ".join(clean.split())[:MAX_REASON]
