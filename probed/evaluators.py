@@ -75,8 +75,6 @@ def _threshold(streak: Streak, policy: Policy, sample: Sample) -> Step:
         # Between the two thresholds an open event neither clears nor counts as met again.
         if not cleared:
             return _conclusive(streak.but(clearing=0), sample), None
-    if not met and streak.phase is not Phase.OPEN:
-        return streak.but(**_QUIET, last_mono=sample.mono), None
     value, threshold = _compared(rule, sample)
     return _judge(streak, sample, met, rule.count, rule.resolve_count, value, threshold)
 
