@@ -200,6 +200,8 @@ def _max_gap(policy: Policy) -> int:
 
 
 def _no_streak(streak: Streak) -> Streak:
+    if streak.phase is Phase.QUIET and not streak.meeting and not streak.clearing and streak.since_at is None:
+        return streak
     return streak.but(phase=Phase.QUIET, meeting=0, clearing=0, since_at=None)
 
 

@@ -29,6 +29,8 @@ class Pulse:
 
 
 ContextOf = Callable[[Cycle], Context]
+Slot = tuple[int, list[Cycle]]
+"""(how many slots after the round's start, cycles that start in it)"""
 
 
 FIRST_WITHIN = 5.0
@@ -45,6 +47,7 @@ class Rounds:
         self.interval = interval
         self._pipeline, self._context_of, self._clock, self._pulse = pipeline, context_of, clock, pulse
         self._begun = False
+        self._laid: tuple[InstancePlan, Sequence[Slot]] | None = None
         self.after_round: Callable[[str], None] = lambda _: None
         """Told the instance's name when a round has been judged."""
 
@@ -73,10 +76,16 @@ class Rounds:
 
     async def round(self, due: float, number: int) -> None:
         """Every cycle of this grid once, then the combined probes that are due in round ``number``."""
-        cycles = [cycle for cycle in self.plan.cycles if cycle.interval == self.interval]
         combined = [cycle for cycle in self.plan.combined if self._is_due(cycle, number)]
         self._begun = True
-        await self._judge(due, cycles, combined)
+        await self._judge(due, self._slots(), combined)
+
+    def _slots(self) -> Sequence[Slot]:
+        """Of all cycles of this grid; the plan seldom changes."""
+        if self._laid is None or self._laid[0] is not self.plan:
+            cycles = [cycle for cycle in self.plan.cycles if cycle.interval == self.interval]
+            self._laid = (self.plan, _slots(cycles, self.interval))
+        return self._laid[1]
 
     async def _confirm(self, due: float) -> None:
         """While streaks are pending, ask again at their ``confirm_interval``, until the next slot is near."""
@@ -90,17 +99,18 @@ class Rounds:
             if not cycles or asked + longest >= due + self.interval:
                 return
             await self._clock.sleep_until(asked)
-            await self._judge(asked, cycles, [cycle for cycle in combined if cycle.home == self.interval])
+            slots = _slots(cycles, self.interval)
+            await self._judge(asked, slots, [cycle for cycle in combined if cycle.home == self.interval])
             asked = max(asked, self._clock.mono())
 
-    async def _judge(self, due: float, cycles: Sequence[Cycle], combined: Sequence[CombinedCycle]) -> None:
-        samples = await self._taken(due, cycles)
+    async def _judge(self, due: float, slots: Sequence[Slot], combined: Sequence[CombinedCycle]) -> None:
+        samples = await self._taken(due, slots)
         targets: list[tuple[Combined, Target]] = [(cycle.probe, cycle.target) for cycle in combined]
         self._pipeline.accept(self.plan.name, samples, targets)
         self._pulse.progress_at = self._clock.mono()
         self.after_round(self.plan.name)
 
-    async def _taken(self, due: float, cycles: Sequence[Cycle]) -> list[Sample]:
+    async def _taken(self, due: float, slots: Sequence[Slot]) -> list[Sample]:
         """Start all cycles, those of a slot at one moment and in their order, and wait for their samples.
 
         A node's probes take turns on one connection, and the ping is to be the first of them every time: after another
@@ -108,7 +118,7 @@ class Rounds:
         """
         running: list[asyncio.Task[Sample]] = []
         try:
-            for slot, together in _slots(cycles, self.interval):
+            for slot, together in slots:
                 start = due + slot * cadence.SLOT
                 await self._clock.sleep_until(start)
                 late = max(0.0, self._clock.mono() - start)
@@ -127,8 +137,8 @@ class Rounds:
         return await take_sample(cycle.probe, context, cycle.timeout, self._clock, self._pulse.stalled)
 
 
-def _slots(cycles: Sequence[Cycle], interval: float) -> list[tuple[int, list[Cycle]]]:
-    """(slot after the round's start, cycles that start in it), the nodes' first: nothing else delays their pings."""
+def _slots(cycles: Sequence[Cycle], interval: float) -> list[Slot]:
+    """Where cycles start, the nodes' first: nothing else delays their pings."""
     nodes: dict[str, list[Cycle]] = {}
     others: dict[str, list[Cycle]] = {}
     for cycle in cycles:

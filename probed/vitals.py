@@ -155,4 +155,5 @@ class Vitals:
 def descriptors_used() -> tuple[int, int]:
     """(open file descriptors of this process, how many it may have)."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return len(os.listdir("/proc/self/fd")) - 1, limit
+    # Since Linux 6.2 the directory's size says how many there are; to list it costs more than a question over HTTP.
+    return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd")) - 1, limit

@@ -153,8 +153,9 @@ class HttpClient:
             address = _address(url)
         except ValueError:
             raise Blind("config", f"not an address: {shown}") from None
-        if access is not None:
-            headers = {**headers, **access.headers(url)}
+        given = access.headers(url) if access is not None else None
+        if given:
+            headers = {**headers, **given}
         door = (address.host, address.port, _tls(access, url) if address.secure else None)
         question = _question(method, address.lines, headers, body)
         try:
@@ -229,12 +230,19 @@ _ALWAYS = "User-Agent: probed\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
 
 def _question(method: str, lines: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
     """Blind when a header would become several."""
+    if not headers and body is None:
+        return _plain_question(method, lines)
     more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     if more.count("\n") != len(headers) or more.count("\r") != len(headers) or "\0" in more:
         raise Blind("config", "a header to be sent holds a line end")
     if body is None:
         return f"{method} {lines}{more}\r\n".encode()
     return f"{method} {lines}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@lru_cache(maxsize=4096)
+def _plain_question(method: str, lines: str) -> bytes:
+    return f"{method} {lines}\r\n".encode()
 
 
 def _tls(access: Access | None, url: str) -> ssl.SSLContext:

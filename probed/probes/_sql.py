@@ -12,6 +12,7 @@ import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,9 @@ class Session:
         """Whether a statement that the server ended by itself (its timeout) leaves the connection in use. To a probe
         it is a reason to log in anew; who asks several questions goes on to the next."""
 
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    def turn(self) -> AbstractAsyncContextManager[None]:
         """One probe at a time on the warm connection. A fresh login needs no turn."""
-        async with self._turn:
-            yield
+        return self._turn
 
     @contextlib.asynccontextmanager
     async def guest(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
