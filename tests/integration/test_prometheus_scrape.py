@@ -82,7 +82,7 @@ async def test_the_dashboard_draws_events_from_their_opening_to_their_end_and_oc
     close = await serve(seen, addresses=[address], socket_path=None)
     async with prometheus(tmp_path, own):
         for query in dashboard.queries():
-            await until(own, chosen(query, "orders"), lambda _: True)  # a query that is none raises
+            await until(own, chosen(query, "orders"), lambda _: True)  # fails for a query that is none
 
         events, occurrences = (annotation.query for annotation in dashboard.ANNOTATIONS)
         await until(own, "count_over_time(probed_events_total[1h]) > 2", bool)
@@ -125,13 +125,14 @@ async def prometheus(directory: Path, address: str) -> AsyncIterator[None]:
 
 
 async def until(address: str, query: str, wanted: Callable[[list[dict[str, str]]], bool]) -> list[dict[str, str]]:
-    """Labels of what the query finds, once it is as wanted. HTTPError when it is no query."""
+    """Labels of what the query finds, once it is as wanted. AssertionError when it is no query."""
     found: list[dict[str, str]] = []
     for _ in range(150):
         try:
             found = await asyncio.to_thread(_asked, address, query)
-        except urllib.error.HTTPError:
-            raise
+        except urllib.error.HTTPError as error:
+            error.close()
+            assert error.code == 503, f"no query: {query}"  # else it is starting
         except OSError:  # it is starting
             pass
         else:
