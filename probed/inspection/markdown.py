@@ -168,7 +168,7 @@ def _evidence(found: Finding) -> Sequence[str]:
         _mark(found.mark),
         escaped(found.title),
         escaped(found.place),
-        "; ".join(filter(None, (said, values, events))),
+        "; ".join(filter(None, (said, values, events, "" if found.told else escaped(found.suggestion)))),
     )
 
 
@@ -202,7 +202,9 @@ def _fine(part: FinePart) -> Iterator[str]:
 
 def _places(row: Fine) -> str:
     return "; ".join(
-        f"{', '.join(map(escaped, places))}{': ' if finding else ''}{escaped(finding)}" for places, finding in row.said
+        f"{', '.join(map(escaped, places))}{': ' if finding else ''}{escaped(finding)}"
+        + (f" – {escaped(suggestion)}" if suggestion else "")
+        for places, finding, suggestion in row.said
     )
 
 

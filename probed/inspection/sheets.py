@@ -105,8 +105,8 @@ class Fine:
 
     mark: Mark
     title: str
-    said: tuple[tuple[tuple[str, ...], str], ...]
-    """(where, finding), each finding once."""
+    said: tuple[tuple[tuple[str, ...], str, str], ...]
+    """(where, finding, what one may do all the same), each finding once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,13 +375,13 @@ def _fine(items: Iterable[Item], one: Inspected) -> Iterator[Fine]:
 
     for (title, _), group in groupby(sorted(items, key=kind), key=kind):
         alike = list(group)
-        said: dict[str, list[str]] = {}
+        said: dict[tuple[str, str], list[str]] = {}
         for item in alike:
-            said.setdefault(item.finding, []).append(_place(item.target, one))
+            said.setdefault((item.finding, item.suggestion), []).append(_place(item.target, one))
         yield Fine(
             mark(alike[0].verdict, alike[0].outcome),
             title,
-            tuple((tuple(places), finding) for finding, places in said.items()),
+            tuple((tuple(places), finding, suggestion) for (finding, suggestion), places in said.items()),
         )
 
 

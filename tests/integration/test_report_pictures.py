@@ -126,7 +126,10 @@ def texts(made: Report, sheets: int | None = None) -> list[str]:
                 found += [tick.label for tick in drawing.ticks]
                 found += [text for line in drawing.lines for text in (line.label, line.least, line.most, line.last)]
         found += [
-            text for fine in sheet.fine for row in fine.rows for text in (row.title, *(said for _, said in row.said))
+            text
+            for fine in sheet.fine
+            for row in fine.rows
+            for text in (row.title, *(said for one in row.said for said in one[1:]))
         ]
     return found
 

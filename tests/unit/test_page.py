@@ -34,8 +34,7 @@ PAGES = (
     "/", "/?q=orders", "/events", "/events?state=open&severity=fatal&since=-24h", "/policies", "/policies/no_leader",
     "/instances/orders", "/instances/observer", "/readings?target=orders/node-b/postgres&probe=postgres_liveness",
     "/readings?target=orders/node-b/postgres&probe=postgres_liveness&since=-24h",
-    "/inspections", "/inspections?instance=billing", f"/inspections/{reports.ONE_ID}", f"/inspections/{reports.FLEET_ID}",
-    f"/inspections/{reports.FLEET_ID}?instance=orders",
+    "/inspections", f"/inspections/{reports.ONE_ID}", f"/inspections/{reports.FLEET_ID}",
     "/silences", "/notifications", "/about", "/view",
 )  # fmt: skip
 

@@ -151,6 +151,16 @@ def test_what_passes_stands_in_one_line_for_all_places_that_say_the_same() -> No
     assert "## What is wrong, and what to do\n\nNothing.\n" in text
 
 
+def test_what_passes_and_still_has_a_word_of_advice_keeps_it() -> None:
+    advice = Item(
+        Section.ADVICE, "x", "Synchronous mode", "billing", Verdict.PASS, "it is off", "patronictl edit-config"
+    )
+    trend = replace(advice, section=Section.TRENDS, suggestion="buy disks")
+    made = report(replace(well(), items=(advice, trend)))
+    for text in (markdown(made), Text(html(made)).text):
+        assert "it is off – patronictl edit-config" in text and "buy disks" in text
+
+
 def test_values_carry_their_units_and_what_is_not_known_says_so() -> None:
     item = Item(
         Section.ADVICE, "x", "X", "orders", Verdict.WARN, "x",
@@ -316,8 +326,10 @@ def test_the_colours_of_a_report_are_those_of_the_page() -> None:
     def colours(path: Path) -> dict[str, str]:
         return dict(re.findall(r"(--\w+): (light-dark\([^)]*\));", path.read_text()))
 
+    drawn = set(re.findall(r'"(#[0-9a-f]{6})"', (DIRECTORY / "report.html").read_text()))
     of_report, of_page = colours(DIRECTORY / "document.css"), colours(STATIC / "probed.css")
     assert len(of_report) == 10 and of_report.items() <= of_page.items()
+    assert len(drawn) == 4 and all(any(f"({colour}," in pair for pair in of_page.values()) for colour in drawn)
 
 
 def test_a_report_of_an_unknown_zone_is_told_in_utc() -> None:
