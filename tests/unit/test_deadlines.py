@@ -1,4 +1,4 @@
-"""Deadlines that share timers end whom they are for, in time, and nobody else."""
+"""A deadline ends whom it is for, in time, and nobody else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from probed.deadlines import GRAIN, Deadline, _Timer
+from probed.deadlines import Deadline
 
 
 async def late(seconds: float, lasts: float) -> str:
@@ -24,25 +24,6 @@ async def late(seconds: float, lasts: float) -> str:
 async def test_each_ends_by_its_own_deadline_and_what_is_done_is_left_alone() -> None:
     many = [late(0.05, 30.0) for _ in range(50)] + [late(0.1, 30.0)] + [late(30.0, 0.01) for _ in range(50)]
     assert await asyncio.gather(*many) == ["late"] * 51 + ["in time"] * 50
-    assert not _Timer._running
-
-
-async def test_those_that_begin_together_share_one_timer_and_leave_none() -> None:
-    loop, began = asyncio.get_running_loop(), asyncio.Event()
-    timers = loop._scheduled  # type: ignore[attr-defined]
-    before = len(timers)
-
-    async def wait() -> None:
-        with Deadline(30.0):
-            await began.wait()
-
-    tasks = [asyncio.create_task(wait()) for _ in range(100)]
-    await asyncio.sleep(0)
-    assert len(timers) - before <= 1 + 100 * 0.1 / GRAIN / 100
-    began.set()
-    await asyncio.gather(*tasks)
-    assert all(handle.cancelled() for handle in timers)
-    assert not _Timer._running
 
 
 async def test_a_cancellation_from_elsewhere_is_no_timeout() -> None:
