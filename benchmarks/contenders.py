@@ -1,7 +1,7 @@
 """Those who watch the same two nodes and twelve components, each in its turn: what a cycle of theirs costs.
 
 A contender is started once and stopped (SIGSTOP) while others are measured. A window is some cycles at the pace; its
-cost is the CPU time of the contender's processes, and of both servers' beyond what they spend idle.
+cost is the CPU time of the contender's processes, and of both servers' for their clients.
 """
 
 from __future__ import annotations
@@ -43,21 +43,14 @@ class Cost:
 
 
 class Servers:
-    """Both PostgreSQL servers' CPU."""
+    """Both PostgreSQL servers' CPU for their clients: what they do by themselves is not in it."""
 
     def __init__(self, stack: Stack) -> None:
         self._masters = [servers.postmasters(str(one.data))[0].pid for one in stack.servers.values()]
-        self.idle_per_second = 0.0
 
     def spent(self) -> float:
-        """CPU seconds for clients: of postmasters, backends, and backends that have ended (these to 10 ms)."""
+        """CPU seconds of postmasters, backends, and backends that have ended (these to 10 ms)."""
         return sum(cpu_of_sessions(pid) for pid in self._masters)
-
-    def rest(self, seconds: float) -> None:
-        """Measure what they spend while nobody asks anything."""
-        before, since = self.spent(), time.monotonic()
-        time.sleep(seconds)
-        self.idle_per_second = (self.spent() - before) / (time.monotonic() - since)
 
 
 class Resident:
@@ -81,9 +74,7 @@ class Resident:
             time.sleep(WARM_UP * pace)
             self._until_quiet(pace)
             answered, own, theirs = self._stack.stub.answered(), cpu(self.pid), server.spent()
-            since = time.monotonic()
             time.sleep(cycles * pace)
-            elapsed = time.monotonic() - since
             own, theirs = cpu(self.pid) - own, server.spent() - theirs
             answered = self._stack.stub.answered() - answered
         finally:
@@ -91,8 +82,7 @@ class Resident:
         counted = answered / self._per_cycle
         if not 0.5 * cycles <= counted <= 1.2 * cycles:  # monit pauses for so long between two cycles
             raise AssertionError(f"{self.name} made {counted:g} cycles instead of {cycles}: is it what was meant?")
-        idle = server.idle_per_second * elapsed
-        return Cost(1000 * own / counted, 1000 * (theirs - idle) / counted, counted)
+        return Cost(1000 * own / counted, 1000 * theirs / counted, counted)
 
     def _until_quiet(self, pace: float) -> None:
         """Until the requests of a cycle have just been answered and no more come for a third of the pace."""
@@ -125,10 +115,8 @@ class Driven:
         for number in range(cycles):
             self.once()
             time.sleep(max(0.0, since + (number + 1) * pace - time.monotonic()))
-        elapsed = time.monotonic() - since
         own, theirs = self._spent() - own, server.spent() - theirs
-        idle = server.idle_per_second * elapsed
-        return Cost(1000 * own / cycles, 1000 * (theirs - idle) / cycles, cycles)
+        return Cost(1000 * own / cycles, 1000 * theirs / cycles, cycles)
 
     def _spent(self) -> float:
         return sum(cpu(pid) for pid in self.pids)
@@ -144,15 +132,13 @@ class Forked:
     def window(self, cycles: int, pace: float, server: Servers) -> Cost:
         """A third of the cycles, at least one: each lasts longer than the pace anyway."""
         sweeps = max(1, cycles // 8)
-        before, theirs, since = os.times(), server.spent(), time.monotonic()
+        before, theirs = os.times(), server.spent()
         for _ in range(sweeps):
             for command in self.commands:
                 subprocess.run(command, capture_output=True, check=False, timeout=60)
-        elapsed = time.monotonic() - since
         after, theirs = os.times(), server.spent() - theirs
         own = after.children_user + after.children_system - before.children_user - before.children_system
-        idle = server.idle_per_second * elapsed
-        return Cost(1000 * own / sweeps, 1000 * (theirs - idle) / sweeps, sweeps)
+        return Cost(1000 * own / sweeps, 1000 * theirs / sweeps, sweeps)
 
 
 Contender = Resident | Driven | Forked

@@ -28,6 +28,7 @@ UNSTEADY = 0.25
 """Spread of the floor, as a share of its median, beyond which everything is measured once more."""
 IDLE_CLIENTS = 150
 """On each node, for what other people's connections cost."""
+CLIENTS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
 CROWD = 10
 """Instances more, for what one more costs."""
 Costs = Mapping[str, Sequence[Cost]]
@@ -105,11 +106,9 @@ def _rounds(
     costs: dict[str, list[Cost]] = {one.name: [] for one in everybody}
     costs[CROWDED] = []
     for number in range(rounds):
-        server.rest(3.0)
         for one in everybody:
             costs[one.name].append(one.window(cycles, pace, server))
         with _idle_clients(stack):
-            server.rest(3.0)
             costs[CROWDED].append(everybody[0].window(cycles, pace, server))
         _say(f"round {number + 1}: " + ", ".join(f"{name} {told[-1].cpu:.2f}" for name, told in costs.items()) + " ms")
     return costs
@@ -126,6 +125,14 @@ def _idle_clients(stack: Stack) -> Iterator[None]:
             yield
         finally:
             clients.terminate()
+            clients.wait()
+            ends = time.monotonic() + contenders.STARTED_WITHIN
+            # The end of a backend costs CPU, too, which is nobody's who has the next turn.
+            while sum(int(server.sql(CLIENTS)) for server in stack.servers.values()) > IDLE_CLIENTS:
+                if time.monotonic() > ends:
+                    raise TimeoutError("the idle clients' sessions do not end")
+                time.sleep(0.2)
+            time.sleep(1.0)
 
 
 def _unsteady(costs: Sequence[Cost]) -> float:
