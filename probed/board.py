@@ -86,6 +86,11 @@ class Board:
         """The entries of an instance that have a sample."""
         return [entry for entry in self._instances.get(instance, {}).values() if entry.ring]
 
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """Their names, as of now."""
+        return tuple(self._instances)
+
     def entries(self, instance: str | None = None) -> Iterator[Entry]:
         """Of one instance, or of all."""
         for name in self._instances if instance is None else (instance,):

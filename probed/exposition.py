@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from probed.board import Entry
 from probed.metrics import CATALOGUE, PLACE, PROBE, STALE_INTERVALS, Observed, Series, Values
@@ -111,7 +112,7 @@ class Writer:
         if openmetrics:
             yield b"# EOF\n"
 
-    def _board(self, lines: Mapping[str, Lines], entries: Sequence[Entry], now: float) -> Iterator[bytes]:
+    def _board(self, lines: Mapping[str, Lines], entries: Iterable[Entry], now: float) -> Iterator[bytes]:
         """Everything about each probe on each target."""
         known, self._entries = self._entries, {}
         blind = 0
@@ -226,9 +227,9 @@ def _text(value: str) -> str:
 def _family(series: Series, lines: Lines, *, openmetrics: bool) -> Iterator[bytes]:
     """A metric with all of its lines, in pieces."""
     yield _head(series, openmetrics=openmetrics).encode()
-    name, items = series.name, list(lines.items())
-    for first in range(0, len(items), LINES):
-        yield "".join([f"{name}{labels} {value!r}\n" for labels, value in items[first : first + LINES]]).encode()
+    name, rest = series.name, iter(lines.items())
+    while some := [f"{name}{labels} {value!r}\n" for labels, value in islice(rest, LINES)]:
+        yield "".join(some).encode()
 
 
 def _head(series: Series, *, openmetrics: bool) -> str:

@@ -178,13 +178,13 @@ class Pipeline:
         self._close(outlived, {})
         self._commit(Commit(changes=tuple(_edited(state.watches, self._clock.wall()))))
         self._close([*old.values(), *left], all_policies, forgotten)
-        self._judge.suppression.rebuild(self.instances)
+        self._judge.suppression.follow(self.instances, instance)
 
     def unbind(self, instance: str) -> None:
         """An instance that is no longer configured: its events close with ``target_removed``."""
         state = self.instances.pop(instance, None)
         self._reachability.forget(instance)
-        self._judge.suppression.rebuild(self.instances)
+        self._judge.suppression.follow(self.instances, instance)
         if state is not None:
             self._close(state.watches, {watch.policy.id: watch.policy for watch in state.watches})
 

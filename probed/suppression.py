@@ -27,21 +27,24 @@ NO_EXPLANATION = Explanation()
 
 
 class Suppression:
-    """Finds causes. Rebuilt from the watches whenever what is watched changes."""
+    """Finds causes. Follows the watches of an instance whenever they change."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[str, Place], list[Watch]] = {}
-        self._known: dict[int, tuple[Shape, Sequence[Watch]]] = {}
-        """By identity of a watch: who may stand behind it, while its instance has this shape."""
+        self._places: dict[str, dict[Place, list[Watch]]] = {}
+        """By instance."""
+        self._known: dict[str, dict[int, tuple[Shape, Sequence[Watch]]]] = {}
+        """By instance and identity of a watch: who may stand behind it, while its instance has this shape."""
         self._instances: Mapping[str, Instance] = {}
 
-    def rebuild(self, instances: Mapping[str, Instance]) -> None:
+    def follow(self, instances: Mapping[str, Instance], changed: str) -> None:
+        """The watches of ``changed`` are others now, or none."""
         self._instances = instances
-        self._places, self._known = {}, {}
-        for state in instances.values():
-            for watch in state.watches:
-                place = topology.place_of(watch.policy, watch.target)
-                self._places.setdefault((state.name, place), []).append(watch)
+        places = self._places[changed] = {}
+        for watch in instances[changed].watches if changed in instances else ():
+            places.setdefault(topology.place_of(watch.policy, watch.target), []).append(watch)
+        if changed == OBSERVER:  # it stands behind watches of all the others
+            self._known.clear()
+        self._known[changed] = {}
 
     def explain(self, state: Instance, watch: Watch, *, cut_off: bool) -> Explanation:
         """``cut_off``: whether this observer seems to have lost its own network in this very round."""
@@ -61,10 +64,11 @@ class Suppression:
 
     def _causes(self, state: Instance, watch: Watch) -> Sequence[Watch]:
         """Asked anew for each sample; the answer moves with the leader and the hosts that are dark."""
-        known = self._known.get(id(watch))
+        kept = self._known.setdefault(state.name, {})
+        known = kept.get(id(watch))
         if known is None or known[0] is not state.shape:
             causes = tuple(other for other in self._find(state, watch) if other is not watch)
-            known = self._known[id(watch)] = (state.shape, causes)
+            known = kept[id(watch)] = (state.shape, causes)
         return known[1]
 
     def _find(self, state: Instance, watch: Watch) -> Iterable[Watch]:
@@ -74,7 +78,7 @@ class Suppression:
                 if other.policy.id == topology.ISOLATED:
                     yield other
         for place in topology.causes(state.shape, watch.policy, watch.target):
-            yield from self._places.get((state.name, place), ())
+            yield from self._places.get(state.name, {}).get(place, ())
 
     def _root(self, state: Instance, cause: Event) -> Event:
         """Who is to blame: the cause of the cause, while that one hides it and is open itself."""
