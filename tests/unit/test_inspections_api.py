@@ -176,13 +176,14 @@ async def test_a_report_in_the_making_at_a_crash_is_failed_at_the_next_start(des
 
 
 async def test_the_command_tells_the_worst_and_ends_as_it_was_asked_to(desk: Desk, tmp_path: Path) -> None:
-    file = tmp_path / "report.json"
-    result = await desk.command("--instance", "orders", "--json", str(file))
+    file, page = tmp_path / "report.json", tmp_path / "report.html"
+    result = await desk.command("--instance", "orders", "--json", str(file), "--html", str(page))
     assert result.exit_code == 1
     assert "E      orders        2" in result.output
     assert "fail     events   Database access unavailable" in result.output
     report = json.loads(file.read_text())
     assert report["instances"][0]["grade"] == "E"
+    assert page.read_text().startswith("<!doctype html>")
     shown = await desk.command("show", report["id"][:18])
     assert (shown.exit_code, "orders" in shown.output) == (0, True)
     listed = await desk.command("list", "-o", "tsv")
