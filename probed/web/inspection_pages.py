@@ -18,6 +18,7 @@ from probed.api.routing import Call, Route
 from probed.inspection import Grade, Inspected, Progress, Report, ReportState
 from probed.inspection.packing import report_of, unpacked
 from probed.inspection.sheets import GRADES, Paper, paper
+from probed.model import OBSERVER
 from probed.store.reports import InspectionRecord
 from probed.web.desk import FRAGMENT, Desk, zone_of
 
@@ -64,7 +65,7 @@ class InspectionsPage:
     running: bool
     instances: tuple[str, ...]
     events: tuple[tuple[str, str], ...]
-    """(id, name) of those that are on."""
+    """(id, name) of those that are on and about an instance."""
     given: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What the form holds."""
     problems: Sequence[Mapping[str, object]] = ()
@@ -106,7 +107,11 @@ def routes(desk: Desk) -> list[Route]:
         asked = {key: call.request.query[key] for key in (INSTANCE.name, CURSOR.name) if key in call.request.query}
         answer = await desk.ask(call, "GET", API, query=asked)
         lines = tuple(_line(item, progress_of(served, item["id"])) for item in answer["items"])
-        policies = [(policy.id, policy.name) for policy in served.policies.values() if policy.enabled]
+        states = [state for name, state in served.pipeline.instances.items() if name != OBSERVER]
+        watched = {watch.policy.id for state in states for watch in state.watches}
+        policies = [
+            (policy.id, policy.name) for policy in served.policies.values() if policy.enabled and policy.id in watched
+        ]
         page = InspectionsPage(
             lines,
             answer["next_cursor"],
