@@ -132,7 +132,8 @@ async def until(address: str, query: str, wanted: Callable[[list[dict[str, str]]
             found = await asyncio.to_thread(_asked, address, query)
         except urllib.error.HTTPError as error:
             error.close()
-            assert error.code == 503, f"no query: {query}"  # else it is starting
+            if error.code != 503:  # which says that it is starting
+                raise AssertionError(f"no query: {query}") from None
         except OSError:  # it is starting
             pass
         else:
