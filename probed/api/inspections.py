@@ -26,6 +26,7 @@ from probed.inspection import Progress, Report, packing
 from probed.inspection.choosing import DEFAULT_DAYS, Order
 from probed.inspection.inspecting import Busy, Running
 from probed.model import Role
+from probed.silences import MAX_NAMES
 from probed.store import AuditRecord
 from probed.store.reports import InspectionQuery, InspectionRecord
 from probed.strict_yaml import Strict, did_you_mean
@@ -43,9 +44,9 @@ _Named = Annotated[str, Field(min_length=1, max_length=200)]
 class NewInspection(Strict):
     """What is to be looked at."""
 
-    instances: list[_Named] = Field(default_factory=list, max_length=10_000, description="Default: all.")
+    instances: list[_Named] = Field(default_factory=list, max_length=MAX_NAMES, description="Default: all.")
     events: list[_Named] = Field(
-        default_factory=list, max_length=200, description="Ids of policies that are on; default: all that are."
+        default_factory=list, max_length=MAX_NAMES, description="Ids of policies that are on; default: all that are."
     )
     days: Days = Field(default=DEFAULT_DAYS, description="How much history counts.")
     zone: Zone = Field(default="UTC", description="Of the times in the report.")
