@@ -19,8 +19,8 @@ def wal_receiver(view: View) -> Readings | Measured:
     """Does this standby's WAL receiver stream? No row in pg_stat_wal_receiver means it does not.
 
     Up to PostgreSQL 18 a receiver says ``streaming`` before it has connected; one whose process is another than a
-    cycle ago and that has received nothing since is in a reconnect loop, and does not stream. For 10 s after a restart
-    of the primary a receiver that is not back yet says nothing.
+    cycle ago, or was none then, and that has received nothing since may be in a reconnect loop, and does not stream.
+    For 10 s after a restart of the primary a receiver that is not back yet says nothing.
 
     Not applicable on a primary. Blind without pg_monitor: the status of the row is then hidden.
     """
@@ -37,13 +37,15 @@ def wal_receiver(view: View) -> Readings | Measured:
     pid, status, received = facts["receiver_pid"], facts["receiver_status"], facts["latest_end_lsn"]
     before = view.before.facts if view.before is not None else {}
     primary, restarted = _primary(view, before)
+    if pid is None:
+        received = before.get("received")
     remembered = {"pid": pid, "received": received, "primary": primary, "restarted": restarted}
     reason = ""
     if pid is None:
         reason = "there is no WAL receiver process"
     elif status != "streaming":
         reason = f"the WAL receiver is {status}"
-    elif before.get("pid") not in (None, pid) and before.get("received") == received:
+    elif "pid" in before and before["pid"] != pid and before["received"] == received:
         reason = "the WAL receiver was started again and has received nothing"
     if reason and restarted is not None and view.mono - restarted < RETRY_SECONDS:
         return Measured({}, reason=f"{reason}; the primary has just been restarted", facts=remembered)

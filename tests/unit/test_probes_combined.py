@@ -644,6 +644,20 @@ def test_a_receiver_that_was_started_again_and_has_received_something_streams() 
     assert seen.reading("wal_receiver_streaming") == 1.0
 
 
+def test_a_receiver_that_is_caught_between_two_of_its_attempts_streams_neither_then_nor_in_the_next_one() -> None:
+    seen = receiving()
+    seen.ask()
+    streaming = []
+    for pid in (None, 78, None, None, 79):
+        if pid is None:
+            seen.standby("b", receiver_pid=None, receiver_status=None, latest_end_lsn=None)
+        else:
+            seen.standby("b", receiver_pid=pid)
+        streaming.append(seen.reading("wal_receiver_streaming"))
+    assert streaming == [0.0] * 5
+    assert seen.reading("wal_receiver_streaming") == 1.0, "it has kept its process for a cycle"
+
+
 def test_a_reconnect_is_seen_over_a_blind_cycle() -> None:
     seen = receiving()
     seen.ask()
