@@ -22,6 +22,8 @@ from probed.demo.waiting import Progress, until
 
 HEALTHY_SECONDS = 90.0
 ANSWER_SECONDS = 2.0
+NO_ANSWER = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises of a server that does not answer; the last one where it ends in the middle of a login."""
 APP_USER = "lab_app"
 """An ordinary LOGIN role: what a lab's applications connect as."""
 APP_PASSWORD = "lab_app"
@@ -132,7 +134,7 @@ class LabView:
                 finally:
                     # Not close(): that waits for the server, which may be frozen.
                     connection.terminate()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except NO_ANSWER as error:
             raise LabError(f"PostgreSQL of {node}: {reason(error)}") from error
 
     async def patroni(self, node: str, path: str = "/patroni") -> dict[str, Any]:
@@ -237,7 +239,7 @@ class LabView:
                     reached = await connection.fetchval("SELECT inet_server_port()")
                 finally:
                     connection.terminate()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except NO_ANSWER as error:
             return f"HAProxy's write port: {reason(error)}"
         return "" if reached == self.nodes[leader].postgres_port else f"HAProxy does not lead to {leader} yet"
 
