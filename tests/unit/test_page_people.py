@@ -253,7 +253,7 @@ async def test_each_is_offered_what_their_role_may_and_nothing_else(site: Site) 
         assert ('href="./tokens"' in front and 'href="./audit"' in front) == (name == "anna")
         offered[name] = seen
     assert offered["vera"] == set()
-    assert offered["olga"] == {"events/ID/ack", "silences", "policies/no_leader", f"policies/{LAG}"}
+    assert offered["olga"] == {"events/ID/ack", "silences", "policies/no_leader", f"policies/{LAG}", "inspections"}
     assert offered["anna"] == offered["olga"] | {"tokens", "policies/import"}
 
 
@@ -261,6 +261,7 @@ async def test_what_is_not_offered_is_refused_all_the_same(site: Site) -> None:
     tries = [
         ("vera", f"/events/{site.outage}/ack"), ("vera", f"/events/{site.outage}/unack"), ("vera", "/silences"),
         ("vera", "/policies/no_leader"), ("vera", "/policies/no_leader/shadow/promote"), ("vera", "/notifications"),
+        ("vera", "/inspections"),
         ("olga", "/tokens"), ("olga", "/tokens/x/revoke"), ("olga", "/policies/import"),
     ]  # fmt: skip
     for name, path in tries:
