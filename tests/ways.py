@@ -7,13 +7,14 @@ Twenty instances with one honest target each; the others share its rounds. Used 
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.hostile import crowd, deaf, refusing
+from tests.hostile import crowd, deaf
 
 INSTANCES = 20
 HUNG = 180
@@ -45,7 +46,12 @@ class Way:
 
 @contextlib.contextmanager
 def _nobody(count: int) -> Iterator[list[int]]:
-    yield [refusing() for _ in range(count)]
+    """Ports that are taken, so that nobody else gets them, and at which nobody listens."""
+    with contextlib.ExitStack() as held:
+        taken = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        yield [one.getsockname()[1] for one in taken]
 
 
 @contextlib.contextmanager

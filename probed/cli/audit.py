@@ -19,7 +19,9 @@ NOTHING = "Nobody changed anything, or the filters exclude it."
 @flags.span_flags
 @flags.list_flags
 def command(where: flags.Where, output: str, watch: float | None, limit: int, **filters: object) -> None:
-    """Who changed what, newest first: edits, silences, acknowledgements, tokens, logins, reloads.
+    """Who changed what, newest first.
+
+    Edits, silences, acknowledgements, tokens, logins, reloads.
 
     It is for administrators: over the UNIX socket, or with the token of one.
     """

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from probed.store.notices import Told, transition_id
 from tests.receiving import Received, Sink
 from tests.reliability.trapdoors import CLOSING, GIVING_UP, STEPS
 
@@ -178,11 +179,12 @@ def stored(path: Path) -> tuple[set[str], dict[str, dict[str, str]]]:
     """(ids of all transitions, by receiver what became of each that it was owed)"""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        told = connection.execute("SELECT event_id, seq, kind FROM transition").fetchall()
-        rows = connection.execute("SELECT receiver, event_id, seq, fate FROM delivery").fetchall()
+        turns = connection.execute("SELECT event_id, kind, at FROM transition").fetchall()
+        rows = connection.execute("SELECT receiver, event_id, told, owed_at, fate FROM delivery").fetchall()
     fates: dict[str, dict[str, str]] = {}
-    for receiver, event, seq, fate in rows:
-        assert fates.setdefault(receiver, {}).setdefault(f"{event}-{seq}", fate) is fate, "owed twice"
-    everybody = {f"{event}-{seq}" for event, seq, kind in told if kind != "reminded"}
+    for receiver, event, told, at, fate in rows:
+        known = transition_id(event, Told(told), at)
+        assert fates.setdefault(receiver, {}).setdefault(known, fate) is fate, "owed twice"
+    everybody = {transition_id(event, Told(kind), at) for event, kind, at in turns if kind != "reminded"}
     assert all(owed.keys() >= everybody for owed in fates.values()), "owed to everybody in the same commit"
-    return {f"{event}-{seq}" for event, seq, _ in told}, fates
+    return {transition_id(event, Told(kind), at) for event, kind, at in turns}, fates

@@ -29,6 +29,7 @@ from probed.outlets.webhook import WebhookOutlet
 from probed.probes._http import HttpClient
 from probed.receivers import Receiver
 from probed.store import Commit, outbox
+from probed.store.notices import Told, transition_id
 from probed.store.sqlite import SqliteStore
 from probed.telling import HttpDoor
 from tests.receiving import Received, Sink
@@ -157,8 +158,8 @@ async def delivered(directory: Path, chance: random.Random, events: int) -> Post
 
 def verify(directory: Path, post: Post, seed: int, transitions: int) -> None:
     with contextlib.closing(sqlite3.connect(directory / "probed.db")) as connection:
-        rows = connection.execute("SELECT receiver, event_id, seq, fate FROM delivery").fetchall()
-    wanted = {f"{event}-{seq}" for _, event, seq, _ in rows}
+        rows = connection.execute("SELECT receiver, event_id, told, owed_at, fate FROM delivery").fetchall()
+    wanted = {transition_id(event, Told(told), at) for _, event, told, at, _ in rows}
     assert len(rows) == transitions * len(WAYS)
     assert Counter(fate for *_, fate in rows) == {"delivered": len(rows)}, f"seed {seed}"
     print(f"\n{len(rows)} deliveries of {transitions} transitions, seed {seed}")
@@ -171,7 +172,7 @@ def verify(directory: Path, post: Post, seed: int, transitions: int) -> None:
         )
         assert inverted == 0, f"{name}, seed {seed}"
         if name == "alertmanager":  # of one event it is told the newest alone, which says all that it would keep
-            assert {event for event, _ in arrived(sink.taken, name)} == {one.rpartition("-")[0] for one in wanted}
+            assert {event for event, _ in arrived(sink.taken, name)} == {event for _, event, *_ in rows}
             continue
         taken = Counter(request.headers["webhook-id"] for request in sink.taken)
         assert taken.keys() == wanted, f"{name}, seed {seed}"
