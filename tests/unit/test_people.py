@@ -23,6 +23,7 @@ from probed.api.guarding import MAX_HEADERS
 from probed.api.routing import Route
 from probed.clock import SystemClock
 from probed.model import Role
+from probed.store import Commit
 from tests.unit.certificates import Authority, Issued
 from tests.unit.people import HASHES, PASSWORDS, USERS, Visitor, as_user, basic, bearer, give_token, know
 from tests.unit.serving import NOON, Stack, free_port, stack
@@ -194,6 +195,7 @@ async def test_failed_logins_are_counted_and_recorded_and_a_flood_of_them_is_one
     _, _, scrape = await visitor.ask("/metrics", headers=as_user("vera"))
     assert 'probed_login_failures_total{reason="password"} 4' in scrape
     assert 'probed_login_failures_total{reason="token"} 51' in scrape
+    await seen.store.append(Commit())  # commits are made in their order
     _, _, page = await visitor.ask("/api/v1/audit", headers=as_user("anna"))
     failed = [(item["who"], item["via"], item["after"]["failures"]) for item in page["items"]]
     assert failed == [("", "token", 50), ("", "token", 1), ("anna", "password", 1)]
