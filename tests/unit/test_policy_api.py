@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from probed.model import Outcome
 from probed.policy.library import Library
@@ -292,7 +293,7 @@ async def test_another_daemon_on_the_same_store_finds_the_patches_again(tmp_path
 
 
 async def test_a_patch_that_no_longer_fits_is_told_in_api_and_log_and_does_not_stop_the_start(
-    tmp_path: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, place: Path
 ) -> None:
     async for api in served(tmp_path, place):
         await api.edit("deadlocks_frequent", params={"deadlock_count": 9})
@@ -300,10 +301,10 @@ async def test_a_patch_that_no_longer_fits_is_told_in_api_and_log_and_does_not_s
     text = "id: deadlocks_frequent\ndetect: {at_least: 4}\nseverity: fatal\n"
     (files / "deadlocks.yaml").write_text(text)
     library = Library.read(files, api.seen.editor.library._rules, api.seen.editor.library.patches, 2)
-    capsys.readouterr()
-    api.seen.editor.replace(library)
-    told = capsys.readouterr().out
-    assert "policy.patch_does_not_fit" in told and "params.deadlock_count" in told
+    with capture_logs() as said:
+        api.seen.editor.replace(library)
+    [told] = [line for line in said if line["event"] == "policy.patch_does_not_fit"]
+    assert "params.deadlock_count" in str(told)
     assert library.policies["deadlocks_frequent"].severity.value == "fatal"
 
 
