@@ -39,7 +39,12 @@ _OF_OUTCOME = {Outcome.OBSERVED: State.OK, Outcome.FAILED: State.FAILING, Outcom
 def fresh(entry: Entry, now: float) -> Sample | None:
     """The newest sample while it still says something about ``now`` (monotonic)."""
     newest = entry.newest
-    return newest if newest is not None and now - newest.mono <= STALE_INTERVALS * entry.interval else None
+    return None if newest is None or is_stale(entry, newest, now) else newest
+
+
+def is_stale(entry: Entry, newest: Sample, now: float) -> bool:
+    """Whether its ``newest`` sample says nothing of ``now`` (monotonic) any more."""
+    return now - newest.mono > STALE_INTERVALS * entry.interval
 
 
 def state(entries: Iterable[Entry], events: Iterable[Event], now: float) -> State:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
@@ -88,7 +89,7 @@ class Frame:
 
     def url(self, path: str, **query: str | None) -> str:
         """Of another page: ``../events?state=open``. A query that is None is left out."""
-        return self.root + quote(path) + _query(query)
+        return self.root + _quoted(path) + _query(query)
 
     def with_(self, **changes: str | None) -> str:
         """Of this page with another query."""
@@ -119,6 +120,9 @@ def counted(events: Sequence[Event]) -> tuple[tuple[Mark, int], ...]:
     told = [event for event in events if not event.suppressed]
     counts = ((severity, sum(event.severity is severity for event in told)) for severity in Severity)
     return tuple((marks.of_severity(severity), number) for severity, number in counts if number)
+
+
+_quoted = lru_cache(maxsize=4096)(quote)
 
 
 def _query(query: Mapping[str, str | None]) -> str:

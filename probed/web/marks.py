@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probed.api.states import State, fresh
+from probed.api.states import State, is_stale
 from probed.board import Entry
 from probed.model import Outcome, Severity
 
@@ -69,9 +69,10 @@ def of_outcome(outcome: Outcome | str) -> Mark:
 
 def of_entry(entry: Entry, now: float) -> Mark:
     """Of a probe on a target by its newest sample; ``now`` is monotonic."""
-    if entry.newest is None:
+    newest = entry.newest
+    if newest is None:
         return WAITING
-    return STALE if fresh(entry, now) is None else _OF_OUTCOME[entry.newest.outcome]
+    return STALE if is_stale(entry, newest, now) else _OF_OUTCOME[newest.outcome]
 
 
 LEGEND = (*_OF_STATE.values(), NOT_APPLICABLE)

@@ -217,11 +217,13 @@ def glance(known: Known) -> Instance:
 
 def _unseen(entries: Iterable[Entry], now: float) -> int:
     """Targets that cannot be seen."""
-    return sum(_troubles(entry, now) and marks.of_entry(entry, now).look == marks.BLIND.look for entry in entries)
+    own = (marks.of_entry(entry, now) for entry in entries if not entry.computed and entry.newest is not None)
+    return sum(mark.bad and mark.look == marks.BLIND.look for mark in own)
 
 
 def _sampled(entries: Iterable[Entry], now: float) -> float | None:
-    return min((now - entry.newest.mono for entry in entries if entry.newest is not None), default=None)
+    newest = max((entry.ring[-1].mono for entry in entries if entry.ring), default=None)
+    return None if newest is None else now - newest
 
 
 def _node(name: str, entries: Sequence[Entry], events: Sequence[Event], certain: str | None, now: float) -> Part:

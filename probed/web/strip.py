@@ -61,7 +61,7 @@ def _column(slot: int, begin: float, worst: Severity | None, number: int, gaps: 
     until = since + SLOT_SECONDS
     if worst is not None:
         return Column(slot * WIDTH, _HEIGHTS[worst], worst.value, since, until, number)
-    unseen = sum(max(0.0, min(gap.ended_at, until) - max(gap.began_at, since)) for gap in gaps)
+    unseen = sum(max(0.0, min(gap.ended_at, until) - max(gap.began_at, since)) for gap in gaps) if gaps else 0.0
     # A restart takes seconds; a column is blind when a tenth of it was.
     look = "gap" if unseen > SLOT_SECONDS / 10 else "quiet"
     return Column(slot * WIDTH, HEIGHT if look == "gap" else QUIET_HEIGHT, look, since, until, 0)
