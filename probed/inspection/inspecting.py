@@ -233,7 +233,7 @@ class Inspector:
                 recorded = group.create_task(self._traces(tuple(plans), since))
                 for planned in plans.values():
                     group.create_task(one(planned, eye))
-        except BaseExceptionGroup as several:
+        except BaseExceptionGroup as several:  # the first one ended the others; a report names one reason
             raise several.exceptions[0] from None
         traces, error = recorded.result()
         counts = await self._store.daily(since, report.began_at + 1, order.zone)  # what began at this very moment, too

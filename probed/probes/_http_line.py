@@ -219,7 +219,7 @@ async def _call(address: str, port: int) -> socket.socket:
         # Noted before TLS, which may hang: that somebody accepted is news.
         with steps.step(steps.CONNECT, f"{address}:{port}"):
             await asyncio.get_running_loop().sock_connect(called, (address, port))
-    except BaseException:
+    except BaseException:  # the deadline, too: nobody else knows of this socket
         called.close()
         raise
     return called

@@ -135,7 +135,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no small file system can be mounted here (root can)")
+        pytest.skip(
+            "no tmpfs can be mounted here, so no whole daemon met a full disk: run as root (unit/test_unwritten.py has a limit)"
+        )
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
