@@ -152,14 +152,22 @@ def _break(
     stub: Stub, watcher: Watcher, name: str, interval: float, faults: int, chance: random.Random, found: list[Found]
 ) -> None:
     way = _way(name)
-    for _ in range(faults):
-        time.sleep(chance.uniform(1.5, 2.5) * interval)
+    for phase in _phases(faults, chance):
+        time.sleep((1.5 + phase) * interval)
         watcher.heard[name] = Queue()
         began = stub.order(f"{WAYS[way]} {name}")
         at = watcher.await_change(name, "opened", PATIENCE * interval)
         found.append(Found(way, float("inf") if at is None else (at - began) / interval))
         stub.order(f"serve {name}")
         watcher.await_change(name, "resolved", PATIENCE * interval)
+
+
+def _phases(number: int, chance: random.Random) -> list[float]:
+    """So many moments within an interval, at random, but one in each part of it: else the median of some dozens moves
+    by a twentieth of an interval from run to run, and says more of chance than of the daemon."""
+    phases = [(part + chance.random()) / number for part in range(number)]
+    chance.shuffle(phases)
+    return phases
 
 
 def _way(name: str) -> str:
@@ -236,9 +244,9 @@ def beside(place: Path, *, faults: int = BESIDE_FAULTS, interval: float = BESIDE
         _prometheus(own, found, ports, interval) as api,
     ):
         chance = random.Random(14)
-        for number in range(faults):
+        for number, phase in enumerate(_phases(faults, chance)):
             name = names[number % len(names)]
-            time.sleep(chance.uniform(2.0, 3.0) * interval)
+            time.sleep((2.0 + phase) * interval)
             began = stub.order(f"refuse {name}")
             firing = _await_alert(api, name, True, PATIENCE * interval)
             at = watcher.await_change(name, "opened", 1.0)
