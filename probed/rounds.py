@@ -11,7 +11,7 @@ from probed.clock import Clock
 from probed.model import Sample, Target
 from probed.pipeline import Pipeline
 from probed.probes import Combined, Context
-from probed.sampling import take_sample
+from probed.sampling import take_sample, told
 from probed.watching import CombinedCycle, Cycle, InstancePlan
 
 
@@ -116,6 +116,7 @@ class Rounds:
         A node's probes take turns on one connection, and the ping is to be the first of them every time: after another
         statement it would find a server that is awake already.
         """
+        samples: list[Sample] = []
         running: list[asyncio.Task[Sample]] = []
         try:
             for slot, together in slots:
@@ -124,17 +125,25 @@ class Rounds:
                 late = max(0.0, self._clock.mono() - start)
                 for cycle in together:
                     self._pulse.late(late)
-                    running.append(asyncio.create_task(self._cycle(cycle)))
-            return [await task for task in running]
+                    if cycle.probe.tell is not None:
+                        samples.append(told(cycle.probe, self._context(cycle), self._clock))
+                    else:
+                        running.append(asyncio.create_task(self._cycle(cycle)))
+            # The last first: it has mostly been waited for longest, and who waits is woken once, not for each.
+            samples += [await task for task in reversed(running)]
+            return samples
         finally:
             for task in running:
                 task.cancel()
 
     async def _cycle(self, cycle: Cycle) -> Sample:
+        return await take_sample(cycle.probe, self._context(cycle), cycle.timeout, self._clock, self._pulse.stalled)
+
+    def _context(self, cycle: Cycle) -> Context:
         context = self._context_of(cycle)
         # From the pipeline, not from the cycle before: a sample that was never judged must not move a baseline.
         context.kept = self._pipeline.kept(cycle.probe.name, cycle.reach.target)
-        return await take_sample(cycle.probe, context, cycle.timeout, self._clock, self._pulse.stalled)
+        return context
 
 
 def _slots(cycles: Sequence[Cycle], interval: float) -> list[Slot]:

@@ -33,6 +33,8 @@ async def take_sample(
 
     ``stalled`` tells the longest stall of the event loop since a monotonic time: it is not the target's fault.
     """
+    if probe.tell is not None:
+        return told(probe, context, clock)
     began = clock.mono()
     # Whole milliseconds, because that is what is recorded: a replay sees the very times that were judged.
     at, mono = round(clock.wall(), 3), round(began, 3)
@@ -54,10 +56,24 @@ async def take_sample(
         else:
             error = TargetFailed("timeout", f"no answer within {timeout:g} s")
     except Exception as raised:  # noqa: BLE001 - whatever it is: a bug in a probe must not end the daemon nor blame the target
-        _log.exception("probe.bug", probe=probe.name, target=context.target.key)
-        error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
+        error = _bug(probe.name, context.target, raised)
     duration = clock.mono() - began
     return _sample(probe.name, context.target, at, mono, duration, measured, error)
+
+
+def told(probe: Probe, context: Context, clock: Clock) -> Sample:
+    """One cycle of a probe that waits for nothing: the same outcomes, no deadline."""
+    assert probe.tell is not None
+    measured: Measured | Mapping[str, Reading] = NOTHING
+    error: ProbeError | None = None
+    try:
+        measured = probe.tell(context)
+    except ProbeError as raised:
+        error = raised
+    except Exception as raised:  # noqa: BLE001 - as above
+        error = _bug(probe.name, context.target, raised)
+    at, mono = round(clock.wall(), 3), round(clock.mono(), 3)
+    return _sample(probe.name, context.target, at, mono, 0.0, measured, error)
 
 
 def combine(probe: Combined, view: View) -> Sample:
@@ -69,14 +85,18 @@ def combine(probe: Combined, view: View) -> Sample:
     except ProbeError as raised:
         error = raised
     except Exception as raised:  # noqa: BLE001 - as above: what a server sent must never end the daemon
-        _log.exception("probe.bug", probe=probe.name, target=view.target.key)
-        error = Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
+        error = _bug(probe.name, view.target, raised)
     sample = _sample(probe.name, view.target, view.at, view.mono, 0.0, measured, error)
     if error is None or isinstance(error, NotApplicable):
         return sample
     # A cycle in which the inputs said nothing must not cost a combined probe its memory.
     remembered = error.facts if error.facts is not None else view.before.facts if view.before else NO_FACTS
     return replace(sample, facts=remembered)
+
+
+def _bug(probe: str, target: Target, raised: Exception) -> Blind:
+    _log.exception("probe.bug", probe=probe, target=target.key)
+    return Blind("bug", f"the probe itself failed: {type(raised).__name__}: {raised}")
 
 
 def _sample(

@@ -3,7 +3,8 @@
 A probe is a named, documented, read-only way to measure a target; it measures and never judges. Its module holds one
 function, whose docstring is its manual. There are two kinds:
 
-- ``@probe``: an async function that does the I/O of one cycle against one target;
+- ``@probe``: an async function that does the I/O of one cycle against one target; a plain one, where nothing is waited
+  for because this process knows the answer;
 - ``@combined``: a pure function over the newest samples of other probes of the same instance; it touches nothing.
 
 Every module of this package whose name does not start with ``_`` is imported at start; one that cannot be imported
@@ -18,7 +19,7 @@ import pkgutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from probed.model import NO_FACTS, Expect, Question, Reading, Sample, Target
 
@@ -111,12 +112,13 @@ class View:
 
 
 Run = Callable[[Context], Awaitable[Readings | Measured]]
+Tell = Callable[[Context], Readings | Measured]
 Combine = Callable[[View], Readings | Measured]
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A probe that does I/O."""
+    """A probe that looks at one target."""
 
     name: str
     run: Run
@@ -127,6 +129,8 @@ class Probe:
     manual: str
     costly: bool = False
     """Not for every cycle: runs only while a policy that is on needs it, on a database session of its own."""
+    tell: Tell | None = None
+    """The same as ``run`` for a probe that waits for nothing: such a cycle needs neither a task nor a deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +149,33 @@ class Combined:
 
 
 AnyProbe = Probe | Combined
+_Function = TypeVar("_Function", bound=Run | Tell)
 _declared: dict[str, AnyProbe] = {}
 
 
-def probe(*, kinds: Sequence[str], readings: Mapping[str, str], costly: bool = False) -> Callable[[Run], Run]:
-    """Declare an I/O probe; its name is the function's, its manual the docstring."""
+def probe(
+    *, kinds: Sequence[str], readings: Mapping[str, str], costly: bool = False
+) -> Callable[[_Function], _Function]:
+    """Declare a probe of targets; its name is the function's, its manual the docstring."""
 
-    def declare(function: Run) -> Run:
-        name = function.__name__
-        _declare(Probe(name, function, tuple(kinds), dict(readings), inspect.getdoc(function) or "", costly))
+    def declare(function: _Function) -> _Function:
+        manual, tell = inspect.getdoc(function) or "", None
+        if inspect.iscoroutinefunction(function):
+            run = cast(Run, function)
+        else:
+            tell = cast(Tell, function)
+            run = _waiting_for_nothing(tell)
+        _declare(Probe(function.__name__, run, tuple(kinds), dict(readings), manual, costly, tell))
         return function
 
     return declare
+
+
+def _waiting_for_nothing(tell: Tell) -> Run:
+    async def run(context: Context) -> Readings | Measured:
+        return tell(context)
+
+    return run
 
 
 def combined(

@@ -9,7 +9,7 @@ from probed.probes import Context, Measured, probe
         "canaries_missing": "1 while a canary has not come back in time, 0 from when one does",
     },
 )
-async def observer_canary(context: Context) -> Measured:
+def observer_canary(context: Context) -> Measured:
     """Does an event of our own come back that is judged, recorded, owed and brought as every event is?
 
     Until the first one after a start has come back or is overdue, nothing is said of the second reading.

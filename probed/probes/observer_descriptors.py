@@ -7,7 +7,7 @@ from probed.vitals import descriptors_used
     kinds=("observer",),
     readings={"descriptors_used_pct": "open file descriptors of this daemon, per cent of its limit"},
 )
-async def observer_descriptors(context: Context) -> Measured:
+def observer_descriptors(context: Context) -> Measured:
     """Does this daemon have file descriptors left? Without one it can neither open a connection nor accept a scrape."""
     try:
         used, limit = descriptors_used()

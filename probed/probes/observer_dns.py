@@ -7,7 +7,7 @@ SHOWN = 3
     kinds=("observer",),
     readings={"unresolved_hosts": "names of targets that cannot be resolved"},
 )
-async def observer_dns(context: Context) -> Measured:
+def observer_dns(context: Context) -> Measured:
     """Can this daemon resolve the names of its targets? Counted over the newest samples of all instances.
 
     A target whose name does not resolve is blind, never down: the fault is the resolver's, or the configuration's.

@@ -8,7 +8,7 @@ from probed.vitals import Gap
     kinds=("observer",),
     readings={"gaps": "times since the last cycle in which nothing was sampled for more than two intervals"},
 )
-async def observer_gap(context: Context) -> Measured:
+def observer_gap(context: Context) -> Measured:
     """Was there a time in which nobody looked: was this daemon, or its machine, suspended or stopped by a signal?
 
     What happened meanwhile is not known; no streak is continued over it, and no late timer is taken for a fault.

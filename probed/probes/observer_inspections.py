@@ -5,7 +5,7 @@ from probed.probes import Context, Measured, probe
     kinds=("observer",),
     readings={"inspections": "inspections of the schedule that have ended since the last cycle"},
 )
-async def observer_inspections(context: Context) -> Measured:
+def observer_inspections(context: Context) -> Measured:
     """Has an inspection that comes back (``inspections:``) ended, and with which grade?
 
     What people start themselves is theirs to look at, and is not told here.

@@ -5,7 +5,7 @@ from probed.probes import Context, Measured, probe
     kinds=("observer",),
     readings={"loop_lag_seconds": "longest time since the last cycle for which this daemon got no processor, seconds"},
 )
-async def observer_loop(context: Context) -> Measured:
+def observer_loop(context: Context) -> Measured:
     """Does this daemon get the processor when it needs it? Its event loop looks at the clock twice a second.
 
     A daemon that is starved by half a timeout or more cannot tell a slow target from its own slowness; cycles that it

@@ -9,7 +9,7 @@ from probed.probes import Context, Measured, probe
         "at least a day from when a notice was given up until it takes one again",
     },
 )
-async def observer_receiver(context: Context) -> Measured:
+def observer_receiver(context: Context) -> Measured:
     """Does a receiver of notices take what it is sent? It is not asked: what became of the last attempts is known.
 
     Before anything was sent to it, after a start, nothing is said of it.

@@ -11,7 +11,7 @@ SHOWN = 5
         "heard_hosts": "machines that answered, refused, reset, or accepted a connection",
     },
 )
-async def observer_sight(context: Context) -> Measured:
+def observer_sight(context: Context) -> Measured:
     """Can this daemon still see, or has its own network gone? Counted over the newest samples of all instances.
 
     A machine that refuses a connection has been heard. When more than half of the machines are silent at once, it is

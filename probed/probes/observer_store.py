@@ -11,7 +11,7 @@ MOMENT = 1.0
         "lost_commits": "commits since the start that no longer fitted into memory while the disk took nothing",
     },
 )
-async def observer_store(context: Context) -> Measured:
+def observer_store(context: Context) -> Measured:
     """Does the disk under the event store take what is to be durable? It is full, read-only or broken when it does not.
 
     What waits is kept in memory, up to 10,000 commits, told all the same, and written in order when the disk takes it.
