@@ -147,19 +147,35 @@ class Rounds:
 
 
 def _slots(cycles: Sequence[Cycle], interval: float) -> list[Slot]:
-    """Where cycles start, the nodes' first: nothing else delays their pings."""
+    """Where cycles start: the nodes' first, and of these the pings, so that nothing else delays them.
+
+    What looks at this machine comes last, for its threads take turns with the event loop.
+    """
     nodes: dict[str, list[Cycle]] = {}
     others: dict[str, list[Cycle]] = {}
-    for cycle in cycles:
+    for cycle in sorted(cycles, key=_rank):
         # One node's probes share a slot: they take turns on one connection, and read the same moment.
         target = cycle.reach.target
-        (nodes if target.node else others).setdefault(target.node or target.key, []).append(cycle)
+        if target.node and _rank(cycle) != _HERE:
+            nodes.setdefault(target.node, []).append(cycle)
+        else:
+            others.setdefault(target.key, []).append(cycle)
     first = cadence.bundled(list(nodes.values()), interval)
     after = first[-1][0] + 1 if first else 0
-    merged: dict[int, list[Cycle]] = dict(first)
+    merged: dict[int, list[Cycle]] = {slot: sorted(together, key=_rank) for slot, together in first}
     for slot, together in cadence.bundled(list(others.values()), interval, after):
         merged.setdefault(slot, []).extend(together)
     return sorted(merged.items())
+
+
+_HERE = 2
+
+
+def _rank(cycle: Cycle) -> int:
+    """What starts first: questions to databases, then those over the network, then those to this machine."""
+    if cycle.reach.login is not None:
+        return 0
+    return _HERE if cycle.reach.target.component == "host" else 1
 
 
 class Contexts:

@@ -3,7 +3,7 @@ from typing import cast
 from probed.errors import NotApplicable
 from probed.evidence import Data, Recall, collector
 from probed.model import Sample
-from probed.probes import Context, Measured
+from probed.probes import Context
 from probed.probes._haproxy import FRONTEND, Row
 from probed.probes.haproxy_stats import haproxy_stats
 
@@ -45,7 +45,7 @@ async def haproxy_rows(context: Context) -> Data:
     In the write backend one server is UP by design, the others DOWN. Before: every different set of statuses.
     """
     measured = await haproxy_stats(context)
-    data = _told(measured.facts) if isinstance(measured, Measured) else None
+    data = _told(measured.facts)
     if data is None:
         raise NotApplicable("no statistics of HAProxy can be read (haproxy.stats)")
     return data

@@ -2,7 +2,8 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from probed.errors import Blind
@@ -67,6 +68,8 @@ class Usage:
     """(where it leads, role) of the WAL and tablespaces of a data directory."""
     closed: str = ""
     """Why a data directory could not be looked into."""
+    marks: Sequence[int] = ()
+    """While they are the same, nothing leads elsewhere than it did."""
 
 
 class Measures:
@@ -85,7 +88,10 @@ class Measures:
         """
         end = asyncio.get_running_loop().time() + patience
         waiting = iter(paths)
-        await asyncio.gather(*(self._work(waiting, end, most) for _ in range(min(AT_ONCE, len(paths)))))
+        if len(paths) == 1:
+            await self._work(waiting, end, most)
+        elif paths:
+            await asyncio.gather(*(self._work(waiting, end, most) for _ in range(min(AT_ONCE, len(paths)))))
 
     async def _work(self, waiting: Iterator[Path], end: float, most: int) -> None:
         for path in waiting:
@@ -104,7 +110,7 @@ class Measures:
         thread = self._threads.setdefault(path, {})
         if not hangs(thread) and (patience <= 0 or sum(map(hangs, self._threads.values())) >= most):
             raise Blind("timeout", "not measured, because too many others hang")
-        return await in_own_thread(thread, lambda: _usage(path), patience)
+        return await in_own_thread(thread, partial(_usage, path, self.last.get(path)), patience)
 
 
 def _measures(context: Context) -> Measures:
@@ -114,8 +120,9 @@ def _measures(context: Context) -> Measures:
     return measures
 
 
-def _usage(path: Path) -> Usage:
-    """Everything of one path that can hang."""
+def _usage(path: Path, before: Usage | None) -> Usage:
+    """Everything of one path that can hang. Where it leads is looked up only when something about it has changed: each
+    call that may hang is a turn of this thread's with the event loop."""
     stat = os.statvfs(path)
     used, free = (stat.f_blocks - stat.f_bfree) * stat.f_frsize, stat.f_bavail * stat.f_frsize
     readings = {"used_bytes": float(used), "free_bytes": float(free)}
@@ -123,19 +130,37 @@ def _usage(path: Path) -> Usage:
         readings["used_pct"] = 100.0 * used / (used + free)
     if stat.f_files:
         readings["inodes_used_pct"] = 100.0 * (stat.f_files - stat.f_ffree) / stat.f_files
-    links, closed = _links(path)
-    return Usage(os.stat(path).st_dev, readings, links, closed)
+    marks = _marks(path)
+    if before is not None and before.marks == marks:
+        return replace(before, readings=readings)
+    device = marks[0]
+    links, closed = _links(path, device)
+    return Usage(device, readings, links, closed, marks)
 
 
-def _links(path: Path) -> tuple[Sequence[tuple[Path, str]], str]:
-    """Where a data directory's WAL and tablespaces are; nothing for a directory that is none."""
+def _marks(path: Path) -> Sequence[int]:
+    """Of a directory and the tablespaces in it: device, inode and time of the last change."""
+    own = os.stat(path)
+    marks = [own.st_dev, own.st_ino, own.st_ctime_ns]
+    try:
+        spaces = os.stat(os.path.join(path, "pg_tblspc"))
+    except OSError as error:
+        return [*marks, error.errno or 0]
+    return [*marks, spaces.st_dev, spaces.st_ino, spaces.st_ctime_ns]
+
+
+def _links(path: Path, device: int) -> tuple[Sequence[tuple[Path, str]], str]:
+    """Where a data directory's WAL and tablespaces are, unless within it; nothing for a directory that is none."""
     try:
         os.stat(path / "PG_VERSION")
         with os.scandir(path / "pg_tblspc") as entries:
             spaces = sorted(entry.name for entry in entries if entry.is_symlink())
         links = [(_target(path, "pg_tblspc", name), f"tablespace {name}") for name in spaces]
-        wal = _target(path, "pg_wal") if os.path.islink(path / "pg_wal") else path / "pg_wal"
-        return [(wal, "pg_wal"), *links], ""
+        if os.path.islink(path / "pg_wal"):
+            links.insert(0, (_target(path, "pg_wal"), "pg_wal"))
+        elif not os.path.exists(path / "pg_wal") or os.stat(path / "pg_wal").st_dev != device:
+            links.insert(0, (path / "pg_wal", "pg_wal"))
+        return links, ""
     except OSError as error:
         return (), os.strerror(error.errno) if error.errno in (errno.EACCES, errno.EPERM) else ""
 

@@ -125,6 +125,18 @@ async def test_a_tablespace_is_found_where_its_link_leads_and_every_reading_has_
     assert f"{disks.data} (used_bytes, inodes_used_pct)" in sample.reason
 
 
+async def test_a_tablespace_that_is_made_later_and_a_wal_that_moves_are_found_in_the_next_cycle(disks: Disks) -> None:
+    disks.cluster()
+    assert (await disks.cycle()).readings["used_bytes"] == 4 * GIB
+    (disks.data / "pg_tblspc" / "16385").symlink_to(disks.wal)
+    assert (await disks.cycle()).readings["used_bytes"] == 9 * GIB
+    (disks.data / "pg_tblspc" / "16385").unlink()
+    assert (await disks.cycle()).readings["used_bytes"] == 4 * GIB
+    (disks.data / "pg_wal").rmdir()
+    (disks.data / "pg_wal").symlink_to(disks.wal)
+    assert (await disks.cycle()).readings["used_bytes"] == 9 * GIB
+
+
 async def test_a_link_that_leads_nowhere_is_told_and_the_data_directory_counts(disks: Disks) -> None:
     disks.cluster(wal=Path("../nowhere"))
     sample = await disks.cycle()
@@ -180,6 +192,7 @@ async def test_a_directory_that_is_missing_is_told_and_the_others_count(disks: D
 async def test_a_mount_that_hangs_blinds_only_itself_and_keeps_what_was_known_of_it(disks: Disks) -> None:
     disks.cluster(wal=disks.wal)
     assert (await disks.cycle()).readings["used_bytes"] == 9 * GIB
+    await eventually(lambda: not in_calls())
     threads = in_calls()
     disks.hang(disks.wal)
     disks.fill(disks.data, 5, 11)
