@@ -20,6 +20,8 @@ OBSERVER = "observer"
 
 CANARY = "canary"
 """The event by which a daemon sees that the way of an alarm is open, and its only receiver."""
+HOST = "host"
+"""The component that the machine is on which this daemon runs."""
 RECEIVER = "receiver"
 """The component that a receiver of notices is to the observer; its name is the target's member."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from probed.config import components, settings
 from probed.config.access import TlsFiles
 from probed.config.values import split_address
-from probed.model import OBSERVER, Expect, HttpQuestion, Keys, Policy, Question, SqlQuestion, Target
+from probed.model import HOST, OBSERVER, Expect, HttpQuestion, Keys, Policy, Question, SqlQuestion, Target
 from probed.probes import Context
 from probed.probes._access import Access
 from probed.probes._http import HttpClient
@@ -72,13 +72,13 @@ def context_for(
 
 def own_machine(observer: str) -> Reach:
     """The machine that this daemon runs on, as a target beside the observer itself."""
-    return Reach(Target(OBSERVER, observer, "host", kind="host"))
+    return Reach(Target(OBSERVER, observer, HOST, kind="host"))
 
 
 def machines(instance: settings.Instance) -> tuple[Reach, ...]:
     """The nodes that this daemon runs on, as targets; their path is that of the data directory, where it is told."""
     return tuple(
-        Reach(Target(instance.name, node.name, "host", kind="host"), path=node.disk.path if node.disk else None)
+        Reach(Target(instance.name, node.name, HOST, kind="host"), path=node.disk.path if node.disk else None)
         for node in instance.nodes
         if node.local
     )
@@ -170,12 +170,12 @@ def _declared(instance: settings.Instance, node: settings.Node) -> Iterable[Reac
         target = Target(instance.name, node.name, "patroni", node.patroni, kind="patroni")
         yield Reach(target, urls=(node.patroni,), access=_access(node.patroni, instance.patroni_access))
     if node.disk is not None and node.local:
-        target = Target(instance.name, node.name, "host", str(node.disk.path), kind="disk")
+        target = Target(instance.name, node.name, HOST, str(node.disk.path), kind="disk")
         yield Reach(target, path=node.disk.path, paths=node.disk.more)
     if node.oom is not None and node.local:
         places = node.oom.places
         address = ", ".join(str(path) for paths in places.values() for path in paths)
-        yield Reach(Target(instance.name, node.name, "host", address, kind="oom"), paths=places)
+        yield Reach(Target(instance.name, node.name, HOST, address, kind="oom"), paths=places)
 
 
 def _discovered(instance: settings.Instance, member: Member) -> Iterable[Reach]:

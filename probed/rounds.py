@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from probed import cadence
 from probed.clock import Clock
-from probed.model import Sample, Target
+from probed.model import HOST, Sample, Target
 from probed.pipeline import Pipeline
 from probed.probes import Combined, Context
 from probed.sampling import take_sample, told
@@ -147,35 +147,24 @@ class Rounds:
 
 
 def _slots(cycles: Sequence[Cycle], interval: float) -> list[Slot]:
-    """Where cycles start: the nodes' first, and of these the pings, so that nothing else delays them.
+    """Where cycles start: what looks at this machine, then the nodes', of these the pings first, then all others.
 
-    What looks at this machine comes last, for its threads take turns with the event loop.
+    What looks at this machine has a slot of its own, since its threads take turns with the event loop: beside twenty
+    answers that come in, each turn is waited for. And nothing else delays a ping.
     """
+    here = [cycle for cycle in cycles if cycle.reach.target.component == HOST]
     nodes: dict[str, list[Cycle]] = {}
     others: dict[str, list[Cycle]] = {}
-    for cycle in sorted(cycles, key=_rank):
+    for cycle in cycles:
         # One node's probes share a slot: they take turns on one connection, and read the same moment.
         target = cycle.reach.target
-        if target.node and _rank(cycle) != _HERE:
-            nodes.setdefault(target.node, []).append(cycle)
-        else:
-            others.setdefault(target.key, []).append(cycle)
-    first = cadence.bundled(list(nodes.values()), interval)
-    after = first[-1][0] + 1 if first else 0
-    merged: dict[int, list[Cycle]] = {slot: sorted(together, key=_rank) for slot, together in first}
-    for slot, together in cadence.bundled(list(others.values()), interval, after):
-        merged.setdefault(slot, []).extend(together)
-    return sorted(merged.items())
-
-
-_HERE = 2
-
-
-def _rank(cycle: Cycle) -> int:
-    """What starts first: questions to databases, then those over the network, then those to this machine."""
-    if cycle.reach.login is not None:
-        return 0
-    return _HERE if cycle.reach.target.component == "host" else 1
+        if target.component != HOST:
+            (nodes if target.node else others).setdefault(target.node or target.key, []).append(cycle)
+    laid: dict[int, list[Cycle]] = {}
+    for groups in ([here] if here else [], list(nodes.values()), list(others.values())):
+        for slot, together in cadence.bundled(groups, interval, max(laid, default=-1) + 1):
+            laid.setdefault(slot, []).extend(sorted(together, key=lambda cycle: cycle.reach.login is None))
+    return sorted(laid.items())
 
 
 class Contexts:

@@ -1,4 +1,5 @@
 import errno
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ FOUND: Mapping[str, tuple[Path, ...]] = {"kmsg": (KMSG,), "cgroups": (_cgroups.M
 
 LATE_RECORD_SECONDS = 0.1
 """The kernel counts a kill, then writes its line: for how long a line that is still missing is waited for, once."""
+
+PART_BYTES = 1 << 16
+"""Asked for at once; the kernel hands out its counters a page at a time."""
 
 LOST = "records of the kernel's log were overwritten before they were read"
 
@@ -156,7 +160,7 @@ class Eye:
 
     def _look_at_vmstat(self, path: Path, before: Before, look: Look) -> None:
         try:
-            match = _OOM_KILL.search(path.read_bytes())
+            match = _OOM_KILL.search(_content(path))
         except OSError as error:
             look.unreadable[path] = error
             return
@@ -165,6 +169,18 @@ class Eye:
             return
         look.vmstat = int(match[1])
         look.deltas["vmstat"] = max(0, look.vmstat - before.vmstat) if before.vmstat is not None else 0
+
+
+def _content(path: Path) -> bytes:
+    """Of a file of counters, in as few calls into the kernel as can be."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        content = b""
+        while part := os.read(file, PART_BYTES):
+            content += part
+        return content
+    finally:
+        os.close(file)
 
 
 def _before(kept: Mapping[str, Any]) -> Before:
