@@ -24,7 +24,8 @@ from tests.hostile import crowd, refusing
 CYCLES, SECONDS = 100_000, 300.0
 """Of each half, whichever comes first: on a busy machine there are fewer, and that is told."""
 INSTANCES, COMPONENTS = 20, 4
-INTERVAL_MS = 100
+INTERVAL_MS = 150
+TIMEOUT_SHARE = 0.8
 BUFFER = 120
 """Samples of a target that are kept in memory until they are written: a warm-up fills each buffer once."""
 ENDED_EACH = 1.0
@@ -86,7 +87,7 @@ def _targets(stack: Stack, directory: Path, *, failing: bool) -> Iterator[Path]:
         file = directory / "probed.yml"
         file.write_text(
             f"storage: {{path: {directory}/store}}\n"
-            f"defaults: {{interval: {INTERVAL_MS}ms, timeout: {INTERVAL_MS // 2}ms}}\n"
+            f"defaults: {{interval: {INTERVAL_MS}ms, timeout: {INTERVAL_MS * TIMEOUT_SHARE:.0f}ms}}\n"
             "instances:\n" + "\n".join(lines) + "\n"
         )
         yield file
