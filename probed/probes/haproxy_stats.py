@@ -112,18 +112,18 @@ async def _statistics(context: Context) -> Measured:
         require_credential(context, answer)
         _must_be_statistics(where, answer.status, text)
     found = rows(text, where, truncated=truncated)
-    said = remarks(found) + (["it is stopping"] if info.get("Stopping") == "1" else [])
-    facts = {"rows": found, "info": info, "write_backend": write_backend(found), "truncated": truncated}
-    return Measured(_readings(found), reason="; ".join(said), facts=facts)
+    backend = write_backend(found)
+    said = remarks(found, backend) + (["it is stopping"] if info.get("Stopping") == "1" else [])
+    facts = {"rows": found, "info": info, "write_backend": backend, "truncated": truncated}
+    return Measured(_readings(found, backend), reason="; ".join(said), facts=facts)
 
 
-def _readings(found: tuple[Row, ...]) -> Mapping[str, Reading]:
+def _readings(found: tuple[Row, ...], backend: str) -> Mapping[str, Reading]:
     servers = [row for row in found if row.type == SERVER]
     readings: dict[str, Reading] = {
         "sessions": sum(row.sessions for row in found if row.type == FRONTEND),
         "servers_up": float(sum(row.up for row in servers)),
     }
-    backend = write_backend(found)
     if backend:
         readings["write_servers_up"] = float(sum(row.up for row in servers if row.proxy == backend))
     return readings
