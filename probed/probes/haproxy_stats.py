@@ -10,7 +10,7 @@ from probed.model import Reading
 from probed.probes import Context, Measured, probe
 from probed.probes._component import require_credential
 from probed.probes._haproxy import FRONTEND, HEADER, SERVER, Row, is_csv, remarks, rows, write_backend
-from probed.probes._patience import overdue
+from probed.probes._patience import end, overdue
 from probed.probes._patroni import text_of
 from probed.probes._sql_errors import translate_os_error
 from probed.probes._tcp import accept
@@ -65,9 +65,7 @@ async def haproxy_stats(context: Context) -> Measured:
         except TargetFailed as error:
             return await _as_the_ports_say(context, error)
     finally:
-        for task in started:
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
+        await end(started)
 
 
 async def _as_the_ports_say(context: Context, failure: TargetFailed) -> Measured:
@@ -85,9 +83,7 @@ async def _frontends(context: Context) -> None:
         for door in doors:
             await door
     finally:
-        for door in doors:
-            door.cancel()
-        await asyncio.gather(*doors, return_exceptions=True)
+        await end(doors)
 
 
 async def _stats_door(context: Context) -> None:
