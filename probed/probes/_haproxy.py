@@ -87,7 +87,7 @@ def _columns(header: str) -> tuple[int, Callable[[_Cells], tuple[str, ...]]]:
 
 def _row(cells: _Cells) -> Row:
     proxy, name, type_, status, check, said, address, *numbers = cells
-    sessions, limit, queued, errors, since = map(_number, numbers)
+    sessions, limit, queued, errors, since = (_number(text) if text else 0.0 for text in numbers)
     return Row(
         proxy, name, type_, status, check.removeprefix("* "), sessions, limit, queued, errors, since, said, address
     )
@@ -103,7 +103,7 @@ def _short(cells: _Cells) -> _Cells:
 
 
 def _number(text: str) -> float:
-    return float(text) if text.isdigit() and text.isascii() and len(text) <= 15 else 0.0
+    return float(text) if len(text) <= 15 and text.isascii() and text.isdigit() else 0.0
 
 
 def write_backend(found: Sequence[Row]) -> str:
