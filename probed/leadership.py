@@ -81,11 +81,17 @@ class Term:
 
     def seen(self, look: Look) -> Term:
         """The term after one more look."""
-        term = replace(self, looks=(look,) if look.calm else (*self.looks[-LOOKS + 1 :], look))
-        if look.writable and look.lsn is not None:
-            term = replace(term, lsn=look.lsn)
         # What is written beside a rival is written to be lost: that is no service.
-        return replace(term, writable_at=look.at, writable_mono=look.mono) if look.writable and not look.rival else term
+        serves = look.writable and not look.rival
+        return Term(
+            self.leader,
+            self.timeline,
+            self.started_at,
+            look.lsn if look.writable and look.lsn is not None else self.lsn,
+            look.at if serves else self.writable_at,
+            look.mono if serves else self.writable_mono,
+            (look,) if look.calm else (*self.looks[-LOOKS + 1 :], look),
+        )
 
 
 @dataclass(frozen=True, slots=True)

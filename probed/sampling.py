@@ -13,7 +13,7 @@ from probed.errors import Blind, NotApplicable, ProbeError, TargetFailed
 from probed.model import NO_FACTS, NOTHING, Outcome, Reading, Sample, Target
 from probed.probes import Combined, Context, Measured, Probe, View
 from probed.redaction import redact
-from probed.steps import Steps, kept
+from probed.steps import kept
 
 _log = structlog.get_logger(__name__)
 
@@ -24,6 +24,8 @@ ACCEPT_SHARE = 0.25
 """A connection that was begun with less of the deadline left proves nothing: the machine had no time to accept it."""
 
 MAX_REASON = 500
+
+_OBSERVED = Outcome.OBSERVED  # Python 3.11 is slow to find a member of an enum
 
 
 async def take_sample(
@@ -40,23 +42,23 @@ async def take_sample(
     at, mono = round(clock.wall(), 3), round(began, 3)
     measured: Measured | Mapping[str, Reading] = NOTHING
     error: ProbeError | None = None
-    taken = Steps()
-    try:
-        with kept() as taken, Deadline(timeout):
-            measured = await probe.run(context)
-    except ProbeError as raised:
-        error = raised
-    except TimeoutError:
-        elapsed = clock.mono() - began
-        starved = max(elapsed - timeout, stalled(began))
-        if starved > timeout * LAG_SHARE:
-            error = Blind("lag", f"this daemon stood still for {starved:.1f} s during the cycle")
-        elif taken.unaccepted() >= timeout * ACCEPT_SHARE:
-            error = TargetFailed("no_answer", f"no connection within {timeout:g} s: nobody accepts or refuses one")
-        else:
-            error = TargetFailed("timeout", f"no answer within {timeout:g} s")
-    except Exception as raised:  # noqa: BLE001 - whatever it is: a bug in a probe must not end the daemon nor blame the target
-        error = _bug(probe.name, context.target, raised)
+    with kept() as taken:
+        try:
+            with Deadline(timeout):
+                measured = await probe.run(context)
+        except ProbeError as raised:
+            error = raised
+        except TimeoutError:
+            elapsed = clock.mono() - began
+            starved = max(elapsed - timeout, stalled(began))
+            if starved > timeout * LAG_SHARE:
+                error = Blind("lag", f"this daemon stood still for {starved:.1f} s during the cycle")
+            elif taken.unaccepted() >= timeout * ACCEPT_SHARE:
+                error = TargetFailed("no_answer", f"no connection within {timeout:g} s: nobody accepts or refuses one")
+            else:
+                error = TargetFailed("timeout", f"no answer within {timeout:g} s")
+        except Exception as raised:  # noqa: BLE001 - whatever it is: a bug in a probe must not end the daemon nor blame the target
+            error = _bug(probe.name, context.target, raised)
     duration = clock.mono() - began
     return _sample(probe.name, context.target, at, mono, duration, measured, error)
 
@@ -112,10 +114,10 @@ def _sample(
         return Sample(target, probe, _outcome(error), at, mono, duration, NOTHING, _line(str(error)), error.kind)
     if isinstance(measured, Measured):
         return Sample(
-            target, probe, Outcome.OBSERVED, at, mono, duration, _told(measured.readings), _line(measured.reason), "",
-            measured.series, measured.facts, measured.keep,
+            target, probe, _OBSERVED, at, mono, duration, _told(measured.readings),
+            _line(measured.reason) if measured.reason else "", "", measured.series, measured.facts, measured.keep,
         )  # fmt: skip
-    return Sample(target, probe, Outcome.OBSERVED, at, mono, duration, _told(measured), facts=NO_FACTS)
+    return Sample(target, probe, _OBSERVED, at, mono, duration, _told(measured), "", "", "", NO_FACTS)
 
 
 def _told(readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
@@ -138,8 +140,6 @@ def _outcome(error: ProbeError) -> Outcome:
 
 def _line(text: str) -> str:
     """One bounded line without secrets, control or direction-changing characters: a hostile peer may have said it."""
-    if not text:
-        return text
     text = redact(text[: MAX_REASON * 2])
     clean = text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
     return " ".join(clean.split())[:MAX_REASON]

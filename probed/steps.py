@@ -7,8 +7,8 @@ outside a cycle nothing is kept. A context variable carries it, so that no probe
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
 from time import perf_counter
 
 CONNECT = "connect"
@@ -26,12 +26,14 @@ class Step:
     """Not, when it failed, or when the cycle's deadline came first."""
 
 
-@dataclass(slots=True)
 class Steps:
     """What one cycle did, in the order in which it was begun."""
 
-    began: float = field(default_factory=perf_counter)
-    taken: list[Step] = field(default_factory=list)
+    __slots__ = ("began", "taken")
+
+    def __init__(self) -> None:
+        self.began = perf_counter()
+        self.taken: list[Step] = []
 
     def begin(self, name: str, detail: str) -> Step:
         step = Step(name, detail, perf_counter() - self.began)
@@ -60,19 +62,21 @@ _of_this_cycle: ContextVar[Steps | None] = ContextVar("steps", default=None)
 class kept:  # noqa: N801 - used as a function is
     """Keep the steps taken within, also in tasks that are started within. Within another, they are the same."""
 
-    __slots__ = ("_outer", "_steps", "_token")
+    __slots__ = ("_steps", "_token")
 
     def __enter__(self) -> Steps:
-        self._outer = _of_this_cycle.get()
-        if self._outer is not None:
-            return self._outer
-        self._steps = Steps()
-        self._token = _of_this_cycle.set(self._steps)
-        return self._steps
+        steps = _of_this_cycle.get()
+        self._token: Token[Steps | None] | None = None
+        if steps is None:
+            steps = Steps()
+            self._token = _of_this_cycle.set(steps)
+        self._steps = steps
+        return steps
 
     def __exit__(self, *_: object) -> None:
-        if self._outer is None:
-            self._steps.close()
+        if self._token is not None:
+            if self._steps.taken:
+                self._steps.close()
             _of_this_cycle.reset(self._token)
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 from probed.errors import ProbeError, TargetFailed
 from probed.probes import Context, Measured, Readings
 from probed.probes._http import Answer
+from probed.probes._patience import end
 from probed.probes._patroni import text_of
 
 EVERY = 60.0
@@ -62,8 +63,7 @@ async def _told(context: Context, patience: float) -> str:
     except ProbeError as error:
         return f"degraded: {error}" if isinstance(error, TargetFailed) else f"deep: {error}"
     finally:
-        question.cancel()
-        await asyncio.gather(question, return_exceptions=True)
+        await end([question])
 
 
 def _realtime(context: Context) -> _Deep:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import NamedTuple
 
 from probed.errors import TargetFailed
 from probed.probes._patroni import text_of
@@ -17,8 +19,7 @@ READING = ("replica", "standby", "slave", "read", "follower")
 _WRITES = re.compile(r"write|(^|[^a-z])rw($|[^a-z])")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line of ``show stat``."""
 
     proxy: str
@@ -50,20 +51,16 @@ def is_csv(text: str) -> bool:
 
 def rows(text: str, where: str, *, truncated: bool = False) -> tuple[Row, ...]:
     """The rows of a CSV that begins with HAProxy's header; a last line that was cut off is left out."""
-    lines = text.split("\n")
+    header, *lines = text.split("\n")
     if truncated:
         lines = lines[:-1]
     try:
-        table = csv.reader([lines[0][2:], *lines[1:]])
-        places = {name: index for index, name in enumerate(next(table))}
-        # A row has a hundred cells, of which a dozen are wanted.
-        wanted = [(name, places[name]) for name in _WANTED if name in places]
-        clean = _short if text.replace("\n", "").replace("\r", "").isprintable() else text_of
-        found = [
-            _row({name: fields[index] for name, index in wanted if index < len(fields)}, clean)
-            for fields in table
-            if fields
-        ]
+        width, wanted = _columns(header[2:])
+        # What is not quoted is split at once, and only as far as there is anything wanted.
+        quoted = '"' in text or "\r" in text
+        table = csv.reader(lines) if quoted else (line.split(",", width) for line in lines if line)
+        clean = _short if text.replace("\n", "").replace("\r", "").isprintable() else _clean
+        found = [_row(clean(wanted(fields + [""] * max(1, width - len(fields))))) for fields in table if fields]
     except csv.Error as error:
         raise TargetFailed("body", f"{where}: the statistics are not CSV: {text_of(str(error))}") from None
     kept = tuple(row for row in found if row.proxy and row.type)
@@ -74,33 +71,39 @@ def rows(text: str, where: str, *, truncated: bool = False) -> tuple[Row, ...]:
 
 _TEXTS = ("pxname", "svname", "type", "status", "check_status", "last_chk", "addr")
 _WANTED = (*_TEXTS, "scur", "slim", "qcur", "econ", "lastchg")
+_Cells = Sequence[str]
 
 
-def _row(fields: Mapping[str, str], clean: Callable[[str], str]) -> Row:
-    text = {name: clean(fields.get(name, "")) for name in _TEXTS}
+@lru_cache(maxsize=16)
+def _columns(header: str) -> tuple[int, Callable[[_Cells], tuple[str, ...]]]:
+    """(how many cells of a row there are up to the last one wanted, what takes those wanted out of a row).
+
+    A row has a hundred cells, of which a dozen are wanted. A column that is missing is the last cell of all.
+    """
+    places = {name: index for index, name in enumerate(next(csv.reader([header]), ()))}
+    wanted = [places.get(name, -1) for name in _WANTED]
+    return max(wanted) + 1, itemgetter(*wanted)
+
+
+def _row(cells: _Cells) -> Row:
+    proxy, name, type_, status, check, said, address, *numbers = cells
+    sessions, limit, queued, errors, since = (_number(text) if text else 0.0 for text in numbers)
     return Row(
-        proxy=text["pxname"],
-        name=text["svname"],
-        type=text["type"],
-        status=text["status"],
-        check=text["check_status"].removeprefix("* "),
-        sessions=_number(fields.get("scur")),
-        limit=_number(fields.get("slim")),
-        queued=_number(fields.get("qcur")),
-        connection_errors=_number(fields.get("econ")),
-        seconds_since_change=_number(fields.get("lastchg")),
-        said=text["last_chk"],
-        address=text["addr"],
+        proxy, name, type_, status, check.removeprefix("* "), sessions, limit, queued, errors, since, said, address
     )
 
 
-def _short(cell: str) -> str:
-    """What ``text_of`` makes of text that is printable."""
-    return cell[:200]
+def _clean(cells: _Cells) -> _Cells:
+    return [text_of(cell) for cell in cells]
 
 
-def _number(text: str | None) -> float:
-    return float(text) if text and text.isascii() and text.isdigit() and len(text) <= 15 else 0.0
+def _short(cells: _Cells) -> _Cells:
+    """The same of text that is printable."""
+    return [cell[:200] for cell in cells]
+
+
+def _number(text: str) -> float:
+    return float(text) if len(text) <= 15 and text.isascii() and text.isdigit() else 0.0
 
 
 def write_backend(found: Sequence[Row]) -> str:
@@ -118,15 +121,17 @@ def _writes(name: str) -> bool:
     return any(word in name for word in WRITING) and not any(word in name for word in READING)
 
 
-def remarks(found: Sequence[Row]) -> list[str]:
-    """What an operator should know of a HAProxy that is up; nothing for replicas that are DOWN by design."""
+def remarks(found: Sequence[Row], backend: str) -> list[str]:
+    """What an operator should know of a HAProxy that is up; nothing for replicas that are DOWN by design.
+
+    ``backend``: the one that leads to the primary, where it is known.
+    """
     said = []
     for row in found:
         if row.type == FRONTEND and row.status == "FULL":
             said.append(f"frontend {row.proxy} is full ({row.sessions:g} of {row.limit:g} sessions)")
         elif row.type == FRONTEND and row.status not in ("OPEN", ""):
             said.append(f"frontend {row.proxy} is {row.status}")
-    backend = write_backend(found)
     if backend:
         up = [row.name for row in found if row.proxy == backend and row.type == SERVER and row.up]
         if not up:

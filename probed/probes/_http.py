@@ -13,7 +13,7 @@ import math
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
@@ -22,7 +22,7 @@ from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._access import Access
 from probed.probes._http_answer import MAX_BODY, Incoming, Malformed
-from probed.probes._http_line import Closed, Door, Line, Lines
+from probed.probes._http_line import Closed, Door, Known, Line, Lines
 from probed.probes._sql_errors import translate_os_error
 
 __all__ = ["MAX_BODY", "Answer", "HttpClient", "translate"]
@@ -45,18 +45,29 @@ class Answer:
     """Its first 64 KiB."""
     truncated: bool = False
     """Whether there was more; such an answer has a status, but no JSON."""
+    known: Known | None = field(default=None, repr=False, compare=False)
+    """What was read of the answer to the same question before."""
 
     def json(self) -> Any:
-        """The body as JSON. TargetFailed when it is not, is too large, or is nested or numbered beyond reason."""
+        """The body as JSON. TargetFailed when it is not, is too large, or is nested or numbered beyond reason.
+
+        Nobody may change it: an answer that is the same again gives the same value.
+        """
         if 300 <= self.status < 400:
             raise TargetFailed("redirect", f"{self.url}: HTTP {self.status}, a redirect, which probes do not follow")
         if self.truncated:
             raise TargetFailed("too_large", f"{self.url}: the answer is larger than {MAX_BODY} bytes")
+        known = self.known
+        if known is not None and known.body == self.body and self.body:
+            return known.value
         try:
-            return _JSON.decode(self.body.decode(json.detect_encoding(self.body), "surrogatepass"))
+            value = _JSON.decode(self.body.decode(json.detect_encoding(self.body), "surrogatepass"))
         except (ValueError, RecursionError) as error:
             text = str(error)[:100]
             raise TargetFailed("body", f"{self.url}: the answer is not JSON: {text}") from None
+        if known is not None:
+            known.body, known.value = self.body, value
+        return value
 
     def object(self) -> Mapping[str, Any]:
         """The body as a JSON object. TargetFailed otherwise."""
@@ -159,14 +170,14 @@ class HttpClient:
         door = (address.host, address.port, _tls(access, url) if address.secure else None)
         question = _question(method, address.lines, headers, body)
         try:
-            incoming = await self._answered(door, question, method)
+            incoming, known = await self._answered(door, question, method)
         except ProbeError:
             raise
         except (Closed, Malformed, OSError, ValueError) as error:
             raise translate(error, shown) from None
-        return Answer(shown, incoming.status, incoming.headers, bytes(incoming.body), incoming.truncated)
+        return Answer(shown, incoming.status, incoming.headers, bytes(incoming.body), incoming.truncated, known)
 
-    async def _answered(self, door: Door, question: bytes, method: str) -> Incoming:
+    async def _answered(self, door: Door, question: bytes, method: str) -> tuple[Incoming, Known | None]:
         line = self._lines.kept(door)
         if line is not None:
             try:
@@ -177,7 +188,7 @@ class HttpClient:
                     raise
         return await self._say(await self._lines.dial(door), question, method)
 
-    async def _say(self, line: Line, question: bytes, method: str) -> Incoming:
+    async def _say(self, line: Line, question: bytes, method: str) -> tuple[Incoming, Known | None]:
         begun: Callable[[], None] | None = None
         if self._by_hand:
             steps.begin("request")
@@ -198,7 +209,7 @@ class HttpClient:
             self._lines.keep(line)
         else:
             line.hang_up()
-        return incoming
+        return incoming, line.known(question) if method == "GET" else None
 
 
 def _first_byte() -> None:

@@ -22,6 +22,8 @@ MAX_INFORMATIONAL = 4
 
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\0\r\n]*)?\r?\n")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r?\n(?:[ \t][^\0\r\n]*\r?\n)*)*")
+_HEAD = re.compile(rb"%b(%b)\r?\n" % (_STATUS.pattern, _FIELDS.pattern))
+"""Both, and the empty line: what nearly every answer begins with, seen at one go."""
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _OF_BODY = re.compile(rb"(?im)^(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*)")
 _HEAD_ENDS = re.compile(rb"\n\r?\n")
@@ -106,8 +108,12 @@ class Incoming:
         if size > self._allowance:
             data = data[: self._allowance]
         self._allowance -= size
-        data = self._rest + data if self._rest else data
-        self._rest = b""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        elif not self.status and (head := _HEAD.match(data)) is not None:
+            self._understand(head[1], int(head[2]), head.start(3), head[3])
+            data = data[head.end() :]
         while not self.status and data:
             end = _HEAD_ENDS.search(data)
             if end is None:
@@ -165,19 +171,23 @@ class Incoming:
         lines = head[line.end() :]
         if _FIELDS.fullmatch(lines) is None:
             raise Malformed("protocol", "a malformed header")
-        if len(head) > MAX_HEADER:
-            _bounded(max(map(len, head.split(b"\n"))))
+        self._understand(line[1], int(line[2]), line.end(), lines)
+
+    def _understand(self, version: bytes, status: int, first: int, lines: bytes) -> None:
+        """A well-formed head: its status line, of ``first`` bytes, and its headers."""
+        if first + len(lines) > MAX_HEADER:
+            _bounded(max(first - 1, *map(len, lines.split(b"\n"))))
         if b"\n " in lines or b"\n\t" in lines:
             lines = _FOLD.sub(b" ", lines)
         if lines.count(b"\n") > MAX_HEADERS:
             raise Malformed("protocol", f"more than {MAX_HEADERS} headers")
-        status = int(line[2])
         if 100 <= status < 200 and status != _SWITCHING:
             self._informational -= 1
             if self._informational < 0:
                 raise Malformed("too_large", f"more than {MAX_INFORMATIONAL} informational answers")
             return
         self.status, self.headers = status, Headers(lines)
+        self.keeps = version == b"1"
         length = coding = None
         said = b""
         for name, value in _OF_BODY.findall(lines):
@@ -190,8 +200,9 @@ class Incoming:
                 length = value.rstrip(b" \t")
             else:
                 coding = value.rstrip(b" \t").lower()
-        words = {word.strip(b" \t") for word in said.split(b",")}
-        self.keeps = b"close" not in words if line[1] == b"1" else b"keep-alive" in words
+        if said:
+            words = {word.strip(b" \t") for word in said.split(b",")}
+            self.keeps = b"close" not in words if self.keeps else b"keep-alive" in words
         self._expect_body(status, length, coding)
 
     def _expect_body(self, status: int, length: bytes | None, coding: bytes | None) -> None:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from probed import steps
 from probed.probes._dns import Resolver
@@ -20,6 +20,8 @@ KEPT_SECONDS = 75.0
 """For which a connection is kept that nobody asks anything."""
 HEDGE_SECONDS = 0.25
 """After which the next address of a name is called, too, while the one before is silent (RFC 8305)."""
+MAX_KNOWN = 16
+"""Questions on one connection of whose answers something is remembered."""
 
 Door = tuple[str, int, ssl.SSLContext | None]
 """Host, port, and how to speak TLS; connections are kept per door."""
@@ -33,6 +35,15 @@ class Closed(Exception):
         super().__init__("the connection was closed without an answer")
 
 
+class Known:
+    """The newest JSON to one question, and the body it was read from: most answers are those of the cycle before."""
+
+    __slots__ = ("body", "value")
+
+    def __init__(self) -> None:
+        self.body, self.value = b"", cast(Any, None)
+
+
 class Line(asyncio.Protocol):
     """One connection. What a peer says without having been asked ends it."""
 
@@ -44,6 +55,7 @@ class Line(asyncio.Protocol):
         self._incoming: Incoming | None = None
         self._whole: asyncio.Future[Incoming] | None = None
         self._begun: Callable[[], None] | None = None
+        self._known: dict[bytes, Known] = {}
 
     @property
     def usable(self) -> bool:
@@ -57,6 +69,15 @@ class Line(asyncio.Protocol):
         self._whole = whole = self._loop.create_future()
         self._transport.write(question)
         return whole
+
+    def known(self, question: bytes) -> Known:
+        """What was read of the answer to a question, for as long as the connection lasts."""
+        known = self._known.get(question)
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:  # a token in it changes, and the question with it
+                self._known.clear()
+            known = self._known[question] = Known()
+        return known
 
     def hang_up(self) -> None:
         """Now: TLS would wait for the peer's farewell."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from probed.errors import Blind
@@ -22,3 +23,16 @@ async def overdue(task: asyncio.Task[Any], seconds: float) -> bool:
     if waited > seconds * STARVED:
         raise Blind("lag", f"this daemon stood still for {waited - seconds:.1f} s during the cycle")
     return True
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Have all of them end, and what they raised looked at by somebody: else it is reported as an error of ours."""
+    left = []
+    for task in tasks:
+        if not task.done():
+            task.cancel()
+            left.append(task)
+        elif not task.cancelled():
+            task.exception()
+    if left:
+        await asyncio.gather(*left, return_exceptions=True)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -13,6 +14,8 @@ from probed.probes import View
 
 MAX_TIMELINE = 2**32 - 1
 MAX_LAG = 2**63 - 1
+MAX_ADDRESS = 1000
+"""Characters; what is longer is no address."""
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 LEADER_ROLES = frozenset({"leader", "master", "standby_leader", "primary"})
@@ -41,6 +44,8 @@ def as_nodes(view: View, members: Sequence[ClusterMember]) -> tuple[ClusterMembe
 
     A member is the node of the same name; else the node whose Patroni calls itself so; else the one at its address.
     """
+    if all(member.name in view.nodes for member in members):
+        return tuple(members)
     named = ((member, _node_of(view, member)) for member in members)
     return tuple(member if member.name == node else replace(member, name=node) for member, node in named)
 
@@ -68,7 +73,9 @@ def member_of(row: object) -> ClusterMember | None:
     if not isinstance(row, dict) or not name_of(row.get("name")):
         return None
     fields: Mapping[str, Any] = row
-    api_host, api_url = _door_of(fields.get("api_url"))
+    api_url = fields.get("api_url")
+    plausible = isinstance(api_url, str) and len(api_url) <= MAX_ADDRESS
+    api_host, api_url = _door_of(api_url) if plausible else ("", "")
     return ClusterMember(
         name=name_of(fields["name"]),
         role=text_of(fields.get("role")),
@@ -141,10 +148,11 @@ def _host(value: object) -> str:
     return value if isinstance(value, str) and _HOST.fullmatch(value) else ""
 
 
-def _door_of(api_url: object) -> tuple[str, str]:
+@lru_cache(maxsize=1024)
+def _door_of(api_url: str) -> tuple[str, str]:
     """(host, address without path and credentials) of a member's REST API; empty when it is none."""
     try:
-        parts = urlsplit(api_url if isinstance(api_url, str) else "")
+        parts = urlsplit(api_url)
         host, port = _host(parts.hostname), parts.port
     except ValueError:
         return "", ""

@@ -3,7 +3,7 @@ import asyncio
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes import Context, Measured, probe
 from probed.probes._http import Answer
-from probed.probes._patience import overdue
+from probed.probes._patience import end, overdue
 from probed.probes._patroni import text_of
 
 PATIENCE_SHARE = 0.4
@@ -47,9 +47,7 @@ async def etcd_member(context: Context) -> Measured:
             return Measured({"healthy": 0.0, "serving": 1.0}, reason=reason, facts={"kind": "timeout"})
         return _judged(await read)
     finally:
-        for task in (read, *alone):
-            task.cancel()
-        await asyncio.gather(read, *alone, return_exceptions=True)
+        await end((read, *alone))
 
 
 def _answered(task: asyncio.Task[Answer]) -> bool:

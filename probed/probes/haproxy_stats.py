@@ -10,7 +10,7 @@ from probed.model import Reading
 from probed.probes import Context, Measured, probe
 from probed.probes._component import require_credential
 from probed.probes._haproxy import FRONTEND, HEADER, SERVER, Row, is_csv, remarks, rows, write_backend
-from probed.probes._patience import overdue
+from probed.probes._patience import end, overdue
 from probed.probes._patroni import text_of
 from probed.probes._sql_errors import translate_os_error
 from probed.probes._tcp import accept
@@ -65,9 +65,7 @@ async def haproxy_stats(context: Context) -> Measured:
         except TargetFailed as error:
             return await _as_the_ports_say(context, error)
     finally:
-        for task in started:
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
+        await end(started)
 
 
 async def _as_the_ports_say(context: Context, failure: TargetFailed) -> Measured:
@@ -85,9 +83,7 @@ async def _frontends(context: Context) -> None:
         for door in doors:
             await door
     finally:
-        for door in doors:
-            door.cancel()
-        await asyncio.gather(*doors, return_exceptions=True)
+        await end(doors)
 
 
 async def _stats_door(context: Context) -> None:
@@ -112,18 +108,18 @@ async def _statistics(context: Context) -> Measured:
         require_credential(context, answer)
         _must_be_statistics(where, answer.status, text)
     found = rows(text, where, truncated=truncated)
-    said = remarks(found) + (["it is stopping"] if info.get("Stopping") == "1" else [])
-    facts = {"rows": found, "info": info, "write_backend": write_backend(found), "truncated": truncated}
-    return Measured(_readings(found), reason="; ".join(said), facts=facts)
+    backend = write_backend(found)
+    said = remarks(found, backend) + (["it is stopping"] if info.get("Stopping") == "1" else [])
+    facts = {"rows": found, "info": info, "write_backend": backend, "truncated": truncated}
+    return Measured(_readings(found, backend), reason="; ".join(said), facts=facts)
 
 
-def _readings(found: tuple[Row, ...]) -> Mapping[str, Reading]:
+def _readings(found: tuple[Row, ...], backend: str) -> Mapping[str, Reading]:
     servers = [row for row in found if row.type == SERVER]
     readings: dict[str, Reading] = {
         "sessions": sum(row.sessions for row in found if row.type == FRONTEND),
         "servers_up": float(sum(row.up for row in servers)),
     }
-    backend = write_backend(found)
     if backend:
         readings["write_servers_up"] = float(sum(row.up for row in servers if row.proxy == backend))
     return readings

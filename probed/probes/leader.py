@@ -39,7 +39,7 @@ def leader(view: View) -> Readings | Measured:
     facts: dict[str, object] = {"term": term, "passage": gone_over, "history": history}
     facts |= _settle(view, gone_over, history)
     series = _series(view, measured.readings)
-    return replace(measured, facts=facts, series=series)
+    return Measured(measured.readings, measured.reason, series, facts)
 
 
 def _measured(view: View) -> tuple[Measured, Sample | None]:
@@ -143,9 +143,11 @@ def _term(view: View, readings: Mapping[str, Reading], cluster: Sample | None) -
         return before.seen(look), None
     gone_over = passage(before, new, look, _history(cluster))
     if before.leader == name and gone_over is None:
-        return replace(
-            before.seen(look), timeline=new.timeline or before.timeline, started_at=new.started_at or before.started_at
-        ), None
+        seen = before.seen(look)
+        told = (new.timeline or seen.timeline, new.started_at or seen.started_at)
+        if told != (seen.timeline, seen.started_at):
+            seen = replace(seen, timeline=told[0], started_at=told[1])
+        return seen, None
     return replace(new, looks=(_look(view, name, cluster),)), gone_over
 
 

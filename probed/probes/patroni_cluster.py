@@ -5,7 +5,7 @@ from probed.errors import ProbeError, TargetFailed
 from probed.leadership import Promotion
 from probed.probes import Context, Measured, probe
 from probed.probes._http import Answer
-from probed.probes._patience import overdue
+from probed.probes._patience import end, overdue
 from probed.probes._patroni import ClusterMember, history_of, member_of, scheduled_of, text_of
 
 MAX_MEMBERS = 100
@@ -34,18 +34,28 @@ async def patroni_cluster(context: Context) -> Measured:
     rows = body.get("members")
     if not isinstance(rows, list):
         raise TargetFailed("body", f'{answer.url}: HTTP {answer.status} without "members": this is not Patroni')
-    members = {member.name: member for row in rows[:MAX_MEMBERS] if (member := member_of(row)) is not None}
+    members = _members(context, rows)
     paused = body.get("pause") is True
     scope = text_of(body.get("scope"))
     facts = {
-        "members": tuple(members.values()),
+        "members": members,
         "pause": paused,
         "scope": scope,
         "scheduled": scheduled_of(body.get("scheduled_switchover")),
-        "history": await _history(context, answer, tuple(members.values())),
+        "history": await _history(context, answer, members),
         "body": body,
     }
     return Measured({"members": float(len(members)), "paused": 1.0 if paused else 0.0}, facts=facts)
+
+
+def _members(context: Context, rows: list[object]) -> tuple[ClusterMember, ...]:
+    """The members; those of the cycle before when Patroni has said the very same again."""
+    said, members = cast(tuple[object, tuple[ClusterMember, ...]], context.memory.get("members", (None, ())))
+    if said is not rows:
+        known = {member.name: member for row in rows[:MAX_MEMBERS] if (member := member_of(row)) is not None}
+        members = tuple(known.values())
+        context.memory["members"] = (rows, members)
+    return members
 
 
 async def _history(context: Context, answer: Answer, members: tuple[ClusterMember, ...]) -> tuple[Promotion, ...]:
@@ -65,8 +75,7 @@ async def _history(context: Context, answer: Answer, members: tuple[ClusterMembe
         except ProbeError:
             pass
         finally:
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
+            await end([asked])
     return cast(tuple[Promotion, ...], known or ())
 
 
@@ -107,9 +116,6 @@ async def _first_answer(context: Context) -> Answer:
                 kind = "redirect" if 300 <= answer.status < 400 else "status"
                 last = TargetFailed(kind, f"{answer.url}: HTTP {answer.status}")
     finally:
-        for task in asked:
-            task.cancel()
-        # Also what has ended: a second answer that failed must not be reported as an error that nobody looked at.
-        await asyncio.gather(*asked, return_exceptions=True)
+        await end(asked)
     assert last is not None
     raise last

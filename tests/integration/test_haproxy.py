@@ -336,7 +336,7 @@ def test_the_write_backend_is_the_only_one_or_the_one_whose_name_says_so(names: 
 
 def test_a_frontend_that_is_full_or_stopped_is_told() -> None:
     found = [Row("w", "FRONTEND", "0", "FULL", "", 200, 200), Row("r", "FRONTEND", "0", "STOP", "", 0, 200)]
-    assert remarks(found) == ["frontend w is full (200 of 200 sessions)", "frontend r is STOP"]
+    assert remarks(found, write_backend(found)) == ["frontend w is full (200 of 200 sessions)", "frontend r is STOP"]
 
 
 @given(st.text(max_size=300))
@@ -345,4 +345,4 @@ def test_whatever_follows_the_header_is_rows_or_the_peers_failure(text: str) -> 
         found = rows(f"{HEADER}svname,type,status\n{text}", "here")
     except ProbeError:
         return
-    remarks(found)
+    remarks(found, write_backend(found))
