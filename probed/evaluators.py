@@ -29,6 +29,7 @@ Step = tuple[Streak, Transition | None]
 RESTART_GRACE = 60.0
 """A streak survives a stop of the daemon of up to max(2 intervals, this many seconds)."""
 
+_EPISODES = (Threshold, Increase)
 # Python 3.11 calls a function for each look at a member of an enum.
 _QUIET, _PENDING, _OPEN = Phase.QUIET, Phase.PENDING, Phase.OPEN
 _OBSERVED, _NOT_APPLICABLE = Outcome.OBSERVED, Outcome.NOT_APPLICABLE
@@ -52,11 +53,11 @@ def step(streak: Streak, policy: Policy, sample: Sample) -> Step:
 
 def inconclusive(streak: Streak, policy: Policy, sample: Sample) -> Streak:
     """What a sample that decides nothing leaves behind: it neither counts nor resets, until there were too many."""
-    streak = _after_gap(streak, policy, sample)
-    if streak.phase is _QUIET:
+    streak, rule = _after_gap(streak, policy, sample), policy.detect
+    if streak.phase is _QUIET or not isinstance(rule, _EPISODES):
         return streak
     run = streak.inconclusive + 1
-    if streak.phase is _PENDING and run > _max_gap(policy):
+    if streak.phase is _PENDING and run > rule.max_gap:
         return at_rest(streak)
     return streak.but(inconclusive=run, last_mono=sample.mono)
 
@@ -72,10 +73,7 @@ def at_rest(streak: Streak) -> Streak:
     """Nothing is the matter and nothing is counted; what the streak knows of the past stays."""
     if streak.phase is _QUIET:
         return streak
-    return Streak(
-        series=streak.series, baseline=streak.baseline, increments=streak.increments, identity=streak.identity,
-        seen=streak.seen, turns=streak.turns,
-    )  # fmt: skip
+    return _made(streak, _QUIET, 0, 0, None, None)
 
 
 def restart(streak: Streak, policy: Policy, absence: float, now: float, mono_shift: float) -> Streak:
@@ -100,7 +98,7 @@ def _threshold(streak: Streak, policy: Policy, rule: Threshold, sample: Sample, 
             return _undecided(streak, policy, rule, sample)
         # Between the two thresholds an open event neither clears nor counts as met again.
         if not cleared:
-            return _running(streak, sample, _OPEN, streak.meeting, 0, streak.since_at), None
+            return _made(streak, _OPEN, streak.meeting, 0, streak.since_at, sample.mono), None
     return _judge(streak, rule, sample, met)
 
 
@@ -148,18 +146,18 @@ def _judge(streak: Streak, rule: Threshold | Increase, sample: Sample, met: bool
     if met:
         meeting = streak.meeting + 1
         if streak.phase is _OPEN:
-            return _running(streak, sample, _OPEN, meeting, 0, streak.since_at), None
+            return _made(streak, _OPEN, meeting, 0, streak.since_at, sample.mono), None
         since = streak.since_at if streak.meeting else sample.at
         if meeting < rule.count:
-            return _running(streak, sample, _PENDING, meeting, 0, since), None
+            return _made(streak, _PENDING, meeting, 0, since, sample.mono), None
         value, threshold = _compared(rule, sample, total)
         opened = Transition(_OPENED, sample.at, since, meeting, value, threshold)
-        return _running(streak, sample, _OPEN, meeting, 0, since), opened
+        return _made(streak, _OPEN, meeting, 0, since, sample.mono), opened
     if streak.phase is not _OPEN:
         return at_rest(streak), None
     clearing = streak.clearing + 1
     if clearing < rule.resolve_count:
-        return _running(streak, sample, _OPEN, 0, clearing, streak.since_at), None
+        return _made(streak, _OPEN, 0, clearing, streak.since_at, sample.mono), None
     value, threshold = _compared(rule, sample, total)
     resolved = Transition(_RESOLVED, sample.at, streak.since_at, value=value, threshold=threshold, reason="recovered")
     return at_rest(streak), resolved
@@ -177,28 +175,24 @@ def _undecided(streak: Streak, policy: Policy, rule: Threshold | Increase, sampl
     return streak.but(not_applicable=streak.not_applicable + 1), None
 
 
-def _running(
-    streak: Streak, sample: Sample, phase: Phase, meeting: int, clearing: int, since_at: float | None
+def _made(
+    streak: Streak, phase: Phase, meeting: int, clearing: int, since_at: float | None, last_mono: float | None
 ) -> Streak:
-    """The streak while an episode may begin or goes on, after a sample that decided something."""
+    """The streak after something was decided; what it knows of the past stays."""
     return Streak(
-        phase, meeting, clearing, 0, 0, since_at, sample.mono,
+        phase, meeting, clearing, 0, 0, since_at, last_mono,
         streak.series, streak.baseline, streak.increments, streak.identity, streak.seen, streak.turns,
     )  # fmt: skip
 
 
 def _after_gap(streak: Streak, policy: Policy, sample: Sample) -> Streak:
     """Streaks do not go on over a time in which nobody looked (suspend, stall), whatever the sample after it says."""
-    if streak.last_mono is None or sample.mono - streak.last_mono <= _max_gap(policy) * policy.interval:
+    last_mono, rule = streak.last_mono, policy.detect
+    if last_mono is None or not isinstance(rule, _EPISODES):
         return streak
-    if streak.phase is not _OPEN:
-        return at_rest(streak)
-    return streak.but(meeting=0, clearing=0)
-
-
-def _max_gap(policy: Policy) -> int:
-    rule = policy.detect
-    return rule.max_gap if isinstance(rule, (Threshold, Increase)) else 0
+    if sample.mono - last_mono <= rule.max_gap * policy.interval:
+        return streak
+    return streak.but(meeting=0, clearing=0) if streak.phase is _OPEN else at_rest(streak)
 
 
 def _compared(rule: Threshold | Increase, sample: Sample, total: float | None) -> tuple[Reading | None, float | None]:

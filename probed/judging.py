@@ -7,7 +7,7 @@ from typing import cast
 
 from probed import flapping, incidents, leadership, topology
 from probed.board import Board
-from probed.evaluators import inconclusive, step
+from probed.evaluators import at_rest, inconclusive, step
 from probed.leadership import Passage, Promotion
 from probed.model import Kind, Outcome, Phase, Policy, Sample, Streak, Threshold, Transition
 from probed.silences import mute, mute_from_birth, unmute
@@ -62,7 +62,7 @@ class Judge:
         if watch.held:
             # It may be the doing of a cause that has not opened yet: it neither counts nor resets.
             held = inconclusive(before, policy, sample)
-            watch.streak = replace(held, baseline=streak.baseline, series=streak.series, increments=streak.increments)
+            watch.streak = held.but(baseline=streak.baseline, series=streak.series, increments=streak.increments)
             return []
         watch.streak = streak
         if policy.id == topology.SWITCHOVER:
@@ -80,7 +80,7 @@ class Judge:
             event = watch.event
             assert event is not None, "only an open event resolves"
             watch.event = None
-            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
+            watch.streak = watch.streak.but(turns=flapping.turned(turns, at))
             return Change(incidents.resolve(event, transition), "resolved", at, after=ring[-10:])
         event = incidents.begin(
             transition,
@@ -105,7 +105,7 @@ class Judge:
             if flapping.flaps(turns, at):
                 number = len(flapping.recent(turns, at)) + 1
                 event = incidents.flap(event, number, quiet=flapping.is_spared(watch.told_at, at))
-            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
+            watch.streak = watch.streak.but(turns=flapping.turned(turns, at))
             watch.event = event
         change = Change(event, transition.kind.value, at, before=ring[-10:])
         self._note_told(watch, change)
@@ -126,7 +126,7 @@ class Judge:
             return []
         change = self._change(state, watch, transition, sample, NO_EXPLANATION)
         turns = flapping.turned(watch.streak.turns, transition.at)
-        watch.streak = replace(watch.streak, turns=turns)
+        watch.streak = watch.streak.but(turns=turns)
         if len(turns) >= flapping.SWITCHES:
             change = replace(change, event=incidents.restless(change.event, len(turns)))
         state.switchover = change.event
@@ -207,6 +207,7 @@ def _afresh(watch: Watch) -> Streak:
     """Counting starts anew; an open event stays open, and a suppressed one must be met afresh to outlive its cause."""
     streak = watch.streak
     if streak.phase is not Phase.OPEN:
-        return replace(streak, phase=Phase.QUIET, meeting=0, since_at=None, increments=())
+        streak = at_rest(streak)
+        return streak.but(increments=()) if streak.increments else streak
     suppressed = watch.event is not None and watch.event.suppressed
-    return replace(streak, meeting=0, increments=() if suppressed else streak.increments)
+    return streak.but(meeting=0, increments=() if suppressed else streak.increments)
