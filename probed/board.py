@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from probed.model import Outcome, Sample, Target
 
@@ -21,18 +21,33 @@ class Entry:
     probe: str
     interval: float
     """Seconds between its cycles."""
-    ring: deque[Sample]
-    runs: dict[Outcome, int]
-    """Cycles so far, by outcome."""
     computed: bool = False
     """By a combined probe, from the samples of others."""
+    ring: deque[Sample] = field(default_factory=lambda: deque(maxlen=RING))
     outcome: Outcome | None = None
     since: float = 0.0
     """Wall time since which the outcome is what it is."""
+    uncounted: int = 0
+    """Cycles with this outcome that ``runs`` does not count yet: most come after one like them."""
+    _runs: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+
+    @property
+    def runs(self) -> Mapping[Outcome, int]:
+        """Cycles so far, by outcome."""
+        if self.outcome is not None and self.uncounted:
+            self._runs[self.outcome] += self.uncounted
+            self.uncounted = 0
+        return self._runs
 
     @property
     def newest(self) -> Sample | None:
         return self.ring[-1] if self.ring else None
+
+    def turn(self, sample: Sample) -> Outcome | None:
+        """Take in that the outcome is another by this sample; returns the one before."""
+        _ = self.runs
+        before, self.outcome, self.since = self.outcome, sample.outcome, sample.at
+        return before
 
 
 class Board:
@@ -40,6 +55,8 @@ class Board:
 
     def __init__(self) -> None:
         self._instances: dict[str, dict[Key, Entry]] = {}
+        self._probes: dict[str, dict[str, Entry]] = {}
+        """The same by target key and probe."""
 
     def expect(self, probe: str, target: Target, interval: float, *, computed: bool = False) -> None:
         """Make the entry, or take over the address and interval that a reload brought."""
@@ -47,31 +64,33 @@ class Board:
         key = (probe, target.key)
         entry = entries.get(key)
         if entry is None:
-            entries[key] = Entry(target, probe, interval, deque(maxlen=RING), dict.fromkeys(Outcome, 0), computed)
+            entry = entries[key] = Entry(target, probe, interval, computed)
+            self._probes.setdefault(target.key, {})[probe] = entry
         else:
             entry.target, entry.interval = target, interval
 
     def keep_only(self, keys: set[Key]) -> None:
         """Forget what is no longer probed."""
         for entries in self._instances.values():
-            for key in entries.keys() - keys:
-                del entries[key]
+            for probe, target in entries.keys() - keys:
+                del entries[probe, target], self._probes[target][probe]
+                if not self._probes[target]:
+                    del self._probes[target]
 
     def put(self, sample: Sample) -> Outcome | None:
         """Take a sample in; returns the outcome before it when the outcome changed by it, else ``None``."""
-        entry = self._entry(sample.probe, sample.target)
-        if entry is None:
+        try:
+            entry = self._probes[sample.target.key][sample.probe]
+        except KeyError:
             return None
-        before = entry.outcome
-        if before is not sample.outcome:
-            entry.outcome, entry.since = sample.outcome, sample.at
         entry.ring.append(sample)
-        entry.runs[sample.outcome] += 1
-        return before if before is not sample.outcome else None
+        before = None if sample.outcome is entry.outcome else entry.turn(sample)
+        entry.uncounted += 1
+        return before
 
     def knows(self, probe: str, target: str) -> bool:
-        """Whether anything is probed under that name; ``target`` is a key, which begins with the instance."""
-        return (probe, target) in self._instances.get(target.partition("/")[0], {})
+        """Whether anything is probed under that name; ``target`` is a key."""
+        return probe in self._probes.get(target, ())
 
     def newest(self, probe: str, target: Target) -> Sample | None:
         entry = self._entry(probe, target)
@@ -97,4 +116,5 @@ class Board:
             yield from self._instances.get(name, {}).values()
 
     def _entry(self, probe: str, target: Target) -> Entry | None:
-        return self._instances.get(target.instance, {}).get((probe, target.key))
+        of_target = self._probes.get(target.key)
+        return of_target.get(probe) if of_target is not None else None

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
 from probed import flapping, incidents, leadership, topology
 from probed.board import Board
-from probed.evaluators import inconclusive, step
+from probed.evaluators import at_rest, inconclusive, step
 from probed.leadership import Passage, Promotion
-from probed.model import Kind, Outcome, Phase, Policy, Sample, Streak, Threshold, Transition
+from probed.model import Event, Kind, Outcome, Phase, Policy, Sample, Streak, Transition
 from probed.silences import mute, mute_from_birth, unmute
 from probed.silencing import Silencing
 from probed.store import Change
 from probed.suppression import NO_EXPLANATION, Explanation, Suppression, began_first
 from probed.watches import Instance, Watch
+
+# Python 3.11 calls a function for each look at a member of an enum.
+_QUIET, _OPEN, _NOT_APPLICABLE = Phase.QUIET, Phase.OPEN, Outcome.NOT_APPLICABLE
 
 
 class Judge:
@@ -28,29 +32,28 @@ class Judge:
         self.suppressed = 0
         """Events held back so far."""
 
-    def judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> list[Change]:
+    def judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> Sequence[Change]:
         """What becomes of the watch's event by this sample; the watch's own state is brought up to date.
 
         ``cut_off``: whether this observer seems to have lost its own network in this very round.
         """
-        known = watch.event
-        changes = self._mute(watch, sample) if known is not None else []
-        changes += self._judge(state, watch, sample, cut_off=cut_off)
-        if known is not None and watch.event is not None:
+        if watch.event is None:
+            return self._judge(state, watch, sample, cut_off=cut_off)
+        changes = [*self._mute(watch, sample), *self._judge(state, watch, sample, cut_off=cut_off)]
+        if watch.event is not None:
             changes += self._unmute(watch, sample)
         return changes
 
-    def _judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> list[Change]:
+    def _judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> Sequence[Change]:
         policy = watch.policy
-        conclusive = sample.outcome is not Outcome.NOT_APPLICABLE
         watch.held = False
-        if policy.switchover_grace and conclusive and self._in_grace(state, sample):
+        if policy.switchover_grace and sample.outcome is not _NOT_APPLICABLE and self._in_grace(state, sample):
             watch.streak = inconclusive(watch.streak, policy, sample)
-            return []
-        if watch.streak.phase is Phase.QUIET:
+            return ()
+        if watch.streak.phase is _QUIET:
             watch.on_replica = state.shape.is_replica(watch.target.node)
         behind = NO_EXPLANATION
-        if not topology.is_occurrence(policy):
+        if not isinstance(policy.detect, topology.POINTS):
             behind = self.suppression.explain(state, watch, cut_off=cut_off)
             if watch.caused and behind.cause is None:
                 # What was counted while the cause was open was its doing: a consequence needs fresh samples.
@@ -58,17 +61,17 @@ class Judge:
         watch.caused = behind.cause is not None
         before = watch.streak
         streak, transition = step(before, policy, sample)
-        watch.held = behind.pending and before.phase is not Phase.OPEN and streak.meeting > before.meeting
-        if watch.held:
+        if behind.pending and before.phase is not _OPEN and streak.meeting > before.meeting:
+            watch.held = True
             # It may be the doing of a cause that has not opened yet: it neither counts nor resets.
             held = inconclusive(before, policy, sample)
-            watch.streak = replace(held, baseline=streak.baseline, series=streak.series, increments=streak.increments)
-            return []
+            watch.streak = held.but(baseline=streak.baseline, series=streak.series, increments=streak.increments)
+            return ()
         watch.streak = streak
         if policy.id == topology.SWITCHOVER:
             return self._switchover(state, watch, transition, sample, before)
         if transition is None:
-            return self._while_open(watch, sample, behind)
+            return () if watch.event is None else self._while_open(watch, watch.event, sample, behind)
         return [self._change(state, watch, transition, sample, behind)]
 
     def _change(
@@ -80,7 +83,7 @@ class Judge:
             event = watch.event
             assert event is not None, "only an open event resolves"
             watch.event = None
-            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
+            watch.streak = watch.streak.but(turns=flapping.turned(turns, at))
             return Change(incidents.resolve(event, transition), "resolved", at, after=ring[-10:])
         event = incidents.begin(
             transition,
@@ -105,7 +108,7 @@ class Judge:
             if flapping.flaps(turns, at):
                 number = len(flapping.recent(turns, at)) + 1
                 event = incidents.flap(event, number, quiet=flapping.is_spared(watch.told_at, at))
-            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
+            watch.streak = watch.streak.but(turns=flapping.turned(turns, at))
             watch.event = event
         change = Change(event, transition.kind.value, at, before=ring[-10:])
         self._note_told(watch, change)
@@ -126,7 +129,7 @@ class Judge:
             return []
         change = self._change(state, watch, transition, sample, NO_EXPLANATION)
         turns = flapping.turned(watch.streak.turns, transition.at)
-        watch.streak = replace(watch.streak, turns=turns)
+        watch.streak = watch.streak.but(turns=turns)
         if len(turns) >= flapping.SWITCHES:
             change = replace(change, event=incidents.restless(change.event, len(turns)))
         state.switchover = change.event
@@ -134,11 +137,8 @@ class Judge:
             return [change]
         return [replace(change, event=incidents.explain_switchover(change.event, passage))]
 
-    def _while_open(self, watch: Watch, sample: Sample, behind: Explanation) -> list[Change]:
+    def _while_open(self, watch: Watch, event: Event, sample: Sample, behind: Explanation) -> list[Change]:
         """What may change about an event that goes on: who is to blame, whether people must hear of it after all."""
-        event = watch.event
-        if event is None:
-            return []
         cause, known = behind.cause, behind.cause or behind.blame
         if known is not None and event.caused_by is None and began_first(known, event, watch.policy.interval):
             watch.event = incidents.link(event, known)
@@ -200,13 +200,14 @@ def _timeline(series: str) -> tuple[str, int | None]:
 
 
 def _count(policy: Policy) -> int:
-    return policy.detect.count if isinstance(policy.detect, Threshold) else 1
+    return 1 if isinstance(policy.detect, topology.POINTS) else policy.detect.count
 
 
 def _afresh(watch: Watch) -> Streak:
     """Counting starts anew; an open event stays open, and a suppressed one must be met afresh to outlive its cause."""
     streak = watch.streak
-    if streak.phase is not Phase.OPEN:
-        return replace(streak, phase=Phase.QUIET, meeting=0, since_at=None, increments=())
+    if streak.phase is not _OPEN:
+        streak = at_rest(streak)
+        return streak.but(increments=()) if streak.increments else streak
     suppressed = watch.event is not None and watch.event.suppressed
-    return replace(streak, meeting=0, increments=() if suppressed else streak.increments)
+    return streak.but(meeting=0, increments=() if suppressed else streak.increments)

@@ -242,11 +242,12 @@ class Pipeline:
         passages, changes = self._see_leader(state, fresh)
         cut_off = self._look_around(state)
         streaks: dict[str, Streak] = {}
+        judge = self._judge.judge
         for watch in state.watches:
             fresh_sample = fresh.get((watch.policy.probe, watch.target.key))
             if fresh_sample is not None:
-                changes += self._judge.judge(state, watch, fresh_sample, cut_off=cut_off)
-                if differs(watch.streak, watch.saved):
+                changes += judge(state, watch, fresh_sample, cut_off=cut_off)
+                if watch.streak is not watch.saved and differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
         news = self._news_to_keep(fresh)
         if changes or streaks or passages or news:
@@ -298,10 +299,8 @@ class Pipeline:
         several: Mapping[str, tuple[Sample, ...]],
     ) -> View:
         # The time of a combination is that of its inputs, so that it is right also when they were late.
-        nodes = (target.node, "", *state.shape.nodes)
-        inputs = [single[name, node] for name in probe.inputs for node in nodes if (name, node) in single]
-        inputs += [sample for name in probe.inputs for sample in several.get(name, ())]
-        at, mono = (inputs[0].at, inputs[0].mono) if inputs else (self._clock.wall(), self._clock.mono())
+        first = _first_input(probe, (target.node, "", *state.shape.nodes), single, several)
+        at, mono = (first.at, first.mono) if first is not None else (self._clock.wall(), self._clock.mono())
         before = self.board.newest(probe.name, target)
         return View(target, state.shape.nodes, single, at, mono, before, several)
 
@@ -427,6 +426,20 @@ def _edited(watches: Iterable[Watch], at: float) -> Iterable[Change]:
         if watch.event is not None and watch.event.policy_version != watch.policy.version:
             watch.event = incidents.go_on_under(watch.event, watch.policy.version)
             yield Change(watch.event, "amended", at)
+
+
+def _first_input(
+    probe: Combined,
+    nodes: Iterable[str],
+    single: Mapping[tuple[str, str], Sample],
+    several: Mapping[str, tuple[Sample, ...]],
+) -> Sample | None:
+    for name in probe.inputs:
+        for node in nodes:
+            sample = single.get((name, node))
+            if sample is not None:
+                return sample
+    return next((sample for name in probe.inputs for sample in several.get(name, ())), None)
 
 
 def _see_pause(state: Instance, fresh: Mapping[tuple[str, str], Sample]) -> None:

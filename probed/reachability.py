@@ -134,17 +134,24 @@ class Reachability:
     """The sights of all instances, kept up to date round by round."""
 
     _of: dict[str, Sight] = field(default_factory=dict)
+    _said: dict[str, list[tuple[Target, Outcome, str]]] = field(default_factory=dict)
+    """By instance, what it was seen by: mostly the next samples say the same."""
     _whole: Sight | None = None
     """Of all together; None when it has to be put together anew."""
 
     def see(self, instance: str, samples: Iterable[Sample]) -> Sight:
         """Take in an instance's newest samples."""
-        found = sight(samples)
-        if found != self._of.get(instance):
-            self._of[instance], self._whole = found, None
-        return found
+        samples = tuple(samples)
+        said = [(sample.target, sample.outcome, sample.kind) for sample in samples]
+        if said != self._said.get(instance):
+            self._said[instance] = said
+            found = sight(samples)
+            if found != self._of.get(instance):
+                self._of[instance], self._whole = found, None
+        return self._of[instance]
 
     def forget(self, instance: str) -> None:
+        self._said.pop(instance, None)
         self._of.pop(instance, None)
         self._whole = None
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
 from probed.clock import Clock
 from probed.errors import ConfigError
 from probed.evaluators import inconclusive, restart, step
-from probed.model import Kind, Outcome, Policy, Sample, Streak, Transition
+from probed.model import FRESH, Kind, Outcome, Policy, Sample, Streak, Transition
 from probed.policy.library import Library
 from probed.shadows import Shadow, ShadowChanges, ShadowEvent, WatchPlace
 from probed.store import Commit, Recovered
@@ -23,8 +23,8 @@ _log = structlog.get_logger(__name__)
 class _Watch:
     """What a shadow remembers of one target."""
 
-    streak: Streak = field(default_factory=Streak)
-    saved: Streak = field(default_factory=Streak)
+    streak: Streak = FRESH
+    saved: Streak = FRESH
     event: ShadowEvent | None = None
 
 

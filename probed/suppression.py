@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from probed import topology
 from probed.model import OBSERVER, Event, Phase
@@ -25,6 +25,18 @@ class Explanation:
 
 NO_EXPLANATION = Explanation()
 
+# Python 3.11 calls a function for each look at a member of an enum.
+_QUIET, _PENDING = Phase.QUIET, Phase.PENDING
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was found out about an instance while it has this shape."""
+
+    shape: Shape
+    causes: dict[int, Sequence[Watch]] = field(default_factory=dict)
+    """By identity of a watch: who may stand behind it."""
+
 
 class Suppression:
     """Finds causes. Follows the watches of an instance whenever they change."""
@@ -32,8 +44,8 @@ class Suppression:
     def __init__(self) -> None:
         self._places: dict[str, dict[Place, list[Watch]]] = {}
         """By instance."""
-        self._known: dict[str, dict[int, tuple[Shape, Sequence[Watch]]]] = {}
-        """By instance and identity of a watch: who may stand behind it, while its instance has this shape."""
+        self._known: dict[str, _Known] = {}
+        """By instance."""
         self._instances: Mapping[str, Instance] = {}
 
     def follow(self, instances: Mapping[str, Instance], changed: str) -> None:
@@ -44,14 +56,14 @@ class Suppression:
             places.setdefault(topology.place_of(watch.policy, watch.target), []).append(watch)
         if changed == OBSERVER:  # it stands behind watches of all the others
             self._known.clear()
-        self._known[changed] = {}
+        self._known.pop(changed, None)
 
     def explain(self, state: Instance, watch: Watch, *, cut_off: bool) -> Explanation:
         """``cut_off``: whether this observer seems to have lost its own network in this very round."""
         pending, blame = False, None
         for other in self._causes(state, watch):
             isolation = cut_off and other.policy.id == topology.ISOLATED
-            if other.event is None and other.streak.phase is Phase.QUIET and not other.held and not isolation:
+            if other.event is None and other.streak.phase is _QUIET and not other.held and not isolation:
                 continue
             if not topology.may_hide(other.severity, watch.severity):
                 blame = blame or other.event
@@ -59,17 +71,19 @@ class Suppression:
             if other.event is not None:
                 return Explanation(self._root(state, other.event))
             # One that is held waits for its own cause, and so does what waits for it.
-            pending = pending or other.streak.phase is Phase.PENDING or other.held or isolation
+            pending = pending or other.streak.phase is _PENDING or other.held or isolation
         return Explanation(None, blame, pending) if pending or blame else NO_EXPLANATION
 
     def _causes(self, state: Instance, watch: Watch) -> Sequence[Watch]:
         """Asked anew for each sample; the answer moves with the leader and the hosts that are dark."""
-        kept = self._known.setdefault(state.name, {})
-        known = kept.get(id(watch))
-        if known is None or known[0] is not state.shape:
+        known = self._known.get(state.name)
+        if known is None or known.shape is not state.shape:
+            known = self._known[state.name] = _Known(state.shape)
+        causes = known.causes.get(id(watch))
+        if causes is None:
             causes = tuple(other for other in self._find(state, watch) if other is not watch)
-            known = kept[id(watch)] = (state.shape, causes)
-        return known[1]
+            known.causes[id(watch)] = causes
+        return causes
 
     def _find(self, state: Instance, watch: Watch) -> Iterable[Watch]:
         if state.name != OBSERVER and state.remote:

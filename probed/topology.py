@@ -163,12 +163,13 @@ def _judges(policy: Policy, reading: str) -> bool:
     return isinstance(rule, Threshold) and any(item.reading == reading for item in rule.when.comparisons)
 
 
-_POINTS = Change | Occurrence
+POINTS = (Change, Occurrence)
+"""Rules whose events are points in time: nothing hides them, and nothing resolves them."""
 
 
 def is_occurrence(policy: Policy) -> bool:
-    """Whether its events are points in time: nothing hides them, and nothing resolves them."""
-    return isinstance(policy.detect, _POINTS)
+    """Whether its events are points in time."""
+    return isinstance(policy.detect, POINTS)
 
 
 def may_hide(cause: Severity, consequence: Severity) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 
 from probed import topology
-from probed.evaluators import restart
-from probed.model import Event, Occurrence, Phase, Policy, Severity, Streak, Target, fingerprint
+from probed.evaluators import at_rest, restart
+from probed.model import FRESH, Event, Occurrence, Phase, Policy, Severity, Streak, Target, fingerprint
 from probed.store import Recovered
 from probed.topology import Shape
 
@@ -19,9 +19,9 @@ class Watch:
 
     policy: Policy
     target: Target
-    streak: Streak = field(default_factory=Streak)
+    streak: Streak = FRESH
     event: Event | None = None
-    saved: Streak = field(default_factory=Streak)
+    saved: Streak = FRESH
     """The streak as the store knows it, to write only what changed."""
     caused: bool = False
     """Whether a cause was open at the last sample."""
@@ -83,12 +83,12 @@ class Inheritance:
             watch.saved = streak
             absence = (self._recovered.absence or 0.0) + now - self._since
             streak = restart(streak, watch.policy, absence, now, self._recovered.mono_shift)
-        streak = streak or Streak()
+        streak = streak or FRESH
         # Event and streak are one transaction, so they agree; should they ever not, the event is the truth.
         if event is not None and streak.phase is not Phase.OPEN:
-            streak = replace(streak, phase=Phase.OPEN, since_at=event.first_failed_at)
+            streak = streak.but(phase=Phase.OPEN, since_at=event.first_failed_at)
         elif event is None and streak.phase is Phase.OPEN:
-            streak = replace(streak, phase=Phase.QUIET, meeting=0)
+            streak = at_rest(streak)
         watch.streak, watch.event = streak, event
         watch.caused = event is not None and event.suppressed
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from probed.evaluators import inconclusive, restart, step
 from probed.model import (
+    FRESH,
     Change,
     Condition,
     Increase,
@@ -87,12 +88,12 @@ class Replay:
 
     def __init__(self, policy: Policy, grace: Grace | None = None) -> None:
         self.policy = policy
-        self.streak = Streak()
+        self.streak = FRESH
         self.samples = 0
         self._grace = grace if grace is not None and policy.switchover_grace else Grace()
         self._rule = _RULES[type(policy.detect)](policy)
         self._run: int | None = None
-        self._last_at = 0.0
+        self._last_at = self._last_mono = 0.0
 
     def feed(self, chunk: Recording) -> list[Transition]:
         """What happens in the course of a chunk's samples."""
@@ -102,7 +103,7 @@ class Replay:
         spans = self._grace.spans(chunk.run, digest)
         after = self._rule.skip(self.streak, digest, bool(spans))
         if after is not None:
-            self.streak = replace(after, last_mono=digest.last_mono)
+            self.streak = _seen(after, digest.last_mono)
             return []
         columns = chunk.load()
         marks = bytearray(self._rule.marks(self.streak, columns))
@@ -111,11 +112,11 @@ class Replay:
         return self._walk(columns, bytes(marks))
 
     def _begin(self, run: int, digest: Digest) -> None:
-        if self._run is not None and run != self._run and self.streak.last_mono is not None:
+        if self._run is not None and run != self._run:
             absence = max(0.0, digest.first_at - self._last_at)
-            shift = digest.first_mono - absence - self.streak.last_mono
+            shift = digest.first_mono - absence - self._last_mono
             self.streak = restart(self.streak, self.policy, absence, digest.first_mono, shift)
-        self._run, self._last_at = run, digest.last_at
+        self._run, self._last_at, self._last_mono = run, digest.last_at, digest.last_mono
 
     def _walk(self, columns: Columns, marks: bytes) -> list[Transition]:
         told: list[Transition] = []
@@ -127,13 +128,12 @@ class Replay:
                 ahead = marks.find(_TELLING, index)
                 ahead = count if ahead < 0 else ahead
                 if ahead > index:
-                    self.streak = replace(self.streak, last_mono=monos[ahead - 1])
                     index = ahead
                     continue
             elif self.streak.phase is Phase.OPEN and self._rule.forgetful:
                 ahead = count - len(marks[index:].lstrip(_TELLINGS))
                 if ahead > index + 1:
-                    self.streak = replace(_met_again(self.streak), last_mono=monos[ahead - 1])
+                    self.streak = _seen(_met_again(self.streak), monos[ahead - 1])
                     index = ahead
                     continue
             sample = sample_at(index)
@@ -161,7 +161,12 @@ def _spare(marks: bytearray, columns: Columns, first: float, end: float) -> None
 
 
 def _met_again(streak: Streak) -> Streak:
-    return replace(streak, clearing=0, inconclusive=0, not_applicable=0)
+    return streak.but(clearing=0, inconclusive=0, not_applicable=0)
+
+
+def _seen(streak: Streak, mono: float) -> Streak:
+    """The streak after samples that were passed over, the last of them at ``mono``."""
+    return streak if streak.phase is Phase.QUIET else streak.but(last_mono=mono)
 
 
 def _sampler(policy: Policy, columns: Columns) -> Callable[[int], Sample]:
@@ -288,7 +293,7 @@ class _IncreaseRule:
         extent = digest.extents.get(self._reading)
         unmoved = extent is not None and extent.lowest == extent.highest == streak.baseline
         if extent is None or (unmoved and digest.series == streak.series):
-            return replace(streak, increments=())
+            return streak.but(increments=()) if streak.increments else streak
         return None
 
     def calm(self, streak: Streak, mono: float) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any, Protocol
 
 from probed.model import (
+    FRESH,
     Event,
     EventState,
     Evidence,
@@ -88,9 +89,6 @@ def transition_of(row: Row, event: Event) -> TransitionRecord:
     return TransitionRecord(row["seq"], row["kind"], row["turned_at"], event, row["who"], row["comment"])
 
 
-_QUIET = Streak()
-
-
 def worth_keeping(streak: Streak) -> bool:
     """Whether a streak says anything that a fresh one does not: a healthy fleet writes nothing."""
     return (
@@ -105,7 +103,7 @@ def worth_keeping(streak: Streak) -> bool:
 
 def streak_text(streak: Streak) -> str:
     """JSON of the fields that differ from a fresh streak."""
-    values = {name: value for name, value in asdict(streak).items() if value != getattr(_QUIET, name)}
+    values = {name: value for name, value in asdict(streak).items() if value != getattr(FRESH, name)}
     return json.dumps(values)
 
 

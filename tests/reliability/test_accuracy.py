@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -35,8 +35,8 @@ Seed = Callable[[pytest.MonkeyPatch], None]
 def _counting(change: Callable[[int], int]) -> Seed:
     judge_one = evaluators._judge
 
-    def judge(streak: Any, sample: Sample, met: bool, count: int, *rest: Any) -> Any:
-        return judge_one(streak, sample, met, change(count), *rest)
+    def judge(streak: Any, rule: Any, *rest: Any) -> Any:
+        return judge_one(streak, _but(rule, count=change(rule.count)), *rest)
 
     return lambda patch: patch.setattr(evaluators, "_judge", judge)
 
@@ -44,10 +44,16 @@ def _counting(change: Callable[[int], int]) -> Seed:
 def _never_resolving(patch: pytest.MonkeyPatch) -> None:
     judge_one = evaluators._judge
 
-    def judge(streak: Any, sample: Sample, met: bool, count: int, resolve_count: int, *rest: Any) -> Any:
-        return judge_one(streak, sample, met, count, 10**9, *rest)
+    def judge(streak: Any, rule: Any, *rest: Any) -> Any:
+        return judge_one(streak, _but(rule, resolve_count=10**9), *rest)
 
     patch.setattr(evaluators, "_judge", judge)
+
+
+def _but(rule: Any, **changes: int) -> Any:
+    """A rule with other numbers; that of a counter knows no count to be changed."""
+    known = {one.name for one in fields(rule)}
+    return replace(rule, **{name: number for name, number in changes.items() if name in known})
 
 
 def _blind_as(verdict: bool) -> Seed:
@@ -74,20 +80,20 @@ def _nothing_hides(patch: pytest.MonkeyPatch) -> None:
 def _identity_forgotten(patch: pytest.MonkeyPatch) -> None:
     change = evaluators._change
 
-    def forgetful(streak: Any, policy: Any, sample: Sample) -> Any:
-        after, transition = change(streak, policy, sample)
+    def forgetful(streak: Any, rule: Change, sample: Sample) -> Any:
+        after, transition = change(streak, rule, sample)
         # It keeps the old leader after it has told of the new one.
         return (replace(after, identity=streak.identity) if transition else after), transition
 
-    patch.setitem(evaluators._STEPS, Change, forgetful)
+    patch.setattr(evaluators, "_change", forgetful)
 
 
 def _streaks_that_last(patch: pytest.MonkeyPatch) -> None:
     """A good sample does not set a streak to zero."""
     judge_one = evaluators._judge
 
-    def judge(streak: Any, sample: Sample, met: bool, *rest: Any) -> Any:
-        after, transition = judge_one(streak, sample, met, *rest)
+    def judge(streak: Any, rule: Any, sample: Sample, met: bool, *rest: Any) -> Any:
+        after, transition = judge_one(streak, rule, sample, met, *rest)
         return (after if met or transition or not streak.meeting else streak), transition
 
     patch.setattr(evaluators, "_judge", judge)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from probed.evaluators import RESTART_GRACE, close, restart, step
 from probed.model import (
+    FRESH,
     Change,
     Comparison,
     Condition,
@@ -279,7 +280,7 @@ def test_a_changed_threshold_applies_from_the_next_sample_on_and_the_open_event_
 
 def test_closing_from_outside_tells_of_an_open_event_only() -> None:
     _, pending = fold(failed(3), outcomes(F, F))
-    assert close(pending, 99.0, "disabled") == (Streak(last_mono=5.0), None)
+    assert close(pending, 99.0, "disabled") == (FRESH, None)
     _, is_open = fold(failed(1), outcomes(F))
     streak, transition = close(is_open, 99.0, "disabled")
     assert streak.phase is Phase.QUIET

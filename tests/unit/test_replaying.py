@@ -61,9 +61,9 @@ def at_length(policy: Policy, runs: Sequence[Sequence[Sample]], grace: Grace) ->
     streak, told, before = Streak(), [], None
     for run, samples in enumerate(runs, start=1):
         for index, sample in enumerate(samples):
-            if index == 0 and before is not None and streak.last_mono is not None:
+            if index == 0 and before is not None:
                 absence = max(0.0, sample.at - before.at)
-                streak = restart(streak, policy, absence, sample.mono, sample.mono - absence - streak.last_mono)
+                streak = restart(streak, policy, absence, sample.mono, sample.mono - absence - before.mono)
             switched = [switch.mono for switch in grace.switches if switch.run == run]
             spared = any(mono - SAME_ROUND < sample.mono < mono + grace.seconds for mono in switched)
             if policy.switchover_grace and spared and sample.outcome is not NA:
