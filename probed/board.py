@@ -27,26 +27,28 @@ class Entry:
     outcome: Outcome | None = None
     since: float = 0.0
     """Wall time since which the outcome is what it is."""
-    uncounted: int = 0
-    """Cycles with this outcome that ``runs`` does not count yet: most come after one like them."""
-    _runs: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    run: int = 0
+    """Cycles in a row with this outcome, the newest included."""
+    _before: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    """Cycles before these, by outcome."""
 
     @property
     def runs(self) -> Mapping[Outcome, int]:
         """Cycles so far, by outcome."""
-        if self.outcome is not None and self.uncounted:
-            self._runs[self.outcome] += self.uncounted
-            self.uncounted = 0
-        return self._runs
+        if self.outcome is None:
+            return self._before
+        return {**self._before, self.outcome: self._before[self.outcome] + self.run}
 
     @property
     def newest(self) -> Sample | None:
         return self.ring[-1] if self.ring else None
 
     def turn(self, sample: Sample) -> Outcome | None:
-        """Take in that the outcome is another by this sample; returns the one before."""
-        _ = self.runs
-        before, self.outcome, self.since = self.outcome, sample.outcome, sample.at
+        """Take in that the outcome is another by a sample; returns the one before."""
+        before = self.outcome
+        if before is not None:
+            self._before[before] += self.run
+        self.outcome, self.since, self.run = sample.outcome, sample.at, 1
         return before
 
 
@@ -84,9 +86,10 @@ class Board:
         except KeyError:
             return None
         entry.ring.append(sample)
-        before = None if sample.outcome is entry.outcome else entry.turn(sample)
-        entry.uncounted += 1
-        return before
+        if sample.outcome is entry.outcome:
+            entry.run += 1
+            return None
+        return entry.turn(sample)
 
     def knows(self, probe: str, target: str) -> bool:
         """Whether anything is probed under that name; ``target`` is a key."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from probed.model import (
     Change,
+    Condition,
     Increase,
     Kind,
     Occurrence,
@@ -43,7 +44,12 @@ def step(streak: Streak, policy: Policy, sample: Sample) -> Step:
         met = rule.when.met_by(sample)
         if not met and streak.phase is _QUIET:  # nearly every sample there is
             return streak, None
-        return _threshold(_after_gap(streak, policy, sample), policy, rule, sample, met)
+        streak = _after_gap(streak, policy, sample)
+        if met is None:
+            return _undecided(streak, policy, rule, sample)
+        if not met and rule.resolve_when is not None and streak.phase is _OPEN:
+            return _clearing(streak, policy, rule, rule.resolve_when, sample)
+        return _judge(streak, rule, sample, met)
     if isinstance(rule, Increase):
         return _increase(_after_gap(streak, policy, sample), policy, rule, sample)
     if isinstance(rule, Change):
@@ -89,17 +95,15 @@ def restart(streak: Streak, policy: Policy, absence: float, now: float, mono_shi
     return streak if streak.last_mono is None else streak.but(last_mono=None if streak.phase is _QUIET else now)
 
 
-def _threshold(streak: Streak, policy: Policy, rule: Threshold, sample: Sample, met: bool | None) -> Step:
-    if met is None:
+def _clearing(streak: Streak, policy: Policy, rule: Threshold, clear: Condition, sample: Sample) -> Step:
+    """An open event with a clearing condition of its own, after a sample that does not meet the opening one."""
+    cleared = clear.met_by(sample)
+    if cleared is None:
         return _undecided(streak, policy, rule, sample)
-    if streak.phase is _OPEN and not met and rule.resolve_when is not None:
-        cleared = rule.resolve_when.met_by(sample)
-        if cleared is None:
-            return _undecided(streak, policy, rule, sample)
-        # Between the two thresholds an open event neither clears nor counts as met again.
-        if not cleared:
-            return _made(streak, _OPEN, streak.meeting, 0, streak.since_at, sample.mono), None
-    return _judge(streak, rule, sample, met)
+    # Between the two thresholds an open event neither clears nor counts as met again.
+    if not cleared:
+        return _made(streak, _OPEN, streak.meeting, 0, streak.since_at, sample.mono), None
+    return _judge(streak, rule, sample, False)
 
 
 def _increase(streak: Streak, policy: Policy, rule: Increase, sample: Sample) -> Step:
@@ -199,7 +203,7 @@ def _compared(rule: Threshold | Increase, sample: Sample, total: float | None) -
     """What was measured, and the limit that it was held against."""
     if isinstance(rule, Increase):
         return total, rule.at_least
-    if rule.when.on_failure:
+    if not rule.when.comparisons:
         return None, None
     first = rule.when.comparisons[0]
     return sample.readings.get(first.reading), first.value
