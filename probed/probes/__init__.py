@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from probed.model import NO_FACTS, Expect, Question, Reading, Sample, Target
+from probed.model import NO_FACTS, Expect, Question, Reading, Sample, Target, value
 
 if TYPE_CHECKING:
     from probed.probes._access import Access
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Readings = Mapping[str, Reading]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Measured:
     """What a probe returns when plain readings are not all it has to say."""
 
@@ -91,7 +91,7 @@ class Context:
         return self._sql
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class View:
     """What a combined probe sees: the newest samples of its instance, of one and the same round where possible."""
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probed.evaluators import RESTART_GRACE, close, restart, step
+from probed.evaluators import RESTART_GRACE, close, inconclusive, restart, step
 from probed.model import (
     FRESH,
     Change,
@@ -22,6 +22,7 @@ from probed.model import (
     Outcome,
     Phase,
     Policy,
+    Reading,
     Sample,
     Streak,
     Threshold,
@@ -442,7 +443,7 @@ def test_a_window_goes_on_over_a_restart_on_another_monotonic_clock() -> None:
     assert told_from(shifted, rising(5), too_late) == "."
 
 
-# --- against the reference model
+# --- streaks that nothing happened to
 
 
 VERDICTS: st.SearchStrategy[Verdict] = st.sampled_from(
@@ -459,6 +460,49 @@ def histories(draw: st.DrawFn) -> list[Seen]:
         at += away or pace
         history.append(Seen(at, verdict, away))
     return history
+
+
+@pytest.mark.parametrize(
+    "policy, after, calm",
+    [
+        (failed(3), [make_sample(F), make_sample(OK)], [OK, B, NA, OK]),
+        (above(30), readings("lag_seconds", 31.0, 1.0), [OK, F, B, NA]),
+        (rising(5), readings("deadlocks", 3.0), [OK, F, B, NA]),
+        (make_policy(Change("leader")), readings("leader", "a", "b"), [OK, F, B, NA]),
+        (make_policy(Occurrence("oom_kills")), readings("oom_kills", 2.0, 0.0), [OK, F, B, NA]),
+    ],
+    ids=["failures", "a limit", "a rise", "a change", "an occurrence"],
+)
+def test_a_quiet_streak_is_the_very_same_after_a_sample_by_which_nothing_changes(
+    policy: Policy, after: list[Sample], calm: list[Outcome]
+) -> None:
+    streak = kept = fold(policy, after)[1]
+    said: dict[str, Reading] = {"lag_seconds": 1.0, "deadlocks": 3.0, "leader": "b", "oom_kills": 0.0}
+    for turn, outcome in enumerate(calm * 3):
+        sample = make_sample(outcome, said if outcome is OK else {}, mono=100.0 + 100.0 * turn)
+        streak, transition = step(streak, policy, sample)
+        assert (transition, streak is kept) == (None, True)
+        assert inconclusive(streak, policy, sample) is kept
+    assert restart(streak, policy, 1e6, 1e6, 1e6) is kept
+
+
+def test_after_an_event_a_streak_knows_no_more_of_it_than_a_fresh_one() -> None:
+    assert fold(failed(2), outcomes(F, F, B, OK, NA, OK)) == (".O...R", FRESH)
+    assert fold(failed(2), outcomes(F, B, OK)) == ("...", FRESH)
+
+
+@given(histories(), st.integers(1, 3))
+def test_what_older_versions_stored_of_a_quiet_streak_changes_nothing(history: list[Seen], count: int) -> None:
+    """They counted inconclusive samples, and kept the time, of quiet streaks too."""
+    older = streak_of('{"inconclusive": 3, "not_applicable": 2, "last_mono": 5.0, "identity": "a"}')
+    policy = failed(count)
+    seen = {"meets": F, "clears": OK, "between": OK, "blind": B, "absent": NA}
+    samples = [make_sample(seen[one.verdict], mono=one.at) for one in history]
+    streak = restart(older, policy, 10.0, 0.0, -5.0)
+    assert told_from(streak, policy, samples) == told_from(Streak(identity="a"), policy, samples)
+
+
+# --- against the reference model
 
 
 _VALUES = {"meets": 30.0, "between": 20.0, "clears": 5.0}
