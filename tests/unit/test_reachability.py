@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from probed.model import Outcome, Sample, Target
-from probed.reachability import Reachability, Sight, host_of, is_here, sight
+from probed.reachability import Reachability, Sight, host_of, is_here, merged, sight
 
 OK, F, B = Outcome.OBSERVED, Outcome.FAILED, Outcome.BLIND
 
@@ -126,3 +128,20 @@ def test_samples_without_an_address_and_of_nothing_there_say_nothing() -> None:
         sample("/data", B, "config"),
     ]
     assert sight(nothing) == Sight()
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("ab"), st.sampled_from([OK, F, B]), st.sampled_from(["", "no_answer", "dns"])),
+            max_size=3,
+        ),
+        max_size=12,
+    )
+)
+def test_each_round_is_seen_as_if_it_were_the_first(rounds: list[list[tuple[str, Outcome, str]]]) -> None:
+    seen = Reachability()
+    for said in rounds:
+        samples = [sample(f"{host}:5432", outcome, kind, node=host) for host, outcome, kind in said]
+        assert seen.see("orders", samples) == sight(samples) == seen.by_instance["orders"]
+        assert seen.whole == merged([sight(samples)])
