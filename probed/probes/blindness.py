@@ -1,10 +1,11 @@
-from collections.abc import Iterable
 from typing import cast
 
-from probed.model import Outcome, Sample
+from probed.model import Outcome
 from probed.probes import Measured, Readings, View, combined
 
 SHOWN = 3
+CONSEQUENCES = ("no_input", "transition")
+_BLIND = Outcome.BLIND
 
 
 @combined(
@@ -27,7 +28,9 @@ def blindness(view: View) -> Readings | Measured:
     sample is its consequence, and not counted once more.
     """
     before = cast(dict[str, float], view.before.facts.get("since", {})) if view.before is not None else {}
-    blind = {sample.target.key: sample for sample in _all(view) if _is_blind(sample)}
+    samples = [*view.samples.values(), *(sample for several in view.several.values() for sample in several)]
+    unseen = [sample for sample in samples if sample.outcome is _BLIND and sample.kind not in CONSEQUENCES]
+    blind = {sample.target.key: sample for sample in unseen}
     since = {key: before.get(key, sample.mono) for key, sample in blind.items()}
     longest = sorted(blind.values(), key=lambda sample: since[sample.target.key])
     shown = "; ".join(f"{sample.target.key}: {sample.reason}" for sample in longest[:SHOWN])
@@ -37,13 +40,3 @@ def blindness(view: View) -> Readings | Measured:
         "blind_targets": float(len(blind)),
     }
     return Measured(readings, reason=shown + more, facts={"since": since})
-
-
-def _all(view: View) -> Iterable[Sample]:
-    yield from view.samples.values()
-    for samples in view.several.values():
-        yield from samples
-
-
-def _is_blind(sample: Sample) -> bool:
-    return sample.outcome is Outcome.BLIND and sample.kind not in ("no_input", "transition")

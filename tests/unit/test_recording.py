@@ -38,7 +38,8 @@ def histories(draw: st.DrawFn) -> list[Sample]:
     mono = draw(st.integers(0, 10_000_000_000))
     for _ in range(draw(st.integers(1, WAITING + 4))):
         mono += draw(st.one_of(st.just(5_000), st.integers(1, 100_000_000)))
-        found = samples[-1].readings if samples and draw(st.booleans()) else draw(readings)
+        again = draw(st.booleans())
+        found = samples[-1].readings if samples and again else draw(readings)
         samples.append(
             make_sample(
                 draw(st.sampled_from(Outcome)), found, probe=PROBE, mono=mono / 1000,
