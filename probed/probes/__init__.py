@@ -24,15 +24,19 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 from probed.model import NO_FACTS, Expect, Question, Reading, Sample, Target
 
 if TYPE_CHECKING:
+    from dataclasses import dataclass as value
+
     from probed.probes._access import Access
     from probed.probes._http import HttpClient
     from probed.probes._sql import Session
     from probed.vitals import Vitals
+else:
+    from probed.model import value
 
 Readings = Mapping[str, Reading]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Measured:
     """What a probe returns when plain readings are not all it has to say."""
 
@@ -91,7 +95,7 @@ class Context:
         return self._sql
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class View:
     """What a combined probe sees: the newest samples of its instance, of one and the same round where possible."""
 

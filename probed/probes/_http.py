@@ -13,9 +13,9 @@ import math
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
 from probed import steps
@@ -25,6 +25,11 @@ from probed.probes._http_answer import MAX_BODY, Incoming, Malformed
 from probed.probes._http_line import Closed, Door, Known, Line, Lines
 from probed.probes._sql_errors import translate_os_error
 
+if TYPE_CHECKING:
+    from dataclasses import dataclass as value
+else:
+    from probed.model import value
+
 __all__ = ["MAX_BODY", "Answer", "HttpClient", "translate"]
 
 MAX_DIGITS = 20
@@ -33,7 +38,7 @@ _REFUSED_CERTIFICATE = re.compile(r"ALERT_(BAD_|UNSUPPORTED_|UNKNOWN_)?(CERTIFIC
 """OpenSSL's names for what a server says of the certificate that it wants from a client."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Answer:
     """One HTTP answer."""
 
