@@ -71,6 +71,9 @@ class Headers(Mapping[str, str]):
         return self._fields
 
 
+_NO_HEADERS = Headers(b"")
+
+
 class Incoming:
     """One answer on its way. ``feed`` it what the peer sends until it says that the answer is whole."""
 
@@ -83,7 +86,7 @@ class Incoming:
         """``to_head``: the question was a HEAD, whose answer has no body whatever its headers say."""
         self.status = 0
         """0 until the head of the answer is there."""
-        self.headers: Mapping[str, str] = Headers(b"")
+        self.headers: Mapping[str, str] = _NO_HEADERS
         self.body = bytearray()
         """Its first 64 KiB."""
         self.truncated = False
