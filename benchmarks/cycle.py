@@ -44,7 +44,8 @@ from tests.standin import recorded
 from tests.unit.bench import Ledger
 
 RECORD = Path(__file__).with_suffix(".json")
-WARM_UP, CYCLES = 5, 10
+WARM_UP, CYCLES = 15, 15
+"""So many samples are recorded at one go."""
 INTERVAL = 5.0
 TOLERANCE = 0.03
 TOLD = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -11,7 +11,7 @@ from probed.clock import Clock
 from probed.deadlines import Deadline
 from probed.errors import Blind, NotApplicable, ProbeError, TargetFailed
 from probed.model import NO_FACTS, NOTHING, Outcome, Reading, Sample, Target
-from probed.probes import Combined, Context, Measured, Probe, View
+from probed.probes import AnyProbe, Combined, Context, Measured, Probe, View
 from probed.redaction import redact
 from probed.steps import kept
 
@@ -60,7 +60,7 @@ async def take_sample(
         except Exception as raised:  # noqa: BLE001 - whatever it is: a bug in a probe must not end the daemon nor blame the target
             error = _bug(probe.name, context.target, raised)
     duration = clock.mono() - began
-    return _sample(probe.name, context.target, at, mono, duration, measured, error)
+    return _sample(probe, context.target, at, mono, duration, measured, error)
 
 
 def told(probe: Probe, context: Context, clock: Clock) -> Sample:
@@ -75,7 +75,7 @@ def told(probe: Probe, context: Context, clock: Clock) -> Sample:
     except Exception as raised:  # noqa: BLE001 - as above
         error = _bug(probe.name, context.target, raised)
     at, mono = round(clock.wall(), 3), round(clock.mono(), 3)
-    return _sample(probe.name, context.target, at, mono, 0.0, measured, error)
+    return _sample(probe, context.target, at, mono, 0.0, measured, error)
 
 
 def combine(probe: Combined, view: View) -> Sample:
@@ -88,7 +88,7 @@ def combine(probe: Combined, view: View) -> Sample:
         error = raised
     except Exception as raised:  # noqa: BLE001 - as above: what a server sent must never end the daemon
         error = _bug(probe.name, view.target, raised)
-    sample = _sample(probe.name, view.target, view.at, view.mono, 0.0, measured, error)
+    sample = _sample(probe, view.target, view.at, view.mono, 0.0, measured, error)
     if error is None or isinstance(error, NotApplicable):
         return sample
     # A cycle in which the inputs said nothing must not cost a combined probe its memory.
@@ -102,7 +102,7 @@ def _bug(probe: str, target: Target, raised: Exception) -> Blind:
 
 
 def _sample(
-    probe: str,
+    probe: AnyProbe,
     target: Target,
     at: float,
     mono: float,
@@ -111,23 +111,23 @@ def _sample(
     error: ProbeError | None,
 ) -> Sample:
     if error is not None:
-        return Sample(target, probe, _outcome(error), at, mono, duration, NOTHING, _line(str(error)), error.kind)
+        return Sample(target, probe.name, _outcome(error), at, mono, duration, NOTHING, _line(str(error)), error.kind)
     if isinstance(measured, Measured):
         return Sample(
-            target, probe, _OBSERVED, at, mono, duration, _told(measured.readings),
+            target, probe.name, _OBSERVED, at, mono, duration, _told(measured.readings, probe.timed),
             _line(measured.reason) if measured.reason else "", "", measured.series, measured.facts, measured.keep,
         )  # fmt: skip
-    return Sample(target, probe, _OBSERVED, at, mono, duration, _told(measured), "", "", "", NO_FACTS)
+    return Sample(target, probe.name, _OBSERVED, at, mono, duration, _told(measured, probe.timed), "", "", "", NO_FACTS)
 
 
-def _told(readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+def _told(readings: Mapping[str, Reading], timed: Sequence[str]) -> Mapping[str, Reading]:
     """Seconds to the microsecond: the rest is the clock's noise, and every bit of it would be kept for weeks."""
-    told: dict[str, Reading] | None = None
-    for name, reading in readings.items():
-        if name.endswith("_seconds") and isinstance(reading, float):
-            told = dict(readings) if told is None else told
-            told[name] = round(reading, 6)
-    return readings if told is None else told
+    rounded: dict[str, Reading] = {}
+    for name in timed:
+        reading = readings.get(name)
+        if isinstance(reading, float):
+            rounded[name] = round(reading, 6)
+    return {**readings, **rounded} if rounded else readings
 
 
 def _outcome(error: ProbeError) -> Outcome:

@@ -87,7 +87,10 @@ def _columns(header: str) -> tuple[int, Callable[[_Cells], tuple[str, ...]]]:
 
 def _row(cells: _Cells) -> Row:
     proxy, name, type_, status, check, said, address, *numbers = cells
-    sessions, limit, queued, errors, since = (_number(text) if text else 0.0 for text in numbers)
+    # Whole numbers, empty where they do not apply.
+    sessions, limit, queued, errors, since = [
+        float(text) if text.isdecimal() and len(text) <= 15 else 0.0 for text in numbers
+    ]
     return Row(
         proxy, name, type_, status, check.removeprefix("* "), sessions, limit, queued, errors, since, said, address
     )
@@ -100,10 +103,6 @@ def _clean(cells: _Cells) -> _Cells:
 def _short(cells: _Cells) -> _Cells:
     """The same of text that is printable."""
     return [cell[:200] for cell in cells]
-
-
-def _number(text: str) -> float:
-    return float(text) if len(text) <= 15 and text.isascii() and text.isdigit() else 0.0
 
 
 def write_backend(found: Sequence[Row]) -> str:

@@ -12,18 +12,23 @@ import json
 import math
 import re
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import field
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
 from probed.probes._access import Access
 from probed.probes._http_answer import MAX_BODY, Incoming, Malformed
-from probed.probes._http_line import Closed, Door, Known, Line, Lines
+from probed.probes._http_line import Closed, Known, Line, Lines
 from probed.probes._sql_errors import translate_os_error
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as value
+else:
+    from probed.model import value
 
 __all__ = ["MAX_BODY", "Answer", "HttpClient", "translate"]
 
@@ -33,7 +38,7 @@ _REFUSED_CERTIFICATE = re.compile(r"ALERT_(BAD_|UNSUPPORTED_|UNKNOWN_)?(CERTIFIC
 """OpenSSL's names for what a server says of the certificate that it wants from a client."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Answer:
     """One HTTP answer."""
 
@@ -110,6 +115,11 @@ class Address(NamedTuple):
     secure: bool
     lines: str
     """The rest of the first line, and the headers that every question has."""
+    shown: str
+    """The address for messages, without its query."""
+
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class HttpClient:
@@ -122,23 +132,23 @@ class HttpClient:
         self._by_hand = by_hand
         self._lines = Lines()
 
-    async def get(
+    def get(
         self,
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
         access: Access | None = None,
         shown: str = "",
-    ) -> Answer:
+    ) -> Coroutine[Any, Any, Answer]:
         """GET ``url`` and read at most 64 KiB. TargetFailed or Blind; CancelledError when the deadline ends it.
 
         ``shown``: what messages call an address that may not be shown.
         """
-        return await self._ask("GET", url, headers or {}, access, shown=shown)
+        return self._ask("GET", url, headers or _NO_HEADERS, access, shown=shown)
 
-    async def head(self, url: str, *, access: Access | None = None) -> Answer:
+    def head(self, url: str, *, access: Access | None = None) -> Coroutine[Any, Any, Answer]:
         """HEAD ``url``: an answer without a body. Errors as of ``get``."""
-        return await self._ask("HEAD", url, {}, access)
+        return self._ask("HEAD", url, _NO_HEADERS, access)
 
     async def post(
         self, url: str, body: bytes, *, headers: Mapping[str, str], access: Access | None = None, shown: str = ""
@@ -159,36 +169,38 @@ class HttpClient:
         body: bytes | None = None,
         shown: str = "",
     ) -> Answer:
-        shown = shown or url.partition("?")[0]
         try:
             address = _address(url)
         except ValueError:
-            raise Blind("config", f"not an address: {shown}") from None
+            raise Blind("config", f"not an address: {shown or url.partition('?')[0]}") from None
+        shown = shown or address.shown
         given = access.headers(url) if access is not None else None
         if given:
             headers = {**headers, **given}
         door = (address.host, address.port, _tls(access, url) if address.secure else None)
         question = _question(method, address.lines, headers, body)
         try:
-            incoming, known = await self._answered(door, question, method)
+            line = self._lines.kept(door)
+            if line is None:
+                line = await self._lines.dial(door)
+                incoming = await self._say(line, question, method)
+            else:
+                try:
+                    incoming = await self._say(line, question, method)
+                except Closed:
+                    # A server may close a line that was idle, just as we begin to speak: then it has done nothing yet.
+                    if method == "POST":
+                        raise
+                    line = await self._lines.dial(door)
+                    incoming = await self._say(line, question, method)
         except ProbeError:
             raise
         except (Closed, Malformed, OSError, ValueError) as error:
             raise translate(error, shown) from None
+        known = line.known(question) if method == "GET" else None
         return Answer(shown, incoming.status, incoming.headers, bytes(incoming.body), incoming.truncated, known)
 
-    async def _answered(self, door: Door, question: bytes, method: str) -> tuple[Incoming, Known | None]:
-        line = self._lines.kept(door)
-        if line is not None:
-            try:
-                return await self._say(line, question, method)
-            except Closed:
-                # A server may close a line that was idle, just as we begin to speak: then it has done nothing yet.
-                if method == "POST":
-                    raise
-        return await self._say(await self._lines.dial(door), question, method)
-
-    async def _say(self, line: Line, question: bytes, method: str) -> tuple[Incoming, Known | None]:
+    async def _say(self, line: Line, question: bytes, method: str) -> Incoming:
         begun: Callable[[], None] | None = None
         if self._by_hand:
             steps.begin("request")
@@ -209,7 +221,7 @@ class HttpClient:
             self._lines.keep(line)
         else:
             line.hang_up()
-        return incoming, line.known(question) if method == "GET" else None
+        return incoming
 
 
 def _first_byte() -> None:
@@ -232,7 +244,7 @@ def _address(url: str) -> Address:
     path = quote(parts.path, safe="/%:@!$&'()*+,;=~") or "/"
     query = f"?{quote(parts.query, safe=_QUERY)}" if parts.query else ""
     lines = f"{path}{query} HTTP/1.1\r\nHost: {named}\r\n{_ALWAYS}"
-    return Address(host, port, secure, lines)
+    return Address(host, port, secure, lines, url.partition("?")[0])
 
 
 _QUERY = "/%:@!$&'()*+,;=~?"

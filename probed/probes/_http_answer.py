@@ -17,6 +17,8 @@ MAX_ANSWER = MAX_BODY + 64 * 1024
 """Bytes of one answer with its headers, chunk sizes and informational answers before it."""
 CHUNK_COST = 128
 """What each chunk counts for beside its bytes: a step of this parser, be it of one byte."""
+MAX_DIGITS = 18
+"""Of the length of a body."""
 MAX_INFORMATIONAL = 4
 """Informational answers (1xx) before the one that counts."""
 
@@ -25,9 +27,9 @@ _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r?\n(?:[ \t][^
 _HEAD = re.compile(rb"%b(%b)\r?\n" % (_STATUS.pattern, _FIELDS.pattern))
 """Both, and the empty line: what nearly every answer begins with, seen at one go."""
 _FOLD = re.compile(rb"\r?\n[ \t]+")
-_OF_BODY = re.compile(rb"(?im)^(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*)")
+_OF_BODY = re.compile(rb"(?m)^(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*)")
+"""Of headers in lower case."""
 _HEAD_ENDS = re.compile(rb"\n\r?\n")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _START = b"HTTP/1."
 _SWITCHING, _NO_CONTENT, _NOT_MODIFIED = 101, 204, 304
@@ -69,6 +71,9 @@ class Headers(Mapping[str, str]):
         return self._fields
 
 
+_NO_HEADERS = Headers(b"")
+
+
 class Incoming:
     """One answer on its way. ``feed`` it what the peer sends until it says that the answer is whole."""
 
@@ -81,7 +86,7 @@ class Incoming:
         """``to_head``: the question was a HEAD, whose answer has no body whatever its headers say."""
         self.status = 0
         """0 until the head of the answer is there."""
-        self.headers: Mapping[str, str] = Headers(b"")
+        self.headers: Mapping[str, str] = _NO_HEADERS
         self.body = bytearray()
         """Its first 64 KiB."""
         self.truncated = False
@@ -190,23 +195,22 @@ class Incoming:
         self.keeps = version == b"1"
         length = coding = None
         said = b""
-        for name, value in _OF_BODY.findall(lines):
-            name = name.lower()
+        for name, value in _OF_BODY.findall(lines.lower()):
             if name == b"connection":
-                said += b"," + value.lower()
+                said += b"," + value
             elif length is not None or coding is not None:
                 raise Malformed("protocol", "the length of the body is not clear")
             elif name == b"content-length":
                 length = value.rstrip(b" \t")
             else:
-                coding = value.rstrip(b" \t").lower()
+                coding = value.rstrip(b" \t")
         if said:
             words = {word.strip(b" \t") for word in said.split(b",")}
             self.keeps = b"close" not in words if self.keeps else b"keep-alive" in words
         self._expect_body(status, length, coding)
 
     def _expect_body(self, status: int, length: bytes | None, coding: bytes | None) -> None:
-        if length is not None and _DIGITS.fullmatch(length) is None:
+        if length is not None and not (length.isdigit() and len(length) <= MAX_DIGITS):
             raise Malformed("protocol", "the length of the body is not clear")
         if status == _SWITCHING:
             self.keeps, self.whole = False, True

@@ -16,7 +16,20 @@ async def overdue(task: asyncio.Task[Any], seconds: float) -> bool:
     """Whether ``task`` has not ended within ``seconds``; it goes on. Blind when this daemon stood still meanwhile."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await asyncio.wait((task,), timeout=seconds)
+    # What asyncio.wait does for many, at a third of its price.
+    woken = loop.create_future()
+
+    def wake(_: object) -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    timer = loop.call_later(seconds, wake, None)
+    task.add_done_callback(wake)
+    try:
+        await woken
+    finally:
+        timer.cancel()
+        task.remove_done_callback(wake)
     if task.done():
         return False
     waited = loop.time() - began

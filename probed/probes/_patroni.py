@@ -44,7 +44,7 @@ def as_nodes(view: View, members: Sequence[ClusterMember]) -> tuple[ClusterMembe
 
     A member is the node of the same name; else the node whose Patroni calls itself so; else the one at its address.
     """
-    if all(member.name in view.nodes for member in members):
+    if {member.name for member in members}.issubset(view.nodes):
         return tuple(members)
     named = ((member, _node_of(view, member)) for member in members)
     return tuple(member if member.name == node else replace(member, name=node) for member, node in named)
@@ -70,14 +70,15 @@ def _door(url: str) -> str:
 
 def member_of(row: object) -> ClusterMember | None:
     """A row in our words; ``None`` when it does not even have a name. What is not plausible counts as absent."""
-    if not isinstance(row, dict) or not name_of(row.get("name")):
+    fields: Mapping[str, Any] = row if isinstance(row, dict) else {}
+    name = name_of(fields.get("name"))
+    if not name:
         return None
-    fields: Mapping[str, Any] = row
     api_url = fields.get("api_url")
     plausible = isinstance(api_url, str) and len(api_url) <= MAX_ADDRESS
     api_host, api_url = _door_of(api_url) if plausible else ("", "")
     return ClusterMember(
-        name=name_of(fields["name"]),
+        name=name,
         role=text_of(fields.get("role")),
         state=text_of(fields.get("state")),
         host=_host(fields.get("host")) or api_host,

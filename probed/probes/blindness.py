@@ -1,10 +1,11 @@
-from collections.abc import Iterable
 from typing import cast
 
-from probed.model import Outcome, Sample
+from probed.model import Outcome
 from probed.probes import Measured, Readings, View, combined
 
 SHOWN = 3
+CONSEQUENCES = ("no_input", "transition")
+_BLIND = Outcome.BLIND
 
 
 @combined(
@@ -26,24 +27,18 @@ def blindness(view: View) -> Readings | Measured:
     that are blind for a reason of ours, of every probe that reaches out; what is blind for want of another probe's
     sample is its consequence, and not counted once more.
     """
+    samples = [*view.samples.values(), *(sample for several in view.several.values() for sample in several)]
+    unseen = [sample for sample in samples if sample.outcome is _BLIND and sample.kind not in CONSEQUENCES]
+    if not unseen:
+        return {"blind_seconds": 0.0, "blind_targets": 0.0}
     before = cast(dict[str, float], view.before.facts.get("since", {})) if view.before is not None else {}
-    blind = {sample.target.key: sample for sample in _all(view) if _is_blind(sample)}
+    blind = {sample.target.key: sample for sample in unseen}
     since = {key: before.get(key, sample.mono) for key, sample in blind.items()}
     longest = sorted(blind.values(), key=lambda sample: since[sample.target.key])
     shown = "; ".join(f"{sample.target.key}: {sample.reason}" for sample in longest[:SHOWN])
     more = f" and {len(blind) - SHOWN} more targets" if len(blind) > SHOWN else ""
     readings = {
-        "blind_seconds": max((view.mono - at for at in since.values()), default=0.0),
+        "blind_seconds": max(view.mono - at for at in since.values()),
         "blind_targets": float(len(blind)),
     }
     return Measured(readings, reason=shown + more, facts={"since": since})
-
-
-def _all(view: View) -> Iterable[Sample]:
-    yield from view.samples.values()
-    for samples in view.several.values():
-        yield from samples
-
-
-def _is_blind(sample: Sample) -> bool:
-    return sample.outcome is Outcome.BLIND and sample.kind not in ("no_input", "transition")

@@ -11,7 +11,7 @@ import json
 import math
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from probed.model import NOTHING, Outcome, Reading, Sample, Target
@@ -41,6 +41,24 @@ class _Column:
     words: dict[str, int] = field(default_factory=dict)
     last: int = -1
     """Kind of the newest cell."""
+
+    def fill(self, start: int, readings: Sequence[Reading | None]) -> None:
+        """Take the next cells in; ``start`` is the index of the first."""
+        first, types = readings[0], set(map(type, readings))
+        if types == {float}:  # as nearly all are
+            if self.last != _FLOAT:
+                self._turn(start, _FLOAT)
+            self.cells.extend(readings)  # type: ignore[arg-type]  # floats
+            return
+        if first is not None and len(types) == 1 and readings.count(first) == len(readings):
+            self.put(start, first)
+            self.cells.extend(self.cells[-1:] * (len(readings) - 1))
+            return
+        for index, reading in enumerate(readings, start):
+            if reading is None:
+                self.skip(index)
+            else:
+                self.put(index, reading)
 
     def put(self, index: int, reading: Reading) -> None:
         kind, cell = _FLOAT, reading
@@ -170,10 +188,14 @@ class Columns:
         return (self.sample(index) for index in range(len(self)))
 
 
+WAITING = 15
+"""So many samples are put into columns at once: fewer than the board holds of each target, so they cost no memory."""
+
+
 class Buffer:
     """Samples that came in, in order, until they are packed. A few bytes each."""
 
-    __slots__ = ("_ats", "_columns", "_monos", "_reasons", "_runs", "probe", "target")
+    __slots__ = ("_ats", "_columns", "_monos", "_reasons", "_runs", "_waiting", "probe", "target")
 
     def __init__(self, probe: str, target: Target) -> None:
         self.probe, self.target = probe, target
@@ -181,40 +203,54 @@ class Buffer:
         self._runs: list[Run] = []
         self._columns: dict[str, _Column] = {}
         self._reasons: set[str] = set()
+        self._waiting: list[Sample] = []
+        """The newest, not in the columns yet."""
 
     def __len__(self) -> int:
-        return len(self._ats)
+        return len(self._ats) + len(self._waiting)
 
     @property
     def first_at(self) -> float:
         """Unix seconds of the oldest one."""
+        self._settle()
         return self._ats[0] / 1000
 
-    def put(self, sample: Sample) -> None:
-        index = len(self._ats)
-        self._ats.append(round(sample.at * 1000))
-        self._monos.append(round(sample.mono * 1000))
-        said = (sample.outcome, sample.kind, self._quoted(sample.reason), sample.series)
-        if not self._runs or self._runs[-1][1:] != said:
-            self._runs.append((index, *said))
-        columns = self._columns
-        for name, reading in sample.readings.items():
-            column = columns.get(name)
-            if column is None:
-                column = columns[name] = _Column()
-                if index:
-                    column.skip(0)
-            if column.last == _FLOAT and type(reading) is float:  # as nearly all are
-                column.cells.append(reading)
-            else:
-                column.put(index, reading)
-        if len(sample.readings) != len(columns):
-            for name, column in columns.items():
-                if name not in sample.readings:
-                    column.skip(index)
+    def put(self, sample: Sample) -> int:
+        """Take one more in; how many there are."""
+        self._waiting.append(sample)
+        waiting = len(self._waiting)
+        if waiting >= WAITING:
+            self._settle()
+            return len(self._ats)
+        return len(self._ats) + waiting
+
+    def _settle(self) -> None:
+        """Put what is waiting into the columns."""
+        waiting, columns = self._waiting, self._columns
+        if not waiting:
+            return
+        self._waiting = []
+        start = len(self._ats)
+        self._ats.extend([round(sample.at * 1000) for sample in waiting])
+        self._monos.extend([round(sample.mono * 1000) for sample in waiting])
+        last = self._runs[-1][1:] if self._runs else None
+        for index, sample in enumerate(waiting, start):
+            reason = self._quoted(sample.reason) if sample.reason else ""
+            said = (sample.outcome, sample.kind, reason, sample.series)
+            if said != last:
+                self._runs.append((index, *said))
+                last = said
+            if not sample.readings.keys() <= columns.keys():
+                for name in sample.readings:
+                    if name not in columns:
+                        column = columns[name] = _Column()
+                        if start:
+                            column.skip(0)
+        for name, column in columns.items():
+            column.fill(start, [sample.readings.get(name) for sample in waiting])
 
     def _quoted(self, reason: str) -> str:
-        if not reason or reason in self._reasons:
+        if reason in self._reasons:
             return reason
         if len(self._reasons) >= MAX_REASONS:
             return ""
@@ -223,6 +259,7 @@ class Buffer:
 
     def columns(self) -> Columns:
         """What is buffered, to be read beside what is packed."""
+        self._settle()
         count = len(self)
         return Columns(
             self.target, self.probe,
@@ -236,6 +273,7 @@ class Buffer:
 
     def digest(self) -> Digest:
         """What is known of the samples in short. There must be one at least."""
+        self._settle()
         observed = {run[4] for run in self._runs if run[1] is Outcome.OBSERVED}
         return Digest(
             len(self), self._ats[0] / 1000, self._ats[-1] / 1000, self._monos[0] / 1000, self._monos[-1] / 1000,
@@ -244,6 +282,7 @@ class Buffer:
         )  # fmt: skip
 
     def pack(self) -> bytes:
+        self._settle()
         out = Writer()
         out.uint(FORMAT)
         out.uint(len(self))

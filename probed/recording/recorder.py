@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from probed.model import Sample
 from probed.recording.chunks import Buffer, Columns
@@ -14,52 +15,62 @@ SAMPLES = 120
 """At this many a buffer is full earlier: while a streak is confirmed faster than usual."""
 
 
+@dataclass(slots=True)
+class _Place:
+    """What is kept of one probe and target."""
+
+    due: float
+    """Wall time at which the buffer is full; spread, so that not all are packed at one moment."""
+    buffer: Buffer | None = None
+
+
 class Recorder:
     """Buffers by (probe, target key). ``keep`` takes a buffer over that is not filled any more."""
 
     def __init__(self, keep: Callable[[Buffer], None]) -> None:
         self._keep = keep
-        self._buffers: dict[tuple[str, str], Buffer] = {}
-        self._due: dict[tuple[str, str], float] = {}
-        """Wall times; spread, so that not all buffers are packed at one moment."""
+        self._places: dict[tuple[str, str], _Place] = {}
         self._swept_at = 0.0
 
     def observe(self, samples: Sequence[Sample], switched_at: float | None = None) -> None:
         """Take the samples of a round in; the pipeline's observer."""
+        places = self._places
         for sample in samples:
             key = (sample.probe, sample.target.key)
-            buffer = self._buffers.get(key)
+            place = places.get(key)
+            if place is None:
+                place = places[key] = _Place(sample.at + SECONDS * (0.2 + 0.8 * _share(key)))
+            buffer = place.buffer
             if buffer is None:
-                buffer = self._buffers[key] = Buffer(sample.probe, sample.target)
-                if key not in self._due:
-                    self._due[key] = sample.at + SECONDS * (0.2 + 0.8 * _share(key))
-            buffer.put(sample)
+                buffer = place.buffer = Buffer(sample.probe, sample.target)
+            count = buffer.put(sample)
             # The clock was set back: what is due then is due now.
-            if not self._due[key] - SECONDS <= sample.at < self._due[key] or len(buffer) >= SAMPLES:
-                self._due[key] = sample.at + SECONDS
-                self._keep(self._buffers.pop(key))
+            if not place.due - SECONDS <= sample.at < place.due or count >= SAMPLES:
+                place.due = sample.at + SECONDS
+                self._hand_on(place)
         if samples and abs(samples[0].at - self._swept_at) >= SECONDS:
             self._swept_at = samples[0].at
             self._sweep(samples[0].at)
 
+    def _hand_on(self, place: _Place) -> None:
+        full, place.buffer = place.buffer, None
+        if full is not None:
+            self._keep(full)
+
     def _sweep(self, now: float) -> None:
         """Hand on what is not probed any more."""
-        for key in [key for key, due in self._due.items() if now - due > SECONDS]:
-            del self._due[key]
-            if key in self._buffers:
-                self._keep(self._buffers.pop(key))
+        for key in [key for key, place in self._places.items() if now - place.due > SECONDS]:
+            self._hand_on(self._places.pop(key))
 
     def flush(self) -> None:
         """Hand everything on: at the end, or because somebody is about to read."""
-        buffers = list(self._buffers.values())
-        self._buffers.clear()
-        for buffer in buffers:
-            self._keep(buffer)
+        for place in self._places.values():
+            self._hand_on(place)
 
     def buffered(self, probe: str, target: str) -> Columns | None:
         """What is in memory of a place."""
-        buffer = self._buffers.get((probe, target))
-        return buffer.columns() if buffer is not None else None
+        place = self._places.get((probe, target))
+        return place.buffer.columns() if place is not None and place.buffer is not None else None
 
 
 def _share(key: tuple[str, str]) -> float:

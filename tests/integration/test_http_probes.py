@@ -126,6 +126,26 @@ async def test_a_large_page_has_a_status_and_no_json(http: HttpClient) -> None:
         assert (answer.status, answer.truncated) == (200, True)
 
 
+async def test_json_that_is_said_again_is_read_once_and_everything_else_anew(http: HttpClient) -> None:
+    bodies = [HEALTHY, HEALTHY, b'{"state": "stopped"}', b"{", b"{", HEALTHY]
+
+    async def behave(line: hostile.Line) -> None:
+        for body in bodies:
+            await line.request()
+            await line.say(hostile.OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    async with listening(behave) as peer:
+        answers = [await http.get(peer.url) for _ in bodies]
+        assert peer.accepted == 1
+    first, again, other, broken, broken_again, last = answers
+    assert again.object() is first.object() is first.object()
+    assert other.object() == {"state": "stopped"}
+    for answer in (broken, broken_again):
+        with pytest.raises(TargetFailed, match="not JSON"):
+            answer.object()
+    assert last.object() == first.object()
+
+
 async def test_a_secret_in_the_query_stays_out_of_messages(http: HttpClient) -> None:
     with pytest.raises(TargetFailed) as raised:
         await http.get(f"http://127.0.0.1:{hostile.refusing()}/health?apikey=s3cret")

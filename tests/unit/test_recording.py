@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probed.model import Outcome, Reading, Sample
-from probed.recording.chunks import MAX_REASONS, Buffer, Columns, Digest, unpack
+from probed.recording.chunks import MAX_REASONS, WAITING, Buffer, Columns, Digest, unpack
 from probed.recording.packing import Reader, Writer
 from probed.testing import TARGET, make_sample
 
@@ -36,11 +36,13 @@ def histories(draw: st.DrawFn) -> list[Sample]:
     """Samples in order, their times in whole milliseconds as probes are timed."""
     samples: list[Sample] = []
     mono = draw(st.integers(0, 10_000_000_000))
-    for _ in range(draw(st.integers(1, 12))):
+    for _ in range(draw(st.integers(1, WAITING + 4))):
         mono += draw(st.one_of(st.just(5_000), st.integers(1, 100_000_000)))
+        again = draw(st.booleans())
+        found = samples[-1].readings if samples and again else draw(readings)
         samples.append(
             make_sample(
-                draw(st.sampled_from(Outcome)), draw(readings), probe=PROBE, mono=mono / 1000,
+                draw(st.sampled_from(Outcome)), found, probe=PROBE, mono=mono / 1000,
                 at=draw(millis) / 1000, reason=draw(st.sampled_from(["", "refused", "no\nanswer ✓"])),
                 kind=draw(st.sampled_from(["", "refused", "timeout"])), series=draw(st.sampled_from(["", "a/1", "a/2"])),
             )
