@@ -17,8 +17,9 @@ import structlog
 from benchmarks.contenders import default_loop, loop_factory
 from benchmarks.figures import percentile
 from probed.config import load
-from probed.daemon import Daemon, settle
+from probed.daemon import Daemon
 from probed.store import Change
+from probed.tidying import settle
 
 WARM_UP = 6.0
 

@@ -28,10 +28,11 @@ from benchmarks.up import NODES, Stack, up
 from probed import cadence
 from probed.api.app import serve
 from probed.config import load
-from probed.daemon import Daemon, settle
+from probed.daemon import Daemon
 from probed.demo.ports import free_port
 from probed.model import OBSERVER
 from probed.store import EventQuery
+from probed.tidying import settle
 
 TARGETS, INTERVAL, SCRAPED_EACH, SECONDS = 1_000, 1.0, 5.0, 30.0
 PER_INSTANCE = 20

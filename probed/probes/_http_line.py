@@ -222,7 +222,10 @@ async def _called(addresses: Sequence[str], port: int) -> socket.socket:
             if isinstance(ended, socket.socket):
                 ended.close()
     assert error is not None
-    raise error
+    try:
+        raise error
+    finally:
+        error = None  # no cycle of frame and traceback
 
 
 def _by_turns(addresses: Sequence[str]) -> Sequence[str]:

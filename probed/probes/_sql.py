@@ -238,12 +238,16 @@ class Session:
             raise
         except Exception as error:  # noqa: BLE001 - what a hostile server makes the driver raise has no common name
             wire.abort()
-            ours = self._translated(error)
-            self._refused = (self._now(), ours)
-            raise ours from None
+            raise self._noted(error) from None
         steps.end("login")
         self._refused = None
         return connection
+
+    def _noted(self, error: Exception) -> ProbeError:
+        """As ours, noted for the next probe of the same round. The frame that raises it must not hold it: a cycle."""
+        ours = self._translated(error)
+        self._refused = (self._now(), ours)
+        return ours
 
     def _tls_of(self, login: Login) -> Any:
         """``login.tls()``, kept while the CA file is the same: reading the system's store stops the loop for 20 ms."""

@@ -57,7 +57,10 @@ class Wire:
             else:
                 return self._guarded(*opened)
         assert failure is not None
-        raise failure
+        try:
+            raise failure
+        finally:
+            failure = None  # it knows this frame by its traceback: left in it, both would wait for the collector
 
     async def create_unix_connection(
         self, factory: Callable[[], asyncio.Protocol], path: str, **options: Any
@@ -112,6 +115,10 @@ class _Pipe:
         if self._gate is not None:
             self._gate.allowance = MAX_ANSWER
         self.transport.writelines(buffers)
+
+    def let_go(self) -> None:
+        """Of the gate, which knows its pipe: a hundred pairs a second of hung servers are much for the collector."""
+        self._gate = None
 
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
         steps.end(_ASKING)
@@ -203,6 +210,8 @@ class _Gate(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.inner.connection_lost(self._refusal or exc)
+        if self.pipe is not None:
+            self.pipe.let_go()
 
     def pause_writing(self) -> None:
         self.inner.pause_writing()
