@@ -47,6 +47,8 @@ class Answer:
     """Whether there was more; such an answer has a status, but no JSON."""
     known: Known | None = field(default=None, repr=False, compare=False)
     """What was read of the answer to the same question before."""
+    heard_at: float = field(default=0.0, compare=False)
+    """When its end was read from the system, by ``time.perf_counter``: not when the loop came to tell us."""
 
     def json(self) -> Any:
         """The body as JSON. TargetFailed when it is not, is too large, or is nested or numbered beyond reason.
@@ -112,6 +114,14 @@ class Address(NamedTuple):
     """The rest of the first line, and the headers that every question has."""
 
 
+class _Heard(NamedTuple):
+    """What came of a question: as fields of an ``Answer``."""
+
+    incoming: Incoming
+    known: Known | None
+    heard_at: float
+
+
 class HttpClient:
     """Asks for all probes of a daemon; connections are kept alive per address.
 
@@ -170,14 +180,16 @@ class HttpClient:
         door = (address.host, address.port, _tls(access, url) if address.secure else None)
         question = _question(method, address.lines, headers, body)
         try:
-            incoming, known = await self._answered(door, question, method)
+            heard = await self._answered(door, question, method)
         except ProbeError:
             raise
         except (Closed, Malformed, OSError, ValueError) as error:
             raise translate(error, shown) from None
-        return Answer(shown, incoming.status, incoming.headers, bytes(incoming.body), incoming.truncated, known)
+        incoming, known, heard_at = heard
+        body = bytes(incoming.body)
+        return Answer(shown, incoming.status, incoming.headers, body, incoming.truncated, known, heard_at)
 
-    async def _answered(self, door: Door, question: bytes, method: str) -> tuple[Incoming, Known | None]:
+    async def _answered(self, door: Door, question: bytes, method: str) -> _Heard:
         line = self._lines.kept(door)
         if line is not None:
             try:
@@ -188,7 +200,7 @@ class HttpClient:
                     raise
         return await self._say(await self._lines.dial(door), question, method)
 
-    async def _say(self, line: Line, question: bytes, method: str) -> tuple[Incoming, Known | None]:
+    async def _say(self, line: Line, question: bytes, method: str) -> _Heard:
         begun: Callable[[], None] | None = None
         if self._by_hand:
             steps.begin("request")
@@ -209,7 +221,7 @@ class HttpClient:
             self._lines.keep(line)
         else:
             line.hang_up()
-        return incoming, line.known(question) if method == "GET" else None
+        return _Heard(incoming, line.known(question) if method == "GET" else None, line.heard_at)
 
 
 def _first_byte() -> None:
