@@ -28,9 +28,10 @@ from benchmarks.figures import percentile, resident
 from probed import cadence
 from probed.board import Entry
 from probed.config import load
-from probed.daemon import Daemon, settle
+from probed.daemon import Daemon
 from probed.model import OBSERVER, Outcome
 from probed.probes import Combined, catalogue
+from probed.tidying import settle
 from tests.ways import DNS, HONEST, HUNG, INSTANCES, WAYS, Way, dealt, written
 
 INTERVAL, TIMEOUT = 1.0, 0.5

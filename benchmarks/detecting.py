@@ -16,9 +16,11 @@ import structlog
 
 from benchmarks.contenders import default_loop, loop_factory
 from benchmarks.figures import percentile
+from benchmarks.punctual import AFTER_SETTLING
 from probed.config import load
-from probed.daemon import Daemon, settle
+from probed.daemon import Daemon
 from probed.store import Change
+from probed.tidying import settle
 
 WARM_UP = 6.0
 
@@ -36,6 +38,7 @@ async def main(file: Path) -> None:
     try:
         await asyncio.sleep(WARM_UP)
         settle()
+        await asyncio.sleep(AFTER_SETTLING)
         daemon.on_late(late.append)
         daemon.pipeline.on_announce(told)
         print(time.monotonic(), "ready", "-", "-", "-", flush=True)

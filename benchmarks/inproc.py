@@ -130,7 +130,7 @@ async def longest_block(instances: int = FLEET) -> Goal:
     worked, blocked, size, writer = list[float](), list[float](), 0, Writer()
     async with _beats(worked, blocked):
         for _ in range(3):
-            size = len((await writer.write(fleet)).body)
+            size = (await writer.write(fleet)).size
             await asyncio.sleep(0.02)
     gc.unfreeze()
     return Goal(

@@ -19,7 +19,8 @@ import structlog
 from benchmarks.contenders import default_loop, loop_factory
 from benchmarks.figures import resident
 from probed.config import load
-from probed.daemon import Daemon, settle
+from probed.daemon import Daemon
+from probed.tidying import settle
 
 LOOKS = 50
 """Of which, for memory, the median counts; of descriptors and tasks the fewest, when the least is under way."""

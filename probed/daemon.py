@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
@@ -49,6 +47,7 @@ from probed.store import Commit, GapRecord
 from probed.store.purging import Limits
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.supervising import Supervisor
+from probed.tidying import settle, tidy
 from probed.unwritten import Unwritten
 from probed.vitals import Gap, Vitals
 from probed.watching import InstancePlan, detection_seconds, own_plan, plan
@@ -180,6 +179,7 @@ class Daemon:
         await self.timetable.make_up(recovered.absence)
         _ = self.tasks.own(self.timetable.run, "timetable")
         _ = self.tasks.own(self.vitals.beat, "vitals")
+        _ = self.tasks.own(lambda: tidy(self.clock), "tidying")
         _ = self.tasks.own(self.unwritten.watch, "unwritten")
         self._started = True
         _log.info(
@@ -404,17 +404,6 @@ def _log_failure(future: asyncio.Future[None]) -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None:
         _log.error("store.lost", error=str(error))
-
-
-def settle() -> None:
-    """What exists now lives as long as the daemon: keep the collector from walking it again, 50 ms at a time.
-
-    What only the start needed goes back to the system: half a MiB of 60.
-    """
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):  # a C library other than glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def run(settings: Settings, read_settings: ReadSettings | None = None) -> int:

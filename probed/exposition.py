@@ -3,29 +3,32 @@
 A fleet's scrape is 100,000 lines and more. It is written in the event loop, a piece at a time, with the loop's turn
 between two pieces: no probe waits longer than for one of them, and nothing is copied for a thread, which would
 hold the interpreter all the same. What never changes of a line, its labels, is kept from scrape to scrape.
+
+Lines that share their labels are folded into one, and labels name the instance: so an instance is written at a time,
+and what has been written of it is small and soon forgotten. Only the bytes of each metric wait for the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
-from probed.board import Entry
+from probed.board import Board, Entry
 from probed.metrics import CATALOGUE, PLACE, PROBE, STALE_INTERVALS, Observed, Series, Values
 from probed.model import CANARY, Outcome, Sample, Target
-from probed.watches import Watch
+from probed.watches import Instance, Watch
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-ENTRIES, WATCHES, LINES = 100, 500, 2000
-"""A piece each, about a millisecond's work."""
+PIECE_SECONDS = 0.001
+"""For which a scrape works before the others have their turn; counted in lines, a busy machine would make it ten."""
 SMALL = 64 * 1024
-"""Bytes that are compressed faster than handed to a thread."""
+"""Bytes that are compressed faster than handed to a thread; at least as many go into a piece of the body."""
 
 _OF_PROBE: dict[str, list[Series]] = {}
 for _series in CATALOGUE:
@@ -43,17 +46,28 @@ _RUNS, _LAST_RUN, _SUCCESS, _DURATION, _ACTIVE = (
     )
 )
 
-Lines = dict[str, float]
-"""Labels as they are written, braces included -> value."""
+Lines = dict[str, dict[str, float]]
+"""Metric -> labels as they are written, braces included -> value."""
+Written = dict[str, list[bytes]]
+"""Metric -> its lines, in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
     """What a scrape is answered with."""
 
-    body: bytes
+    pieces: Sequence[bytes]
+    """Of a size that others may wait for; tens of MiB together, which are better not copied into one."""
     content_type: str
     zipped: bool
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.pieces))
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,95 +89,129 @@ class _WatchLabels:
 class Writer:
     """Writes expositions of one daemon, any number at a time."""
 
-    _entries: dict[int, _EntryLabels] = field(default_factory=dict)
-    """By the entry's id: of the entries of the last scrape."""
-    _watches: dict[int, _WatchLabels] = field(default_factory=dict)
+    piece_seconds: float = PIECE_SECONDS
+    _entries: dict[str, dict[int, _EntryLabels]] = field(default_factory=dict)
+    """By instance and the entry's id: of the entries of the last scrape."""
+    _watches: dict[str, dict[int, _WatchLabels]] = field(default_factory=dict)
 
     async def write(self, observed: Observed, accept: str = "", accept_encoding: str = "") -> Exposition:
         """As a request's headers ask for; whatever they ask for, something that can be read."""
         openmetrics = wants_openmetrics(accept)
-        pieces: list[bytes] = []
+        pieces = list[bytes]()
         for piece in self.pieces(observed, openmetrics=openmetrics):
-            pieces.append(piece)
+            if piece:
+                pieces.append(piece)
             await asyncio.sleep(0)
         zipped = _mentioned("gzip", accept_encoding)
-        return Exposition(await _joined(pieces, zipped=zipped), OPENMETRICS if openmetrics else PLAIN, zipped)
+        if zipped and sum(map(len, pieces)) <= SMALL:
+            pieces = [_zipped(pieces)]
+        elif zipped:
+            pieces = [await asyncio.to_thread(_zipped, pieces)]  # which lets go of the interpreter
+        return Exposition(pieces, OPENMETRICS if openmetrics else PLAIN, zipped)
 
     def pieces(self, observed: Observed, *, openmetrics: bool) -> Iterator[bytes]:
         """The body; an empty piece only lets others have a turn."""
-        lines: dict[str, Lines] = {series.name: {} for series in CATALOGUE}
+        written: Written = {series.name: [] for series in CATALOGUE}
         for name, values in observed.metrics.own(observed).items():
-            lines[name] = _own(_BY_NAME[name], values)
+            if values:
+                written[name].append(_rows(name, _own(_BY_NAME[name], values)))
         histograms = observed.metrics.histograms()
-        now = observed.clock.mono()
-        yield from self._board(lines, list(observed.pipeline.board.entries()), now)
-        watches = [
-            watch
-            for instance in observed.pipeline.instances.values()
-            for watch in instance.watches
-            if watch.policy.id != CANARY
-        ]
-        yield from self._active(lines[_ACTIVE.name], watches)
+        yield from self._board(written, observed.pipeline.board, observed.clock.mono())
+        yield from self._active(written[_ACTIVE.name], observed.pipeline.instances)
         for series in CATALOGUE:
             if series.type == "histogram":
                 yield _histogram(series, *histograms[series.name]).encode()
-            elif lines[series.name]:
-                yield from _family(series, lines[series.name], openmetrics=openmetrics)
+            elif texts := written.pop(series.name):
+                yield _head(series, openmetrics=openmetrics).encode()
+                yield from _gathered(texts)
         if openmetrics:
             yield b"# EOF\n"
 
-    def _board(self, lines: Mapping[str, Lines], entries: Iterable[Entry], now: float) -> Iterator[bytes]:
+    def _board(self, written: Written, board: Board, now: float) -> Iterator[bytes]:
         """Everything about each probe on each target."""
-        known, self._entries = self._entries, {}
-        blind = 0
-        for number, entry in enumerate(entries, 1):
-            labels = known.get(id(entry))
-            if labels is None or labels.of is not entry:
-                labels = _entry_labels(entry)
-            self._entries[id(entry)] = labels
-            blind += _entry(lines, entry, labels, now)
-            if number % ENTRIES == 0:
-                yield b""
-        lines["probed_blind_targets"][""] = blind
+        blind, names = 0, board.instances
+        turn = _Turn(self.piece_seconds)
+        for name in names:
+            known, fresh = self._entries.get(name, {}), dict[int, _EntryLabels]()
+            lines: Lines = {}
+            for entry in list(board.entries(name)):
+                labels = known.get(id(entry))
+                if labels is None or labels.of is not entry:
+                    labels = _entry_labels(entry)
+                fresh[id(entry)] = labels
+                blind += _entry(lines, entry, labels, now)
+                if turn.over():
+                    yield b""
+                    turn.begin()
+            self._entries[name] = fresh
+            for metric, some in lines.items():
+                written[metric].append(_rows(metric, some))
+        for name in self._entries.keys() - set(names):
+            del self._entries[name]
+        written["probed_blind_targets"].append(_rows("probed_blind_targets", {"": blind}))
 
-    def _active(self, lines: Lines, watches: Iterable[Watch]) -> Iterator[bytes]:
-        known, self._watches = self._watches, {}
-        for number, watch in enumerate(watches, 1):
-            if watch.policy.id == CANARY:
-                continue
-            labels, severity = known.get(id(watch)), watch.severity.value
-            if labels is None or labels.of is not watch or labels.severity != severity:
-                values = (watch.policy.id, severity, *_place(watch.target))
-                labels = _WatchLabels(watch, severity, _labels(_ACTIVE.labels, values))
-            self._watches[id(watch)] = labels
-            _fold(lines, _ACTIVE, labels.labels, float(watch.event is not None and not watch.event.suppressed))
-            if number % WATCHES == 0:
+    def _active(self, written: list[bytes], instances: Mapping[str, Instance]) -> Iterator[bytes]:
+        turn = _Turn(self.piece_seconds)
+        names = list(instances)
+        for name in names:
+            known, fresh = self._watches.get(name, {}), dict[int, _WatchLabels]()
+            lines: Lines = {}
+            for watch in instances[name].watches if name in instances else ():
+                if watch.policy.id == CANARY:
+                    continue
+                labels, severity = known.get(id(watch)), watch.severity.value
+                if labels is None or labels.of is not watch or labels.severity != severity:
+                    values = (watch.policy.id, severity, *_place(watch.target))
+                    labels = _WatchLabels(watch, severity, _labels(_ACTIVE.labels, values))
+                fresh[id(watch)] = labels
+                _fold(lines, _ACTIVE, labels.labels, float(watch.event is not None and not watch.event.suppressed))
+            self._watches[name] = fresh
+            written += [_rows(metric, some) for metric, some in lines.items()]
+            if turn.over():
                 yield b""
+                turn.begin()
+        for name in self._watches.keys() - set(names):
+            del self._watches[name]
+
+
+class _Turn:
+    """For how long a piece has been worked on."""
+
+    __slots__ = ("_ends", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.begin()
+
+    def begin(self) -> None:
+        self._ends = time.monotonic() + self._seconds
+
+    def over(self) -> bool:
+        return time.monotonic() >= self._ends
 
 
 # --- values -------------------------------------------------------------------------------------------------
 
 
-def _entry(lines: Mapping[str, Lines], entry: Entry, labels: _EntryLabels, now: float) -> bool:
+def _entry(lines: Lines, entry: Entry, labels: _EntryLabels, now: float) -> bool:
     """All lines of one probe on one target; whether it is blind."""
-    runs = lines[_RUNS.name]
     for outcome, number in entry.runs.items():
-        _fold(runs, _RUNS, labels.runs[outcome], number)
+        _fold(lines, _RUNS, labels.runs[outcome], number)
     newest = entry.newest
     if newest is None:
         return False
-    _fold(lines[_LAST_RUN.name], _LAST_RUN, labels.probe, newest.at)
+    _fold(lines, _LAST_RUN, labels.probe, newest.at)
     if now - newest.mono > STALE_INTERVALS * entry.interval:
         return True
     if newest.outcome is Outcome.OBSERVED or newest.outcome is Outcome.FAILED:
-        _fold(lines[_SUCCESS.name], _SUCCESS, labels.probe, float(newest.outcome is Outcome.OBSERVED))
+        _fold(lines, _SUCCESS, labels.probe, float(newest.outcome is Outcome.OBSERVED))
     if not entry.computed:
-        _fold(lines[_DURATION.name], _DURATION, labels.probe, newest.duration)
+        _fold(lines, _DURATION, labels.probe, newest.duration)
     if newest.outcome is Outcome.OBSERVED:
         for series in _OF_PROBE.get(entry.probe, ()):
             value = _value(entry, newest, series, now)
             if value is not None:
-                _fold(lines[series.name], series, labels.place, value / series.divisor)
+                _fold(lines, series, labels.place, value / series.divisor)
     # A combined probe without its input is the consequence of another line of the same list.
     return newest.outcome is Outcome.BLIND and newest.kind != "no_input"
 
@@ -183,8 +231,12 @@ def _value(entry: Entry, newest: Sample, series: Series, now: float) -> float | 
 
 
 def _fold(lines: Lines, series: Series, labels: str, value: float) -> None:
-    known = lines.get(labels)
-    lines[labels] = value if known is None else series.fold(known, value)
+    some = lines.get(series.name)
+    if some is None:
+        lines[series.name] = {labels: value}
+        return
+    known = some.get(labels)
+    some[labels] = value if known is None else series.fold(known, value)
 
 
 # --- labels -------------------------------------------------------------------------------------------------
@@ -197,7 +249,7 @@ def _entry_labels(entry: Entry) -> _EntryLabels:
     return _EntryLabels(entry, _labels(PLACE, place), _labels(PROBE, values), runs)
 
 
-def _own(series: Series, values: Values) -> Lines:
+def _own(series: Series, values: Values) -> dict[str, float]:
     return {_labels(series.labels, labels): value for labels, value in values.items()}
 
 
@@ -224,12 +276,19 @@ def _text(value: str) -> str:
 # --- formats ------------------------------------------------------------------------------------------------
 
 
-def _family(series: Series, lines: Lines, *, openmetrics: bool) -> Iterator[bytes]:
-    """A metric with all of its lines, in pieces."""
-    yield _head(series, openmetrics=openmetrics).encode()
-    name, rest = series.name, iter(lines.items())
-    while some := [f"{name}{labels} {value!r}\n" for labels, value in islice(rest, LINES)]:
-        yield "".join(some).encode()
+def _rows(name: str, lines: Mapping[str, float]) -> bytes:
+    return "".join([f"{name}{labels} {value!r}\n" for labels, value in lines.items()]).encode()
+
+
+def _gathered(texts: list[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of some size; ``texts`` is empty then."""
+    texts.reverse()
+    while texts:
+        some, size = list[bytes](), 0
+        while texts and size < SMALL:
+            some.append(texts.pop())
+            size += len(some[-1])
+        yield b"".join(some)
 
 
 def _head(series: Series, *, openmetrics: bool) -> str:
@@ -248,17 +307,9 @@ def _histogram(series: Series, buckets: Sequence[tuple[str, float]], total: floa
     return f"{_head(series, openmetrics=False)}{lines}{name}_count {buckets[-1][1]!r}\n{name}_sum {total!r}\n"
 
 
-async def _joined(pieces: Sequence[bytes], *, zipped: bool) -> bytes:
-    if not zipped:
-        return b"".join(pieces)
-    if sum(map(len, pieces)) <= SMALL:
-        return _zipped(pieces)
-    return await asyncio.to_thread(_zipped, pieces)  # which lets go of the interpreter
-
-
 def _zipped(pieces: Iterable[bytes]) -> bytes:
     packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return b"".join([*(packer.compress(piece) for piece in pieces if piece), packer.flush()])
+    return b"".join([*(packer.compress(piece) for piece in pieces), packer.flush()])
 
 
 # --- what is asked for --------------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ async def take_sample(
             with Deadline(timeout):
                 measured = await probe.run(context)
         except ProbeError as raised:
-            error = raised
+            # Without its traceback, which holds this frame as the frame holds the error: work for the collector.
+            error = raised.with_traceback(None)
         except TimeoutError:
             elapsed = clock.mono() - began
             starved = max(elapsed - timeout, stalled(began))
@@ -71,7 +72,7 @@ def told(probe: Probe, context: Context, clock: Clock) -> Sample:
     try:
         measured = probe.tell(context)
     except ProbeError as raised:
-        error = raised
+        error = raised.with_traceback(None)  # as above
     except Exception as raised:  # noqa: BLE001 - as above
         error = _bug(probe.name, context.target, raised)
     at, mono = round(clock.wall(), 3), round(clock.mono(), 3)
@@ -85,7 +86,7 @@ def combine(probe: Combined, view: View) -> Sample:
     try:
         measured = probe.combine(view)
     except ProbeError as raised:
-        error = raised
+        error = raised.with_traceback(None)  # as above
     except Exception as raised:  # noqa: BLE001 - as above: what a server sent must never end the daemon
         error = _bug(probe.name, view.target, raised)
     sample = _sample(probe, view.target, view.at, view.mono, 0.0, measured, error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+
 from aiohttp import hdrs, web
 
 from probed.api.answers import as_text
@@ -43,7 +45,8 @@ def routes(served: Served) -> list[Route]:
         answer = {hdrs.CONTENT_TYPE: written.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         if written.zipped:
             answer[hdrs.CONTENT_ENCODING] = "gzip"
-        return web.Response(body=written.body, headers=answer)
+        answer[hdrs.CONTENT_LENGTH] = str(written.size)
+        return web.Response(body=_one_by_one(written.pieces), headers=answer)
 
     says = "Read the configuration and the policy files anew; bad ones change nothing."
     return [
@@ -58,6 +61,12 @@ def routes(served: Served) -> list[Route]:
         ),
         Route("GET", "/metrics", scrape, "Everything measured, for Prometheus.", media=TEXT),
     ]  # fmt: skip
+
+
+async def _one_by_one(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """As a body whose pieces are sent with the loop's turn in between; of one they would all be copied at once."""
+    for piece in pieces:
+        yield piece
 
 
 def _problem(problem: Problem) -> dict[str, object]:

@@ -53,13 +53,18 @@ def unexpected(answer: Answer, expected: str) -> TargetFailed:
 
 async def as_configured(context: Context, method: str = "GET") -> Readings:
     """The address asked as it stands, judged by expect_status, expect_json and expect_body."""
+    return readings(await as_expected(context, method))
+
+
+async def as_expected(context: Context, method: str = "GET") -> Answer:
+    """The same answer itself."""
     expect = context.expect
     # Who expects a 401 has said so; then it refuses nothing.
     answer = await ask(
         context, method="HEAD" if method == "HEAD" else "GET", refusal=not set(expect.status) & {401, 403}
     )
     check(answer, expect)
-    return readings(answer)
+    return answer
 
 
 def check(answer: Answer, expect: Expect) -> None:

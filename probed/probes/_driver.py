@@ -63,7 +63,10 @@ class Entrance:
             except _private._NextHostSignal as signal:
                 last = signal.__cause__
         assert last is not None
-        raise last
+        try:
+            raise last
+        finally:
+            last = None  # as in Wire: no cycle of frame and traceback
 
     def _preparation(self, server: Server, password: str | None, tls: Any) -> tuple[Any, Any, Any]:
         key = (server, password, tls, self._pgpass_since() if password is None else 0.0)

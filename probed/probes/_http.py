@@ -52,6 +52,8 @@ class Answer:
     """Whether there was more; such an answer has a status, but no JSON."""
     known: Known | None = field(default=None, repr=False, compare=False)
     """What was read of the answer to the same question before."""
+    heard_at: float = field(default=0.0, compare=False)
+    """When its end was read from the system, by ``time.perf_counter``: not when the loop came to tell us."""
 
     def json(self) -> Any:
         """The body as JSON. TargetFailed when it is not, is too large, or is nested or numbered beyond reason.
@@ -198,7 +200,8 @@ class HttpClient:
         except (Closed, Malformed, OSError, ValueError) as error:
             raise translate(error, shown) from None
         known = line.known(question) if method == "GET" else None
-        return Answer(shown, incoming.status, incoming.headers, bytes(incoming.body), incoming.truncated, known)
+        body = bytes(incoming.body)
+        return Answer(shown, incoming.status, incoming.headers, body, incoming.truncated, known, line.heard_at)
 
     async def _say(self, line: Line, question: bytes, method: str) -> Incoming:
         begun: Callable[[], None] | None = None

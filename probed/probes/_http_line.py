@@ -50,6 +50,8 @@ class Line(asyncio.Protocol):
     def __init__(self, door: Door, lost: Callable[[Line], None]) -> None:
         self.door = door
         self.idle_since = 0.0
+        self.heard_at = 0.0
+        """When the newest of an answer was read from the system, by ``time.perf_counter``."""
         self._lost, self._loop = lost, asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._incoming: Incoming | None = None
@@ -94,6 +96,7 @@ class Line(asyncio.Protocol):
         if incoming is None:
             self.hang_up()
             return
+        self.heard_at = time.perf_counter()
         if self._begun is not None:
             self._begun()
             self._begun = None
@@ -109,6 +112,7 @@ class Line(asyncio.Protocol):
         if incoming is not None:
             error: Exception | None = exc if incoming.begun else Closed(exc)
             if error is None:
+                self.heard_at = time.perf_counter()
                 try:
                     incoming.end()
                 except Malformed as malformed:
@@ -222,7 +226,10 @@ async def _called(addresses: Sequence[str], port: int) -> socket.socket:
             if isinstance(ended, socket.socket):
                 ended.close()
     assert error is not None
-    raise error
+    try:
+        raise error
+    finally:
+        error = None  # no cycle of frame and traceback
 
 
 def _by_turns(addresses: Sequence[str]) -> Sequence[str]:

@@ -94,6 +94,8 @@ class Session:
         self._resolver = Resolver()
         self._entrance = Entrance(_settings(timeout), now)
         self._warm: asyncpg.Connection[asyncpg.Record] | None = None
+        self._wire: Wire
+        """Of the warm connection, once there was one, or of the last that was to become it."""
         self._turn = asyncio.Lock()
         self._guests = asyncio.Lock()
         self._door = asyncio.Lock()
@@ -138,12 +140,16 @@ class Session:
         return not self.warm or self._login_failing or self._now() - self._last_login >= LOGIN_EVERY
 
     async def ping(self, statement: str = "SELECT 1") -> float:
-        """Seconds of one round trip on the warm connection (simple protocol: one message each way)."""
+        """Seconds of one round trip on the warm connection (simple protocol: one message each way).
+
+        From the moment the message is written to the one at which the end of the answer is read: not when the loop,
+        which may have other work just then, comes to write the one or to tell us of the other.
+        """
         connection = await self._connection()
-        started = time.perf_counter()
+        wire = self._wire
         async with self._statement(connection):
             await connection.execute(statement)
-        return time.perf_counter() - started
+        return wire.heard_at - wire.wrote_at
 
     async def value(self, query: str) -> Any:
         """The first column of the only row, on the warm connection (prepared once per connection)."""
@@ -166,14 +172,14 @@ class Session:
         """
         async with self._door:
             started = time.perf_counter()
-            connection = await self._connect()
+            connection, wire = await self._connect()
             kept = False
             try:
                 async with self._statement(connection):
                     answer = await connection.fetchval(statement)
-                took = time.perf_counter() - started
+                took = wire.heard_at - started
                 self._logged_in()
-                kept = not self.warm and self._keep(connection)
+                kept = not self.warm and self._keep(connection, wire)
             finally:
                 if not kept:
                     # It tells the server good-bye and does not wait for the answer, which could hang.
@@ -209,14 +215,15 @@ class Session:
                 return self._warm
             if self._refused is not None and self._now() - self._refused[0] < SAME_ROUND:
                 raise self._refused[1].with_traceback(None)
-            connection = await self._connect()
+            connection, wire = await self._connect()
             self._logged_in()
-            if not self._keep(connection):
+            if not self._keep(connection, wire):
                 connection.terminate()
         return connection
 
-    def _keep(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+    def _keep(self, connection: asyncpg.Connection[asyncpg.Record], wire: Wire) -> bool:
         """Make it the warm connection; False when the session has ended meanwhile."""
+        self._wire = wire
         if not self._dropped:
             self._warm = connection
             self.system_identifier = ""
@@ -226,7 +233,7 @@ class Session:
         self._last_login = self._now()
         self._login_failing = False
 
-    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
+    async def _connect(self) -> tuple[asyncpg.Connection[asyncpg.Record], Wire]:
         login = self.login
         wire = Wire(login.address, self._resolver)
         self._login_failing = True
@@ -238,12 +245,16 @@ class Session:
             raise
         except Exception as error:  # noqa: BLE001 - what a hostile server makes the driver raise has no common name
             wire.abort()
-            ours = self._translated(error)
-            self._refused = (self._now(), ours)
-            raise ours from None
+            raise self._noted(error) from None
         steps.end("login")
         self._refused = None
-        return connection
+        return connection, wire
+
+    def _noted(self, error: Exception) -> ProbeError:
+        """As ours, noted for the next probe of the same round. The frame that raises it must not hold it: a cycle."""
+        ours = self._translated(error)
+        self._refused = (self._now(), ours)
+        return ours
 
     def _tls_of(self, login: Login) -> Any:
         """``login.tls()``, kept while the CA file is the same: reading the system's store stops the loop for 20 ms."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -40,6 +41,19 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._address, self._resolver = address, resolver
         self._opened: list[asyncio.BaseTransport] = []
+        self._pipe: _Pipe | None = None
+
+    @property
+    def wrote_at(self) -> float:
+        """When the last message was given to the system, by ``time.perf_counter``."""
+        assert self._pipe is not None
+        return self._pipe.wrote_at
+
+    @property
+    def heard_at(self) -> float:
+        """When the last that came was read from the system: whom it wakes up waits for the loop's other work first."""
+        assert self._pipe is not None
+        return self._pipe.heard_at
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -57,7 +71,10 @@ class Wire:
             else:
                 return self._guarded(*opened)
         assert failure is not None
-        raise failure
+        try:
+            raise failure
+        finally:
+            failure = None  # it knows this frame by its traceback: left in it, both would wait for the collector
 
     async def create_unix_connection(
         self, factory: Callable[[], asyncio.Protocol], path: str, **options: Any
@@ -72,7 +89,8 @@ class Wire:
             transport = await self._loop.start_tls(pipe.transport, protocol, *args, **options)
         assert transport is not None
         self._opened.append(transport)
-        return _Pipe(transport, self._address)
+        self._pipe = _Pipe(transport, self._address)
+        return self._pipe
 
     def abort(self) -> None:
         """Close every socket of a login that came to nothing, now: TLS would wait 30 s for a hung server's farewell."""
@@ -91,6 +109,7 @@ class Wire:
         self._opened.append(transport)
         steps.begin("login" if isinstance(gate.inner, asyncpg.protocol.Protocol) else _ASKING)
         assert gate.pipe is not None
+        self._pipe = gate.pipe
         return gate.pipe, gate.inner
 
 
@@ -99,6 +118,7 @@ class _Pipe:
 
     def __init__(self, transport: asyncio.Transport, address: str, gate: _Gate | None = None) -> None:
         self.transport, self._address, self._gate = transport, address, gate
+        self.wrote_at = self.heard_at = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -106,12 +126,18 @@ class _Pipe:
     def write(self, data: Any) -> None:
         if self._gate is not None:
             self._gate.allowance = MAX_ANSWER
+        self.wrote_at = time.perf_counter()
         self.transport.write(data)
 
     def writelines(self, buffers: Any) -> None:
         if self._gate is not None:
             self._gate.allowance = MAX_ANSWER
+        self.wrote_at = time.perf_counter()
         self.transport.writelines(buffers)
+
+    def let_go(self) -> None:
+        """Of the gate, which knows its pipe: a hundred pairs a second of hung servers are much for the collector."""
+        self._gate = None
 
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
         steps.end(_ASKING)
@@ -140,6 +166,8 @@ class _Gate(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
             return
+        if self.pipe is not None:
+            self.pipe.heard_at = time.perf_counter()
         self.allowance -= len(data)
         if self.allowance < 0:
             self._refuse(TargetFailed("too_large", f"{self._address}: the answer is larger than {MAX_ANSWER} bytes"))
@@ -203,6 +231,8 @@ class _Gate(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.inner.connection_lost(self._refusal or exc)
+        if self.pipe is not None:
+            self.pipe.let_go()
 
     def pause_writing(self) -> None:
         self.inner.pause_writing()

@@ -2,7 +2,7 @@ from time import perf_counter
 
 from probed.model import HttpQuestion
 from probed.probes import Context, Readings, probe
-from probed.probes._component import READINGS, as_configured
+from probed.probes._component import READINGS, as_expected, readings
 
 
 @probe(
@@ -20,5 +20,5 @@ async def http(context: Context) -> Readings:
     question = context.question
     assert isinstance(question, HttpQuestion)
     started = perf_counter()
-    found = await as_configured(context, question.method)
-    return {**found, "response_seconds": perf_counter() - started}
+    answer = await as_expected(context, question.method)
+    return {**readings(answer), "response_seconds": answer.heard_at - started}

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from probed.access.web_file import WebFile
 from probed.config.settings import Instance
-from probed.exposition import ENTRIES, LINES, OPENMETRICS, PLAIN, Writer
+from probed.exposition import OPENMETRICS, PLAIN, SMALL, Writer
 from probed.metrics import CATALOGUE, STALE_INTERVALS, Metrics
 from probed.model import (
     CANARY,
@@ -475,16 +475,19 @@ async def test_the_reference_library_reads_both_formats_and_would_write_the_same
     assert len(series(plain.families)) > 100
 
 
-async def test_no_piece_of_a_fleets_scrape_is_longer_than_the_others_may_wait_for(seen: Stack) -> None:
+async def test_a_fleets_scrape_gives_others_their_turn_as_soon_as_its_time_is_over(seen: Stack) -> None:
     for number in range(40):
         seen.watch(
             Instance.model_validate({"name": f"fleet-{number}", "patroni": [f"http://10.1.0.{number}:8008"], **WHOLE})
         )
-    writer = Writer()
     entries = list(seen.pipeline.board.entries())
-    pieces = list(writer.pieces(seen, openmetrics=False))
-    assert max(piece.count(b"\n") for piece in pieces) <= LINES
-    assert pieces.count(b"") >= len(entries) // ENTRIES > 3
+    assert len(entries) > 300
+    whole = list(Writer(piece_seconds=3600.0).pieces(seen, openmetrics=False))
+    pieces = list(Writer(piece_seconds=0.0).pieces(seen, openmetrics=False))
+    assert b"" not in whole
+    assert pieces.count(b"") >= len(entries)  # after each look at the clock
+    assert b"".join(pieces) == b"".join(whole)
+    assert max(map(len, pieces)) < 2 * SMALL
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "half a surrogate \ud800", "\udfff"])
