@@ -18,7 +18,7 @@ from pathlib import Path
 
 from probed.incidents import new_id
 from probed.model import Event, EventState, Severity, Target
-from probed.store.applying import UPSERT
+from probed.store.applying import SHELVE, UPSERT
 from probed.store.rows import event_row, sample_json
 from probed.store.sqlite import SqliteStore
 from probed.testing import make_sample
@@ -100,9 +100,10 @@ def write(directory: Path, number: int, *, ends_at: float | None = None) -> Path
     connection.execute("PRAGMA cache_size = -200000")
     for index, event in enumerate(events_of(number, ends_at or time.time())):
         if index % BATCH == 0:
-            connection.execute("BEGIN" if index == 0 else "COMMIT")
             if index:
-                connection.execute("BEGIN")
+                connection.execute(SHELVE)
+                connection.execute("COMMIT")
+            connection.execute("BEGIN")
         connection.execute(UPSERT, event_row(event))
         occurred = event.state is EventState.OCCURRED
         connection.execute(_INSERT_TRANSITION, (event.id, "occurred" if occurred else "opened", event.opened_at))
@@ -111,6 +112,7 @@ def write(directory: Path, number: int, *, ends_at: float | None = None) -> Path
             after = recovered
             connection.execute(_INSERT_TRANSITION, (event.id, "resolved", event.resolved_at))
         connection.execute(_SAMPLES, (before, after, event.id))
+    connection.execute(SHELVE)
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

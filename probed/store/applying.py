@@ -26,6 +26,10 @@ UPSERT = f"""
 INSERT INTO event ({", ".join(EVENT_COLUMNS)}) VALUES ({", ".join("?" * len(EVENT_COLUMNS))})
 ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in EVENT_COLUMNS[1:])}
 """  # noqa: S608 - column names are constants
+SHELVE = """
+UPDATE shelving SET last = (SELECT max(id) FROM event) WHERE last < (SELECT max(id) FROM event)
+"""
+"""Puts what came since the last time on its shelves, and counts it (schema 0014)."""
 _KEEP_EVIDENCE = f"""
 INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".join("?" * len(EVIDENCE_COLUMNS))})
 """  # noqa: S608 - as above
