@@ -42,7 +42,6 @@ STILL_OPEN = 200
 BATCH = 5_000
 
 _INSERT_TRANSITION = "INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)"
-_SAMPLES = "UPDATE event SET samples_before = ?, samples_after = ? WHERE id = ?"
 
 
 def events_of(number: int, ends_at: float, seed: int = 1) -> Iterator[Event]:
@@ -104,14 +103,12 @@ def write(directory: Path, number: int, *, ends_at: float | None = None) -> Path
                 connection.execute(SHELVE)
                 connection.execute("COMMIT")
             connection.execute("BEGIN")
-        connection.execute(UPSERT, event_row(event))
+        resolved = event.state is EventState.RESOLVED
+        connection.execute(UPSERT, (*event_row(event), before, recovered if resolved else None))
         occurred = event.state is EventState.OCCURRED
         connection.execute(_INSERT_TRANSITION, (event.id, "occurred" if occurred else "opened", event.opened_at))
-        after = "[]"
-        if event.state is EventState.RESOLVED:
-            after = recovered
+        if resolved:
             connection.execute(_INSERT_TRANSITION, (event.id, "resolved", event.resolved_at))
-        connection.execute(_SAMPLES, (before, after, event.id))
     connection.execute(SHELVE)
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

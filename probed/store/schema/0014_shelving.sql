@@ -97,3 +97,19 @@ WHEN (old.severity <> new.severity OR old.state <> new.state OR old.suppressed <
           AND event = new.event AND instance = new.instance AND severity = new.severity
         ON CONFLICT (quarter, series) DO UPDATE SET number = number + 1;
 END;
+
+-- How far transitions are numbered is known without a table of SQLite's own, which would be written at each of them:
+-- what is purged is noted. See ``numbering``.
+CREATE TABLE transition_numbered (
+    seq      INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL REFERENCES event (id),
+    kind     TEXT NOT NULL,
+    at       REAL NOT NULL,
+    who      TEXT NOT NULL DEFAULT '',
+    comment  TEXT NOT NULL DEFAULT ''
+);
+INSERT INTO transition_numbered (seq, event_id, kind, at, who, comment)
+    SELECT seq, event_id, kind, at, who, comment FROM transition ORDER BY seq;
+DROP TABLE transition;
+ALTER TABLE transition_numbered RENAME TO transition;
+CREATE INDEX transition_by_event ON transition (event_id);
