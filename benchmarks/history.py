@@ -18,7 +18,7 @@ from pathlib import Path
 
 from probed.incidents import new_id
 from probed.model import Event, EventState, Severity, Target
-from probed.store.applying import UPSERT
+from probed.store.applying import SHELVE, UPSERT
 from probed.store.rows import event_row, sample_json
 from probed.store.sqlite import SqliteStore
 from probed.testing import make_sample
@@ -42,7 +42,6 @@ STILL_OPEN = 200
 BATCH = 5_000
 
 _INSERT_TRANSITION = "INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)"
-_SAMPLES = "UPDATE event SET samples_before = ?, samples_after = ? WHERE id = ?"
 
 
 def events_of(number: int, ends_at: float, seed: int = 1) -> Iterator[Event]:
@@ -100,17 +99,17 @@ def write(directory: Path, number: int, *, ends_at: float | None = None) -> Path
     connection.execute("PRAGMA cache_size = -200000")
     for index, event in enumerate(events_of(number, ends_at or time.time())):
         if index % BATCH == 0:
-            connection.execute("BEGIN" if index == 0 else "COMMIT")
             if index:
-                connection.execute("BEGIN")
-        connection.execute(UPSERT, event_row(event))
+                connection.execute(SHELVE)
+                connection.execute("COMMIT")
+            connection.execute("BEGIN")
+        resolved = event.state is EventState.RESOLVED
+        connection.execute(UPSERT, (*event_row(event), before, recovered if resolved else None))
         occurred = event.state is EventState.OCCURRED
         connection.execute(_INSERT_TRANSITION, (event.id, "occurred" if occurred else "opened", event.opened_at))
-        after = "[]"
-        if event.state is EventState.RESOLVED:
-            after = recovered
+        if resolved:
             connection.execute(_INSERT_TRANSITION, (event.id, "resolved", event.resolved_at))
-        connection.execute(_SAMPLES, (before, after, event.id))
+    connection.execute(SHELVE)
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import queue
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,34 +202,66 @@ def _sample(number: int) -> Sample:
 
 
 async def events(place: Path, rounds: int) -> list[Goal]:
-    """An event made durable, one at a time; beside one row of the same size that SQLite is given by itself."""
-    ours, theirs = list[float](), list[float]()
+    """An event made durable, one at a time; beside one row of the same size that SQLite is given by itself.
+
+    Beside it: the same events at once, as in a storm; and the bare row as the least that keeps a loop free could write
+    it, by a thread, and awaited.
+    """
+    ours, stormy, theirs, apart = list[float](), list[float](), list[float](), list[float]()
     worked, blocked = list[float](), list[float]()
     for number in range(rounds):
-        made = list(history.events_of(EVENTS, time.time(), seed=number))
-        commits = [_commit(event) for event in made]
-        store = SqliteStore(place / f"store{number}", limits=Limits(age=1e9, size=1 << 50))
-        await store.open()
-        async with _beats(worked, blocked):
-            before = time.process_time()
-            for commit in commits:
-                await store.append(commit)
-            ours.append(time.process_time() - before)
-        await store.close()
+        commits = _commits(number)
+        ours.append(await _appended(place / f"store{number}", commits, _one_by_one))
         theirs.append(_bare(place / f"bare{number}.db"))
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+        stormy.append(await _appended(place / f"storm{number}", commits, _at_once))
+        apart.append(await _bare_apart(place / f"apart{number}.db"))
+    commits = _commits(rounds)
+    async with _beats(worked, blocked):  # by itself: what it takes to look is not the event's
+        await _appended(place / "watched", commits, _one_by_one)
+    ratios, storm, least = (
+        [one / other for one, other in zip(taken, theirs, strict=True)] for taken in (ours, stormy, apart)
+    )
     return [
         Goal(
             "P18", f"CPU of a durable event / a row of {ROW_BYTES} bytes in SQLite (WAL, FULL)", ratios, 1.6, 1.2,
             also={"us": _each(ours), "bare_us": _each(theirs)},
         ),
         Goal("P18b", "longest time at a stretch that the loop computed meanwhile", [1000 * max(worked)], unit="ms"),
+        Goal("P18c", f"as P18, of {EVENTS} events that are appended at once", storm, also={"us": _each(stormy)}),
+        Goal("P18d", "as P18, of the bare row, written by a thread and awaited", least, also={"us": _each(apart)}),
     ]  # fmt: skip
+
+
+_Append = Callable[[SqliteStore, Sequence[Commit]], Awaitable[None]]
+
+
+async def _appended(directory: Path, commits: Sequence[Commit], append: _Append) -> float:
+    """CPU seconds until all of them are durable."""
+    store = SqliteStore(directory, limits=Limits(age=1e9, size=1 << 50))
+    await store.open()
+    before = time.process_time()
+    await append(store, commits)
+    took = time.process_time() - before
+    await store.close()
+    return took
+
+
+async def _one_by_one(store: SqliteStore, commits: Sequence[Commit]) -> None:
+    for commit in commits:
+        await store.append(commit)
+
+
+async def _at_once(store: SqliteStore, commits: Sequence[Commit]) -> None:
+    await asyncio.gather(*(store.append(commit) for commit in commits))
 
 
 def _each(seconds: Sequence[float]) -> int:
     """Microseconds of one event."""
     return round(1e6 * statistics.median(seconds) / EVENTS)
+
+
+def _commits(seed: int) -> list[Commit]:
+    return [_commit(event) for event in history.events_of(EVENTS, time.time(), seed=seed)]
 
 
 def _commit(event: Any) -> Commit:
@@ -237,14 +271,46 @@ def _commit(event: Any) -> Commit:
 
 
 def _bare(file: Path) -> float:
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+    with _bare_table(file) as connection:
+        before = time.process_time()
+        for number in range(EVENTS):
+            _insert(connection, number)
+        return time.process_time() - before
+
+
+async def _bare_apart(file: Path) -> float:
+    loop, queued = asyncio.get_running_loop(), queue.SimpleQueue[asyncio.Future[None] | None]()
+    with _bare_table(file) as connection:
+
+        def write() -> None:
+            for number, done in enumerate(iter(queued.get, None)):
+                _insert(connection, number)
+                loop.call_soon_threadsafe(done.set_result, None)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        before = time.process_time()
+        for _ in range(EVENTS):
+            done: asyncio.Future[None] = loop.create_future()
+            queued.put(done)
+            await done
+        took = time.process_time() - before
+        queued.put(None)
+        writer.join()
+    return took
+
+
+@contextlib.contextmanager
+def _bare_table(file: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as connection:
         for pragma in PRAGMAS:
             connection.execute(pragma)
         connection.execute(BARE)
-        before = time.process_time()
-        for number in range(EVENTS):
-            connection.execute("INSERT INTO event VALUES (?, ?)", (f"{number:032}", "x" * (ROW_BYTES - 32)))
-        return time.process_time() - before
+        yield connection
+
+
+def _insert(connection: sqlite3.Connection, number: int) -> None:
+    connection.execute("INSERT INTO event VALUES (?, ?)", (f"{number:032}", "x" * (ROW_BYTES - 32)))
 
 
 async def start(place: Path) -> Goal:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from probed.model import Moment
-from probed.store import Change, Commit, inspections, outbox, shadowed, tokens
+from probed.model import Moment, Sample
+from probed.store import Change, Commit, inspections, numbering, outbox, shadowed, tokens
 from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
@@ -23,9 +22,17 @@ from probed.store.rows import (
 )
 
 UPSERT = f"""
-INSERT INTO event ({", ".join(EVENT_COLUMNS)}) VALUES ({", ".join("?" * len(EVENT_COLUMNS))})
-ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in EVENT_COLUMNS[1:])}
+INSERT INTO event ({", ".join(EVENT_COLUMNS)}, samples_before, samples_after)
+VALUES ({"?, " * len(EVENT_COLUMNS)}ifnull(?{len(EVENT_COLUMNS) + 1}, '[]'), ifnull(?{len(EVENT_COLUMNS) + 2}, '[]'))
+ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in EVENT_COLUMNS[1:])},
+    samples_before = ifnull(?{len(EVENT_COLUMNS) + 1}, samples_before),
+    samples_after = ifnull(?{len(EVENT_COLUMNS) + 2}, samples_after)
 """  # noqa: S608 - column names are constants
+"""``event_row`` and JSON of the samples before and after; ``None`` leaves those that are there."""
+SHELVE = """
+UPDATE shelving SET last = (SELECT max(id) FROM event) WHERE last < (SELECT max(id) FROM event)
+"""
+"""Puts what came since the last time on its shelves, and counts it (schema 0014)."""
 _KEEP_EVIDENCE = f"""
 INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".join("?" * len(EVIDENCE_COLUMNS))})
 """  # noqa: S608 - as above
@@ -40,8 +47,9 @@ _OWES: Mapping[str, tuple[Moment, ...]] = {
 
 def apply(connection: sqlite3.Connection, commit: Commit) -> None:
     """Write all of it; the transaction is the caller's. Raises what sqlite3 raises."""
-    for write in _WRITERS:
-        write(connection, commit)
+    for parts, write in _WRITERS:
+        if any(getattr(commit, part) for part in parts):
+            write(connection, commit)
 
 
 def _changes(connection: sqlite3.Connection, commit: Commit) -> None:
@@ -50,34 +58,23 @@ def _changes(connection: sqlite3.Connection, commit: Commit) -> None:
 
 
 def _change(connection: sqlite3.Connection, change: Change) -> None:
-    connection.execute(UPSERT, event_row(change.event))
-    if change.before:
-        _keep(connection, "samples_before", change.event.id, [sample_json(sample) for sample in change.before])
-    if change.after:
-        _keep(connection, "samples_after", change.event.id, [sample_json(sample) for sample in change.after])
-    row = (_number(connection, change), change.event.id, change.kind, change.at, change.who, change.comment)
-    sql = "INSERT INTO transition (seq, event_id, kind, at, who, comment) VALUES (?, ?, ?, ?, ?, ?)"
-    numbered = connection.execute(sql, row)
-    assert numbered.lastrowid is not None
-    outbox.owe(connection, numbered.lastrowid, change)
-    if change.event.canary:
+    event = change.event
+    connection.execute(UPSERT, (*event_row(event), _samples(change.before), _samples(change.after)))
+    number = None
+    if event.canary:  # it takes the place of the last
+        outbox.erase_canaries(connection, also_owed=True)
+        number = numbering.CANARY
+    seq = numbering.add(connection, event.id, change.kind, change.at, change.who, change.comment, number=number)
+    outbox.owe(connection, seq, change)
+    if event.canary:
         return
     for moment in _OWES.get(change.kind, ()):
-        owed = (change.event.id, moment, change.at)
+        owed = (event.id, moment, change.at)
         connection.execute("INSERT OR REPLACE INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)", owed)
 
 
-def _number(connection: sqlite3.Connection, change: Change) -> int | None:
-    """What a transition is to be numbered; ``None``: the next of the history. A canary takes the place of the last."""
-    if not change.event.canary:
-        return None
-    outbox.erase_canaries(connection, also_owed=True)
-    return -1
-
-
-def _keep(connection: sqlite3.Connection, column: str, event_id: str, samples: Sequence[Mapping[str, Any]]) -> None:
-    sql = f"UPDATE event SET {column} = ? WHERE id = ?"  # noqa: S608 - the column is one of two constants
-    connection.execute(sql, (json.dumps(samples), event_id))
+def _samples(samples: Sequence[Sample]) -> str | None:
+    return json.dumps([sample_json(sample) for sample in samples]) if samples else None
 
 
 def _streaks(connection: sqlite3.Connection, commit: Commit) -> None:
@@ -185,8 +182,20 @@ def _inspections(connection: sqlite3.Connection, commit: Commit) -> None:
     inspections.apply(connection, commit.inspections)
 
 
-_WRITERS: Sequence[Callable[[sqlite3.Connection, Commit], None]] = (
-    _changes, _streaks, _evidence, _members, _leadership, _gaps, _kept, _audit, _revisions, _silences, _shadows,
-    _outbox, _tokens, _inspections,
-)  # fmt: skip
-"""In this order: evidence refers to events."""
+_WRITERS: Sequence[tuple[tuple[str, ...], Callable[[sqlite3.Connection, Commit], None]]] = (
+    (("changes",), _changes),
+    (("streaks", "forgotten"), _streaks),
+    (("evidence", "settled"), _evidence),
+    (("members", "forgotten_members"), _members),
+    (("leadership",), _leadership),
+    (("gaps",), _gaps),
+    (("kept",), _kept),
+    (("audit",), _audit),
+    (("revisions",), _revisions),
+    (("silences",), _silences),
+    (("shadows",), _shadows),
+    (("attempts", "given_up", "reminders"), _outbox),
+    (("tokens",), _tokens),
+    (("inspections",), _inspections),
+)
+"""What writes which parts of a commit, in this order: evidence refers to events."""

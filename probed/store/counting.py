@@ -17,12 +17,22 @@ QUARTER = 900
 OF_A_DAY = 96
 
 _SERIES = "SELECT id, event, instance, severity FROM series"
+_TOTALS = """
+SELECT event, severity, instance, sum(total) AS number FROM (
+    SELECT event, severity, instance, total FROM series
+    UNION ALL SELECT event, severity, instance, 1 FROM unshelved WHERE suppressed = 0
+) GROUP BY event, severity, instance HAVING number > 0
+"""
 _NEXT = "SELECT min(quarter) AS quarter FROM tally WHERE quarter >= ? AND quarter < ?"
 _QUARTERS = "SELECT series, sum(number) AS number FROM tally WHERE quarter >= ? AND quarter < ? GROUP BY series"
 _DAY = "SELECT series, number FROM tally_day WHERE day = ?"
 _EDGE = """
 SELECT event, instance, severity, opened_at FROM event
 WHERE id >= ? AND id < ? AND opened_at >= ? AND opened_at < ? AND suppressed = 0
+"""
+
+_UNSHELVED = """
+SELECT event, instance, severity, opened_at FROM unshelved WHERE opened_at >= ? AND opened_at < ? AND suppressed = 0
 """
 
 _Series = tuple[str, str, str]
@@ -32,7 +42,10 @@ _Days = dict[date, dict[int, int]]
 
 
 def daily(connection: sqlite3.Connection, since: float, until: float, zone: ZoneInfo) -> list[DailyCount]:
-    """Announced triggers in ``[since, until)`` by the day of ``zone`` on which they began; newest day first."""
+    """Announced triggers in ``[since, until)`` by the day of ``zone`` on which they began; newest day first.
+
+    All of it in one transaction: meanwhile nothing may be shelved.
+    """
     names: dict[int, _Series] = {
         number: (event, instance, severity) for number, event, instance, severity in connection.execute(_SERIES)
     }
@@ -43,6 +56,7 @@ def daily(connection: sqlite3.Connection, since: float, until: float, zone: Zone
     else:
         _count_edge(connection, names, days, since, first * QUARTER, zone)
         _count_quarters(connection, days, first, last, zone)
+        _count_each(connection.execute(_UNSHELVED, (first * QUARTER, last * QUARTER)), names, days, zone)
         _count_edge(connection, names, days, last * QUARTER, until, zone)
     grades = {grade.value: grade for grade in Severity}
     told = [(series, names[series]) for series in sorted(names, key=names.__getitem__, reverse=True)]
@@ -58,8 +72,8 @@ def daily(connection: sqlite3.Connection, since: float, until: float, zone: Zone
 
 def totals(connection: sqlite3.Connection) -> Mapping[_Series, int]:
     """Events announced ever, purged ones included, by (event, severity, instance)."""
-    rows = connection.execute("SELECT event, severity, instance, total FROM series WHERE total > 0")
-    return {(row["event"], row["severity"], row["instance"]): row["total"] for row in rows}
+    rows = connection.execute(_TOTALS)
+    return {(row["event"], row["severity"], row["instance"]): row["number"] for row in rows}
 
 
 def _count_quarters(connection: sqlite3.Connection, days: _Days, first: int, last: int, zone: ZoneInfo) -> None:
@@ -114,19 +128,26 @@ def _add(total: dict[int, int], rows: Iterable[tuple[int, int]], sign: int) -> N
 
 def _count_edge(
     connection: sqlite3.Connection,
-    names: Mapping[int, _Series],
+    names: dict[int, _Series],
     days: _Days,
     since: float,
     until: float,
     zone: ZoneInfo,
 ) -> None:
     """A part of a quarter, from the events themselves."""
-    if since >= until:
-        return
+    if since < until:
+        _count_each(connection.execute(_EDGE, (*ids(since, until), since, until)), names, days, zone)
+
+
+def _count_each(rows: sqlite3.Cursor, names: dict[int, _Series], days: _Days, zone: ZoneInfo) -> None:
+    """Event by event. A series of which nothing is shelved yet has no number; it gets one that is none."""
     known = {name: series for series, name in names.items()}
-    for event, instance, severity, opened_at in connection.execute(_EDGE, (*ids(since, until), since, until)):
+    for event, instance, severity, opened_at in rows:
+        name = (event, instance, severity)
+        series = known.setdefault(name, -len(known))
+        names[series] = name
         counts = days.setdefault(datetime.fromtimestamp(opened_at, zone).date(), {})
-        _add(counts, ((known[event, instance, severity], 1),), 1)
+        _add(counts, ((series, 1),), 1)
 
 
 def _midnight(day: date, zone: ZoneInfo) -> float:

@@ -4,7 +4,7 @@ A page comes as quickly with any filters among a million events as among a hundr
 
 An id begins with the time of its event, so a span of time is a span of ids. Everything else that the list can be
 filtered by is the *shelf* on which an event stands (schema 0006): a page is the newest of every shelf that the filters
-allow, merged until it is full.
+allow, merged until it is full. The newest events of all, which are not shelved yet, are each looked at.
 
 What had begun before a time and was open at it is found by looking at the day before; what lasts longer than a day is
 open still, which is a shelf, or has an index of its own (schema 0013).
@@ -53,8 +53,11 @@ UNION ALL
 SELECT id FROM event WHERE resolved_at - opened_at >= 86400.0 AND resolved_at >= :at AND +id < :day_before
 UNION ALL
 SELECT event_id FROM labelled JOIN placed USING (shelf) WHERE state = 'open' AND number > 0 AND event_id < :day_before
+UNION ALL
+SELECT id FROM unshelved WHERE state = 'open' AND id < :day_before
 LIMIT -1
 """
+_FIRST_UNSHELVED = "SELECT id FROM unshelved ORDER BY id LIMIT 1"
 _LONG_SECONDS = 86400.0
 """How long an episode lasts that has a place in the index: as the index says it."""
 _EVIDENCE = "SELECT * FROM evidence WHERE event_id = ? ORDER BY taken_at, rowid"
@@ -125,8 +128,10 @@ def _begun(connection: sqlite3.Connection, query: EventQuery, low: str, high: st
     if query.silenced is None and not labels:
         rows = connection.execute(_NEWEST, (low, high, since, until, query.limit))
         return [event_of(row) for row in rows]
-    merged = _merged(connection, labels, low, high)
-    found: list[Event] = []
+    row = connection.execute(_FIRST_UNSHELVED).fetchone()
+    split = high if row is None else min(high, row["id"])
+    found = _fitting(connection, query, max(low, split), high, "event WHERE true")
+    merged = _merged(connection, labels, low, split)
     while len(found) < query.limit:
         wanted = list(islice(merged, min(query.limit - len(found), _FETCHED)))
         if not wanted:

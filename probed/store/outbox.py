@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from probed.model import Event
-from probed.store import Change
+from probed.store import Change, numbering
 from probed.store.notices import (
     Attempt,
     Backlog,
@@ -57,8 +57,7 @@ def remind(connection: sqlite3.Connection, reminder: Reminder) -> None:
     row = connection.execute(sql, (reminder.event_id,)).fetchone()
     if row is None:
         return
-    sql = "INSERT INTO transition (event_id, kind, at) VALUES (?, 'reminded', ?)"
-    seq = connection.execute(sql, (reminder.event_id, reminder.at)).lastrowid
+    seq = numbering.add(connection, reminder.event_id, "reminded", reminder.at)
     connection.execute("INSERT INTO notice (seq, event) VALUES (?, ?)", (seq, _frozen(event_of(row))))
     connection.execute(
         "INSERT INTO delivery (seq, receiver, event_id, told, fate, owed_at) VALUES (?, ?, ?, 'reminded', 'owed', ?)",

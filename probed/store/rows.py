@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, Protocol
 
@@ -49,9 +50,14 @@ def event_row(event: Event) -> tuple[Any, ...]:
         event.resolved_at, event.resolve_reason, event.count,
         None if event.value is None else json.dumps(event.value), event.threshold, event.message, event.suggestion,
         event.policy_version, event.observer, event.caused_by, int(event.suppressed), event.acked_by,
-        json.dumps(dict(event.labels)), int(event.flapping), json.dumps(dict(event.details)),
+        _object(event.labels), int(event.flapping), _object(event.details),
         int(event.silenced), event.silenced_by,
     )  # fmt: skip
+
+
+def _object(values: Mapping[str, Any]) -> str:
+    """JSON; most events have no details."""
+    return json.dumps(dict(values)) if values else "{}"
 
 
 def event_of(row: Row) -> Event:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 import os
 import queue
 import sqlite3
@@ -57,7 +58,7 @@ from probed.store import (
     tokens,
 )
 from probed.store.ageing import Life
-from probed.store.applying import apply
+from probed.store.applying import SHELVE, apply
 from probed.store.migrating import migrate
 from probed.store.notices import Backlog, Delivery, DeliveryQuery, Notice
 from probed.store.opening import FILE, connect, lock
@@ -76,6 +77,10 @@ MAX_QUEUED = 10_000
 """Commits kept in memory while the disk refuses; beyond that the newest are dropped, counted and told."""
 RETRY_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
+BEAT_SECONDS = 1.0
+"""At least between two signs of life: also while commits come close upon each other, each need not bring its own."""
+SHELVED_TOGETHER = 100
+"""Changes after which their events are shelved; a page that asks for shelves looks at each of so many beside them."""
 PURGE_PAUSE_SECONDS = 0.05
 """Between two slices of a purge while nothing is to be written: it may take its time, and must not take the disk's."""
 
@@ -99,7 +104,8 @@ SELECT event.instance, max(event.opened_at) AS at FROM (
 ) newest JOIN event ON event.id = newest.id GROUP BY event.instance
 """
 _STATUS = """
-SELECT (SELECT ifnull(sum(number), 0) FROM shelf) AS events, (SELECT user_version FROM pragma_user_version) AS version
+SELECT (SELECT ifnull(sum(number), 0) FROM shelf) + (SELECT count(*) FROM unshelved) AS events,
+       (SELECT user_version FROM pragma_user_version) AS version
 """
 
 
@@ -131,7 +137,9 @@ class SqliteStore:
         """Monotonic times at which the commits were queued that are not durable."""
         self.progress_at = 0.0
         """Monotonic time of the writer's last sign of life, for the watchdog."""
-        self._beat_at = 0.0
+        self._beat_at = -math.inf
+        self._unshelved = 0
+        """Changes since events were shelved."""
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -261,10 +269,18 @@ class SqliteStore:
         try:
             for job in jobs:
                 apply(connection, job.commit)
+            unshelved = self._unshelved + sum(len(job.commit.changes) for job in jobs)
+            if unshelved and (unshelved >= SHELVED_TOGETHER or not jobs):
+                connection.execute(SHELVE)
+                unshelved = 0
             mono = self._clock.mono()
-            self._life.beat(connection, self._clock.wall(), mono, boot_id())
+            beats = not 0.0 <= mono - self._beat_at < BEAT_SECONDS
+            if beats:
+                self._life.beat(connection, self._clock.wall(), mono, boot_id())
             connection.execute("COMMIT")
-            self._beat_at = mono
+            self._unshelved = unshelved
+            if beats:
+                self._beat_at = mono
         except BaseException:  # whatever ends it, no half transaction may stay open
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
@@ -314,6 +330,7 @@ class SqliteStore:
             os.umask(old_mask)
         try:
             migrate(connection, str(self._path))
+            connection.execute(SHELVE)
             return connection, self._recover(connection)
         except BaseException:  # whatever ends it, a half-opened store must not stay locked
             connection.close()
@@ -457,12 +474,20 @@ class SqliteStore:
         return await self._reading(lambda read: read.execute(sql, values).fetchall())
 
     async def _reading(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
-        """``function`` of the read-only connection, in its thread. StoreError instead of what sqlite3 raises."""
+        """``function`` of the read-only connection, in its thread; all that it reads is of one moment.
+
+        StoreError instead of what sqlite3 raises.
+        """
 
         def run() -> _T:
             assert self._read is not None, "open() first"
             try:
-                return function(self._read)
+                self._read.execute("BEGIN")
+                try:
+                    return function(self._read)
+                finally:
+                    if self._read.in_transaction:
+                        self._read.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise StoreError(self._cannot(error)) from None
 

@@ -19,10 +19,13 @@ from probed.store.purging import pages_of
 
 LEDGER = 6
 """The schema from which on events are counted as they come."""
+SHELVING = 14
+"""The schema from which on the newest ones are counted a little later."""
 
 _EVENTS = """
 SELECT ifnull(sum(number), 0) AS events, ifnull(sum(CASE WHEN state = 'open' THEN number END), 0) AS open FROM labelled
 """
+_UNSHELVED = "SELECT count(*), ifnull(sum(state = 'open'), 0) FROM unshelved"
 _ENDS = (
     "SELECT (SELECT opened_at FROM event ORDER BY id LIMIT 1), (SELECT opened_at FROM event ORDER BY id DESC LIMIT 1)"
 )
@@ -63,13 +66,14 @@ def state_of(directory: Path) -> State:
     """The state of the store in a directory, read while a daemon may be writing. StoreError when there is none."""
     path = directory / FILE
     with _reading(path) as connection:
+        connection.execute("BEGIN")  # all of it of one moment
         schema = version_of(connection)
         pages, free = pages_of(connection)
         page = int(connection.execute("PRAGMA page_size").fetchone()[0])
         beat = connection.execute("SELECT at FROM heartbeat").fetchone() if schema else None
         known: dict[str, int | float | None] = {}
         if LEDGER <= schema <= len(SCHEMA):
-            known["events"], known["open_events"] = connection.execute(_EVENTS).fetchone()
+            known["events"], known["open_events"] = _numbers_of_events(connection, schema)
             known["oldest"], known["newest"] = connection.execute(_ENDS).fetchone()
             known["purged"], newest = connection.execute(_TRANSITIONS).fetchone()
             known["transitions"] = max(newest, known["purged"] or 0)
@@ -85,6 +89,15 @@ def state_of(directory: Path) -> State:
             last_sign_of_life=beat["at"] if beat is not None else None,
             **known,  # type: ignore[arg-type]  # each as its column is
         )
+
+
+def _numbers_of_events(connection: sqlite3.Connection, schema: int) -> tuple[int, int]:
+    """(all, open ones)"""
+    number, opened = connection.execute(_EVENTS).fetchone()
+    if schema < SHELVING:
+        return number, opened
+    more, more_open = connection.execute(_UNSHELVED).fetchone()
+    return number + more, opened + more_open
 
 
 def bring_up_to_date(directory: Path) -> tuple[int, int]:

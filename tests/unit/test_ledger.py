@@ -31,11 +31,13 @@ from probed.store import (
     GapRecord,
     LeadershipRecord,
     Numbering,
+    counting,
     listing,
+    tending,
 )
 from probed.store import sqlite as engine
 from probed.store.ageing import Life
-from probed.store.applying import apply
+from probed.store.applying import SHELVE, apply
 from probed.store.migrating import SCHEMA
 from probed.store.notices import Fate, GivenUp
 from probed.store.purging import DAY, Limits, Purge, pages_of, size
@@ -464,14 +466,19 @@ class TestAge:
             assert await store.events(EventQuery()) == []
 
 
-@pytest.fixture
-def connection() -> Iterator[sqlite3.Connection]:
-    """A store of 60 resolved events of some 30 KiB each, in memory."""
+def a_store_in_memory() -> sqlite3.Connection:
     made = sqlite3.connect(":memory:", isolation_level=None)
     made.row_factory = sqlite3.Row
     made.execute("PRAGMA auto_vacuum = INCREMENTAL")
     for file in SCHEMA:
         made.executescript(file.read_text(encoding="utf-8"))
+    return made
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    """A store of 60 resolved events of some 30 KiB each, in memory."""
+    made = a_store_in_memory()
     Life().beat(made, NOON, 0.0, "boot")
     for number in range(60):
         event = an_event(NOON + number, message="x" * 30_000)
@@ -566,3 +573,123 @@ async def test_an_older_store_is_counted_and_shelved_when_it_is_migrated(tmp_pat
             assert await migrated.counts() == await fresh.counts() != {}
             assert await migrated.daily(0, NOON * 2, "UTC") == await fresh.daily(0, NOON * 2, "UTC") != []
             assert (await migrated.status()).events == 100
+
+
+QUERIES = [
+    EventQuery(instance, event, severity, state, suppressed, silenced, active_since=active, limit=limit)
+    for instance, event, severity, state, suppressed, silenced, active, limit in itertools.product(
+        (None, "orders"), (None, "no_leader"), (None, Severity.FATAL), (None, *EventState), (None, True, False),
+        (None, False), (None, NOON + 10.0005), (2, 1000),
+    )
+]  # fmt: skip
+
+
+def all_that_is_told(connection: sqlite3.Connection, queries: list[EventQuery]) -> list[Any]:
+    """Pages, days and totals: what depends on shelves and counts."""
+    spans = ((0.0, 2 * NOON), (NOON + 5.5, NOON + 35.5), (NOON - 900, NOON + DAY))
+    return [
+        [listing.page(connection, query) for query in queries],
+        [counting.daily(connection, since, until, ZoneInfo("Asia/Kathmandu")) for since, until in spans],
+        dict(counting.totals(connection)),
+    ]
+
+
+class TestShelving:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_what_is_not_shelved_yet_is_listed_and_counted_as_if_it_was(self, seed: int) -> None:
+        """Two stores with one history: in one every event is shelved at once, in the other when it happens to be."""
+        chance = random.Random(seed)
+        at_once, later = a_store_in_memory(), a_store_in_memory()
+        there: list[Event] = []
+        for step in range(60):
+            there += motley(chance, 1, began=NOON + step)
+            changes = [Change(there[-1], "opened", there[-1].opened_at)]
+            if chance.random() < 0.7:
+                place = chance.randrange(len(there))
+                turned = replace(
+                    there[place],
+                    suppressed=chance.random() < 0.4,
+                    severity=chance.choice(list(Severity)),
+                    state=chance.choice((there[place].state, EventState.RESOLVED)),
+                )
+                there[place] = turned
+                changes.append(Change(turned, "amended", NOON))
+            gone = there.pop(chance.randrange(len(there))).id if chance.random() < 0.15 else ""
+            for connection in (at_once, later):
+                apply(connection, Commit(changes=tuple(changes)))
+                if connection is at_once or chance.random() < 0.1:
+                    connection.execute(SHELVE)
+                connection.execute("DELETE FROM event WHERE id = ?", (gone,))
+            if step % 10 == 9:
+                queries = chance.sample(QUERIES, 60)
+                assert all_that_is_told(later, queries) == all_that_is_told(at_once, queries)
+        later.execute(SHELVE)
+        kept = (
+            "SELECT event, instance, severity, total FROM series WHERE total ORDER BY 1, 2, 3",
+            "SELECT quarter, event, instance, severity, number FROM tally JOIN series ON id = series ORDER BY 1, 2, 3, 4",
+            "SELECT day, event, instance, severity, number FROM tally_day JOIN series ON id = series ORDER BY 1, 2, 3, 4",
+            "SELECT event, instance, severity, state, suppressed, number FROM labelled WHERE number ORDER BY 1, 2, 3, 4, 5",
+            "SELECT event_id, event, instance, severity, state, suppressed FROM placed JOIN labelled USING (shelf) ORDER BY 1",
+        )
+        for sql in kept:
+            assert [tuple(row) for row in later.execute(sql)] == [tuple(row) for row in at_once.execute(sql)]
+
+    async def test_a_hundred_changes_are_shelved_together_and_the_rest_when_there_is_nothing_else_to_do(
+        self, tmp_path: Path, clock: FakeClock
+    ) -> None:
+        shelved = "SELECT count(*) FROM placed"
+        async with opening(tmp_path, clock) as store:
+            for number in range(engine.SHELVED_TOGETHER - 1):
+                await store.append(opened(an_event(NOON + number)))
+            assert rows(tmp_path, shelved) == [(0,)]
+            assert (await store.status()).events == engine.SHELVED_TOGETHER - 1
+            await store.append(opened(an_event(NOON + 200)))
+            assert rows(tmp_path, shelved) == [(engine.SHELVED_TOGETHER,)]
+            await store.append(opened(an_event(NOON + 201)))
+            assert tending.state_of(tmp_path).events == engine.SHELVED_TOGETHER + 1
+            assert tending.state_of(tmp_path).open_events == engine.SHELVED_TOGETHER + 1
+        with contextlib.closing(sqlite3.connect(tmp_path / "probed.db", isolation_level=None)) as connection:
+            assert connection.execute(shelved).fetchall() == [(engine.SHELVED_TOGETHER + 1,)], "nothing else to do"
+            apply(connection, opened(an_event(NOON + 300)))  # as a daemon that is killed leaves it
+            assert connection.execute(shelved).fetchall() == [(engine.SHELVED_TOGETHER + 1,)]
+        async with opening(tmp_path, clock):
+            assert rows(tmp_path, shelved) == [(engine.SHELVED_TOGETHER + 2,)]
+
+
+async def test_a_sign_of_life_is_written_once_a_second_however_many_commits_there_are(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    async with opening(tmp_path, clock) as store:
+        beats = []
+        for _ in range(5):
+            await store.append(opened(an_event()))
+            beats += rows(tmp_path, "SELECT mono FROM heartbeat")
+            clock.step(0.5)
+    began = beats[0][0]
+    assert [mono - began for (mono,) in beats] == [0.0, 0.0, 1.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("purged", [False, True])
+async def test_transitions_of_an_older_store_keep_their_numbers_and_the_next_goes_on_from_them(
+    tmp_path: Path, clock: FakeClock, *, purged: bool
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "probed.db", isolation_level=None)) as connection:
+        for number, file in enumerate(SCHEMA[:13], start=1):
+            connection.executescript(file.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {number};")
+        event = an_event()
+        columns = f"INSERT INTO event ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))})"
+        connection.execute(columns, event_row(event))
+        insert = "INSERT INTO transition (seq, event_id, kind, at, who, comment) VALUES (?, ?, ?, ?, ?, ?)"
+        connection.execute(insert, (7, event.id, "opened", NOON, "", ""))
+        connection.execute(insert, (8, event.id, "acked", NOON + 1, "ann", "mine"))
+        if purged:
+            connection.execute("DELETE FROM transition")
+            connection.execute("UPDATE purged SET seq = 8")
+    async with opening(tmp_path, clock) as store:
+        kept = [] if purged else [(7, "opened", "", ""), (8, "acked", "ann", "mine")]
+        told = [(item.seq, item.kind, item.who, item.comment) for item in await store.transitions(0, 9)]
+        assert told == kept
+        await store.append(resolved(event, NOON + 60))
+        assert [item.seq for item in await store.transitions(8, 9)] == [9]
+        assert (await store.events(EventQuery(state=EventState.RESOLVED, instance="orders")))[0].id == event.id
+        assert await store.counts() == {("database_unavailable", "fatal", "orders"): 1}
