@@ -28,7 +28,8 @@ from benchmarks.figures import percentile, resident
 from probed import cadence
 from probed.board import Entry
 from probed.config import load
-from probed.daemon import Daemon, settle
+from probed.daemon import Daemon
+from probed.thrift import settle
 from probed.model import OBSERVER, Outcome
 from probed.probes import Combined, catalogue
 from tests.ways import DNS, HONEST, HUNG, INSTANCES, WAYS, Way, dealt, written

@@ -28,7 +28,8 @@ from benchmarks.up import NODES, Stack, up
 from probed import cadence
 from probed.api.app import serve
 from probed.config import load
-from probed.daemon import Daemon, settle
+from probed.daemon import Daemon
+from probed.thrift import settle
 from probed.demo.ports import free_port
 from probed.model import OBSERVER
 from probed.store import EventQuery

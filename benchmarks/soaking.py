@@ -19,7 +19,8 @@ import structlog
 from benchmarks.contenders import default_loop, loop_factory
 from benchmarks.figures import resident
 from probed.config import load
-from probed.daemon import Daemon, settle
+from probed.daemon import Daemon
+from probed.thrift import settle
 
 LOOKS = 10
 """Of which the median counts: memory goes up and down with what is under way."""

@@ -76,7 +76,7 @@ class Way:
         self.metrics = Metrics()
         self.pipeline = Pipeline(self.store, Board(), self.clock, observer="watcher", switchover_grace=60)
         self.post = Post(
-            Unwritten(self.store, self.clock, self.pipeline.tell_unwritten), self.clock, self.tasks, Shapes(shapes.event, shapes.instant),
+            Unwritten(self.store, self.clock, self.pipeline.tell_unwritten), self.clock, self.tasks, lambda: Shapes(shapes.event, shapes.instant),
             canary=self.canary, unready=list, told=self.metrics.notified,
         )  # fmt: skip
         self.post._loopback._came = lambda event_id: None if self.lost else self.canary.came(event_id)
