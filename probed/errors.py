@@ -16,7 +16,8 @@ ProbedError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from probed.lean import dataclass
 
 
 class ProbedError(Exception):

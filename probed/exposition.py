@@ -11,10 +11,11 @@ import asyncio
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 
 from probed.board import Entry
+from probed.lean import dataclass
 from probed.metrics import CATALOGUE, PLACE, PROBE, STALE_INTERVALS, Observed, Series, Values
 from probed.model import CANARY, Outcome, Sample, Target
 from probed.watches import Watch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -18,6 +18,7 @@ from probed.clock import Clock
 from probed.evidence import HOST, Collector
 from probed.evidence._memory import Memory
 from probed.evidence._taking import Taken
+from probed.lean import dataclass
 from probed.model import Event, EventState, Evidence, Moment, Policy, Side, Target
 from probed.quantity import human_seconds
 from probed.reaching import Reach

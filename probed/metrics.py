@@ -11,11 +11,12 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import add
 from typing import Literal, Protocol
 
 from probed.clock import Clock
+from probed.lean import dataclass
 from probed.model import CANARY, Policy
 from probed.pipeline import Pipeline
 from probed.store import Change

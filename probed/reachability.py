@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from probed.lean import dataclass
 from probed.model import Outcome, Sample, Target
 
 SILENT = frozenset({"no_answer", "network", "dns"})

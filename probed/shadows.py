@@ -6,9 +6,10 @@ What it would have opened and resolved is kept, for people to look at before the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from probed.lean import dataclass
 from probed.model import Reading, Streak
 
 MAX_EVENTS = 10_000

@@ -8,8 +8,10 @@ outside a cycle nothing is kept. A context variable carries it, so that no probe
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import perf_counter
+
+from probed.lean import dataclass
 
 CONNECT = "connect"
 """The step that ends when the far side accepts a connection, before TLS and login."""

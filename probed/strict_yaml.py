@@ -13,7 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from probed.errors import ConfigError, Problem
+from probed.lean import dataclass
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import pwd
 import socket
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from aiohttp import web
 
+from probed.lean import dataclass
 from probed.model import Role
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from statistics import median
 
 from probed import flapping
+from probed.lean import dataclass
 from probed.model import Kind, Reading, Transition
 
 

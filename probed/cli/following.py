@@ -6,10 +6,11 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from probed.errors import ApiError
+from probed.lean import dataclass
 
 if TYPE_CHECKING:
     from probed.cli.client import Client

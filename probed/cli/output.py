@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ import click
 
 from probed import outline
 from probed.errors import ApiError
+from probed.lean import dataclass
 from probed.redaction import visible
 
 Row = Mapping[str, Any]

@@ -8,10 +8,11 @@ what to do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from probed.errors import ProbedError
+from probed.lean import dataclass
 from probed.model import Reading
 
 

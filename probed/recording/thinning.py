@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from probed.lean import dataclass
 from probed.model import Outcome, Sample
 from probed.recording.chunks import OUTCOMES, Columns
 
