@@ -39,8 +39,11 @@ def command(
     Settings come from a file, or are found: name a Patroni or a PostgreSQL server and everything else is asked of it.
     SIGHUP reads the settings again. Exit code 78 means that they cannot be used.
     """
+    import gc
+
     from probed import logs
 
+    gc.disable()  # until thrift.settle: what a start makes is there to stay
     logs.set_up(log_level, log_format)
     import asyncio
 

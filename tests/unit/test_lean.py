@@ -46,7 +46,13 @@ class More(Kept):
     c: float = 0.5
 
 
-HOW: tuple[dict[str, bool], ...] = ({"frozen": True, "slots": True}, {"slots": True}, {"frozen": True}, {}, {"eq": False})
+HOW: tuple[dict[str, bool], ...] = (
+    {"frozen": True, "slots": True},
+    {"slots": True},
+    {"frozen": True},
+    {},
+    {"eq": False},
+)
 
 
 @pytest.mark.parametrize("how", HOW, ids=str)
