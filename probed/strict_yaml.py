@@ -13,7 +13,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -250,7 +250,7 @@ class _Reader:
     """Reads the flat stream of a parser's events in one go. What they may be is checked before anything nests."""
 
     def __init__(self, text: str, document: Document, environ: Mapping[str, str] | None) -> None:
-        self.events = yaml.parse(text, Loader=_Loader)
+        self.events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
         self.document, self.environ = document, environ
         self.refused: list[Problem] = []
         """What is no strict YAML; then what it says does not matter."""
