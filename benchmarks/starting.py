@@ -6,17 +6,17 @@ import asyncio
 import sys
 from pathlib import Path
 
+from probed import daemon
 from probed.metrics import Metrics
 from probed.store.purging import Limits
 from probed.store.sqlite import SqliteStore
-from probed.thrift import settle
 
 
 async def main(directory: Path) -> None:
     store = SqliteStore(directory, limits=Limits(age=1e9, size=1 << 50))
     await store.open()
     Metrics().restore(await store.counts())
-    settle()
+    daemon.settle()
     await store.close()
 
 

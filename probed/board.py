@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from probed.lean import dataclass
 from probed.model import Outcome, Sample, Target
 
 RING = 20

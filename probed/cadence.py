@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from probed.clock import Clock
-from probed.lean import dataclass
 
 T = TypeVar("T")
 

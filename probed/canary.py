@@ -9,11 +9,11 @@ trusted to tell of itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
 from probed.clock import Clock
-from probed.lean import dataclass
 from probed.model import CANARY
 from probed.store import Change
 from probed.vitals import Trip

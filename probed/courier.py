@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
 from probed.clock import Clock
 from probed.errors import StoreError, Undelivered
-from probed.lean import dataclass
 from probed.model import Event, EventState
 from probed.outlets import Outlet
 from probed.receivers import Receiver

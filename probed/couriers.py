@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import structlog
 
 from probed.clock import Clock
 from probed.courier import Courier, Queue, ReceiverState, Told
 from probed.errors import StoreError, Undelivered
-from probed.lean import dataclass
 from probed.model import CANARY
 from probed.outlets import Outlet
 from probed.receivers import Receiver, owed

@@ -16,8 +16,7 @@ ProbedError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from probed.lean import dataclass
+from dataclasses import dataclass
 
 
 class ProbedError(Exception):

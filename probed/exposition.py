@@ -11,11 +11,10 @@ import asyncio
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import islice
 
 from probed.board import Entry
-from probed.lean import dataclass
 from probed.metrics import CATALOGUE, PLACE, PROBE, STALE_INTERVALS, Observed, Series, Values
 from probed.model import CANARY, Outcome, Sample, Target
 from probed.watches import Watch

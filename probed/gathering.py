@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -18,7 +18,6 @@ from probed.clock import Clock
 from probed.evidence import HOST, Collector
 from probed.evidence._memory import Memory
 from probed.evidence._taking import Taken
-from probed.lean import dataclass
 from probed.model import Event, EventState, Evidence, Moment, Policy, Side, Target
 from probed.quantity import human_seconds
 from probed.reaching import Reach

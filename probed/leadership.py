@@ -7,11 +7,9 @@ the class is inferred from signals, each of which is told, with a confidence: ho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Literal
-
-from probed.lean import dataclass
 
 Class = Literal["planned", "automatic_failover", "manual_failover", "self_promotion", "restart", "unknown"]
 Confidence = Literal["high", "medium", "low"]

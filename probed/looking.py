@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from probed.clock import Clock
 from probed.evidence import Collector
 from probed.evidence._taking import Taken, take
-from probed.lean import dataclass
 from probed.model import Sample, Target
 from probed.probes import Combined, View
 from probed.probes._http import HttpClient

@@ -11,12 +11,11 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from operator import add
 from typing import Literal, Protocol
 
 from probed.clock import Clock
-from probed.lean import dataclass
 from probed.model import CANARY, Policy
 from probed.pipeline import Pipeline
 from probed.store import Change

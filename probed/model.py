@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-
-from probed.lean import dataclass
 
 OBSERVER = "observer"
 """The instance that a daemon is to itself; none of the user's can be called so."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from probed.lean import dataclass
 from probed.model import Outcome, Sample, Target
 
 SILENT = frozenset({"no_answer", "network", "dns"})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 from probed.config import components, settings
 from probed.config.access import TlsFiles
 from probed.config.values import split_address
-from probed.lean import dataclass
 from probed.model import OBSERVER, Expect, HttpQuestion, Keys, Policy, Question, SqlQuestion, Target
 from probed.probes import Context
 from probed.probes._access import Access

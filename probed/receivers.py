@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from probed.lean import dataclass
 from probed.model import OBSERVER, RECEIVER, Event, Severity
 from probed.store import Change
 from probed.store.notices import Told

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-
-from probed.lean import dataclass
 
 FILES = 1
 """The version that is as the files say: of a policy that was never changed at run time, and of the state before the

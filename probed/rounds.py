@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from probed import cadence
 from probed.clock import Clock
-from probed.lean import dataclass
 from probed.model import Sample, Target
 from probed.pipeline import Pipeline
 from probed.probes import Combined, Context

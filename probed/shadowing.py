@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from probed.clock import Clock
 from probed.errors import ConfigError
 from probed.evaluators import inconclusive, restart, step
-from probed.lean import dataclass
 from probed.model import Kind, Outcome, Policy, Sample, Streak, Transition
 from probed.policy.library import Library
 from probed.shadows import Shadow, ShadowChanges, ShadowEvent, WatchPlace

@@ -6,10 +6,9 @@ What it would have opened and resolved is kept, for people to look at before the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from probed.lean import dataclass
 from probed.model import Reading, Streak
 
 MAX_EVENTS = 10_000

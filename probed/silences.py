@@ -7,11 +7,10 @@ called. It covers what it names, and it holds between two moments, or in windows
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from probed.lean import dataclass
 from probed.model import OBSERVER, Event, Severity
 from probed.quantity import human_seconds
 from probed.recurrence import Recurrence, Window

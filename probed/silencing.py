@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from probed.lean import dataclass
 from probed.model import Event
 from probed.recurrence import Window
 from probed.silences import Silence, SilenceState

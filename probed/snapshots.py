@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from probed.clock import Clock
 from probed.errors import ProbeError
 from probed.evidence import Collector
 from probed.evidence._taking import Taken, take
-from probed.lean import dataclass
 from probed.probes._http import HttpClient
 from probed.probes._sql import Session
 from probed.reaching import Reach, context_for

@@ -8,10 +8,8 @@ outside a cycle nothing is kept. A context variable carries it, so that no probe
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import field
+from dataclasses import dataclass, field
 from time import perf_counter
-
-from probed.lean import dataclass
 
 CONNECT = "connect"
 """The step that ends when the far side accepts a connection, before TLS and login."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from probed import topology
-from probed.lean import dataclass
 from probed.model import OBSERVER, Event, Phase
 from probed.topology import Place, Shape
 from probed.watches import Instance, Watch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from probed.config.notifications import Alertmanager, Apprise, Heartbeat, Webhoo
 from probed.config.settings import Settings
 from probed.couriers import Appointment
 from probed.errors import Blind, ProbeError
-from probed.lean import dataclass
 from probed.model import CANARY, Event, Severity
 from probed.outlets import Link, Outlet, hidden
 from probed.outlets.alertmanager import AlertmanagerOutlet

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from probed.lean import dataclass
 from probed.model import NO_FACTS, Condition, Detect, Outcome, Policy, Reading, Sample, Severity, Target, Threshold
 
 SETTLE = 25

@@ -20,7 +20,7 @@ def without_authorities() -> Iterator[None]:
         if threading.get_ident() != ours:
             load(context)
 
-    ssl.SSLContext.set_default_verify_paths = spared  # type: ignore[assignment]
+    ssl.SSLContext.set_default_verify_paths = spared  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -12,10 +12,9 @@ types.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from probed.lean import dataclass
 from probed.model import Change, Occurrence, Policy, Severity, Target, Threshold
 from probed.reachability import host_of
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import structlog
@@ -18,7 +18,6 @@ import structlog
 from probed.clock import Clock
 from probed.courier import Queue
 from probed.errors import StoreError
-from probed.lean import dataclass
 from probed.model import Event
 from probed.store import Change, Commit, EventQuery
 from probed.store.notices import Attempt, Backlog, Fate, Notice, Told, transition_id

@@ -10,10 +10,9 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from probed.clock import Clock
-from probed.lean import dataclass
 from probed.reachability import Reachability
 
 BEAT = 0.5

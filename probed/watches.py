@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 
 from probed import topology
 from probed.evaluators import restart
-from probed.lean import dataclass
 from probed.model import Event, Occurrence, Phase, Policy, Severity, Streak, Target, fingerprint
 from probed.store import Recovered
 from probed.topology import Shape

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from probed import topology
 from probed.config import settings
-from probed.lean import dataclass
 from probed.model import OBSERVER, RECEIVER, Policy, Target
 from probed.probes import AnyProbe, Combined, Probe
 from probed.reaching import Reach, asked, reaches

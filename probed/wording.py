@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from probed.lean import dataclass
 from probed.model import Reading
 from probed.quantity import human_bytes, human_seconds
 

@@ -6,9 +6,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from probed.clock import Clock
-from probed.lean import dataclass
 
 IDLE_SECONDS = 12 * 3600.0
 LONGEST_SECONDS = 7 * 86400.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -14,7 +15,6 @@ from probed.clock import Clock
 from probed.config import web_config
 from probed.config.web_config import WebConfig
 from probed.errors import ConfigError, Problem
-from probed.lean import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import pwd
 import socket
 import struct
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
 
-from probed.lean import dataclass
 from probed.model import Role
 
 

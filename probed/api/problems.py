@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from probed.errors import ProbedError
-from probed.lean import dataclass
 
 KINDS: Mapping[str, tuple[int, str]] = {
     "bad-query": (400, "The query is not valid"),

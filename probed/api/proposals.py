@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from aiohttp import web
 
@@ -18,7 +18,6 @@ from probed.api.shapes import instant
 from probed.backtest.proposing import Proposal, Survey, propose
 from probed.backtest.reporting import Request
 from probed.errors import ConfigError
-from probed.lean import dataclass
 from probed.model import Policy
 from probed.policy.library import Library
 

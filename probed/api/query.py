@@ -9,6 +9,7 @@ import base64
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
@@ -18,7 +19,6 @@ from multidict import MultiMapping
 
 from probed import quantity
 from probed.api.problems import Refused, shown
-from probed.lean import dataclass
 from probed.strict_yaml import did_you_mean
 
 _T = TypeVar("_T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
@@ -15,7 +15,6 @@ from probed.api.access import Principal
 from probed.api.problems import Refused, shown
 from probed.api.query import Parameter, Query
 from probed.errors import ConfigError, Problem
-from probed.lean import dataclass
 from probed.model import Role
 from probed.store import AuditRecord
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import structlog
@@ -22,7 +23,6 @@ from probed.api.guarding import HEADERS
 from probed.api.problems import Refused
 from probed.api.query import Parameter
 from probed.api.routing import Call, Route
-from probed.lean import dataclass
 from probed.model import Event
 from probed.store import Numbering, Store, TransitionRecord
 

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from probed import child
 from probed.backtest.comparing import Figures
 from probed.backtest.proposing import Survey
 from probed.backtest.reporting import Backtester, Report, Request, share
-from probed.lean import dataclass
 from probed.recording.reading import Reading
 
 LONGEST_SECONDS = 300.0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from statistics import median
 
 from probed import flapping
-from probed.lean import dataclass
 from probed.model import Kind, Reading, Transition
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
 from probed.backtest.comparing import SHORT, Figures, Told
-from probed.lean import dataclass
 from probed.model import Comparison, Increase, Policy, Threshold
 from probed.recording.chunks import Digest
 

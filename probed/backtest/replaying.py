@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from probed.evaluators import inconclusive, restart, step
-from probed.lean import dataclass
 from probed.model import (
     Change,
     Condition,

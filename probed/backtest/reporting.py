@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from probed.backtest import proposing
 from probed.backtest.comparing import Difference, Figures, Told, compare, events_of, figures
 from probed.backtest.replaying import Grace, Recording, Replay, Switch
-from probed.lean import dataclass
 from probed.model import Policy, Transition
 from probed.model import Reading as ReadingValue
 from probed.recording.chunks import Digest

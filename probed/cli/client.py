@@ -10,12 +10,12 @@ import socket
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from probed.errors import ApiError
-from probed.lean import dataclass
 
 if TYPE_CHECKING:
     import ssl

@@ -7,12 +7,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-
-from probed.lean import dataclass
 
 if TYPE_CHECKING:
     from probed.cli.client import Client

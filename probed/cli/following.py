@@ -6,11 +6,10 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from probed.errors import ApiError
-from probed.lean import dataclass
 
 if TYPE_CHECKING:
     from probed.cli.client import Client

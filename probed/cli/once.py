@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from probed import discovery
 from probed.cli.check import load_policies
 from probed.clock import SystemClock
 from probed.config.load import UNNAMED
 from probed.config.settings import Instance, Settings
-from probed.lean import dataclass
 from probed.looking import Eye, Look, Wanted, everything, look
 from probed.model import Policy, Target
 from probed.policy.site import Site

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -17,7 +18,6 @@ import click
 
 from probed import outline
 from probed.errors import ApiError
-from probed.lean import dataclass
 from probed.redaction import visible
 
 Row = Mapping[str, Any]

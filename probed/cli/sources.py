@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from probed.errors import ConfigError, Problem
-from probed.lean import dataclass
 
 if TYPE_CHECKING:
     from probed.config.settings import Settings

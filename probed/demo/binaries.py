@@ -16,12 +16,11 @@ import sys
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from probed.demo.errors import LabError
-from probed.lean import dataclass
 
 TRIAL_SECONDS = 30.0
 LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from probed.demo.ledger import Command, ComponentEntry, HaproxyEntry, LabState, 
 from probed.demo.ports import HOST, free_pair, free_ports
 from probed.demo.processes import ProcessId, boot_id
 from probed.demo.recordings import HEALTHY
-from probed.lean import dataclass
 
 SUPERUSER = "postgres"
 REPLICATION_USER = "replicator"

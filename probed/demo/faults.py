@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from probed.demo import mechanisms, strains
 from probed.demo.lab import Lab, LabError
 from probed.demo.mechanisms import Plan
-from probed.lean import dataclass
 
 HEAL_SECONDS = 90.0
 

@@ -11,14 +11,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from probed.demo.binaries import Account
 from probed.demo.errors import LabError
 from probed.demo.processes import ProcessId
-from probed.lean import dataclass
 
 FORMAT = 2
 

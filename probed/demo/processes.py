@@ -12,9 +12,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from probed.lean import dataclass
 
 PROC = Path("/proc")
 POLL_SECONDS = 0.02

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from probed.lean import dataclass
 
 FOLDER = Path(__file__).with_name("recorded")
 HEALTHY = "healthy"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +19,6 @@ from probed.demo.errors import LabError
 from probed.demo.ledger import LabState
 from probed.demo.ports import HOST
 from probed.demo.waiting import Progress, until
-from probed.lean import dataclass
 
 HEALTHY_SECONDS = 90.0
 ANSWER_SECONDS = 2.0

@@ -14,9 +14,9 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from probed.lean import dataclass
 from probed.model import Sample
 from probed.probes import Context
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 
 import structlog
 
 from probed.errors import ProbeError
 from probed.evidence import Collector, Data, Recall
-from probed.lean import dataclass
 from probed.model import Sample
 from probed.probes import Context
 from probed.probes._sql import TooManyConnections

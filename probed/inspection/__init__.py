@@ -8,11 +8,10 @@ what to do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from probed.errors import ProbedError
-from probed.lean import dataclass
 from probed.model import Reading
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 
 from probed import wording
 from probed.inspection import Chart, Series
-from probed.lean import dataclass
 from probed.scales import bounds, round_times, round_values
 
 WIDTH, HEIGHT = 720, 168

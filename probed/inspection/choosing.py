@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 
-from probed.lean import dataclass
 from probed.model import Policy
 
 DEFAULT_DAYS, MAX_DAYS = 7, 90

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from probed import quantity
 from probed.evidence._taking import Taken
-from probed.lean import dataclass
 from probed.looking import Place
 from probed.watching import InstancePlan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from probed import evidence
 from probed.evidence import Collector
@@ -14,7 +15,6 @@ from probed.inspection.configured import COLLECTORS, Configured, Server, configu
 from probed.inspection.grading import graded, in_order
 from probed.inspection.judging import Seen, judged, severity
 from probed.inspection.tracing import Trace
-from probed.lean import dataclass
 from probed.looking import Eye, Look, look
 from probed.model import Event, Outcome, Policy, Sample, Target
 from probed.store import LeadershipRecord

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from probed.inspection import Item, Section, Verdict
-from probed.lean import dataclass
 from probed.model import Event, Policy, Reading
 from probed.quantity import human_seconds
 from probed.store import LeadershipRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -19,7 +19,6 @@ from probed.inspection.choosing import Order, chosen
 from probed.inspection.comparing import differences
 from probed.inspection.examining import Background, examined, seen
 from probed.inspection.tracing import Trace
-from probed.lean import dataclass
 from probed.looking import Eye, Look, opened
 from probed.model import OBSERVER, Event, Policy, Sample, Target
 from probed.store import AuditRecord, Commit, DailyCount, EventQuery, LeadershipRecord, Store

@@ -8,14 +8,13 @@ change, an occurrence) is judged by open events alone; its history stands in a s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from probed import topology
 from probed.incidents import WORDS, shown
 from probed.inspection import Item, Section, Verdict
 from probed.inspection.rounding import coarse_above, coarse_below, significant
-from probed.lean import dataclass
 from probed.model import Comparison, Event, Outcome, Policy, Reading, Sample, Severity, Target, Threshold
 from probed.redaction import clean
 from probed.topology import Place, Shape

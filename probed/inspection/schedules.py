@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from cronsim import CronSim, CronSimError
 
-from probed.lean import dataclass
 from probed.recurrence import WEEKDAYS, zone_of
 from probed.strict_yaml import did_you_mean
 

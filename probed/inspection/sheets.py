@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from probed import wording
 from probed.inspection import Difference, Grade, Inspected, Item, Report, ReportState, Section, Verdict
 from probed.inspection.charts import Drawing, drawings
-from probed.lean import dataclass
 from probed.model import Outcome, Reading, Severity
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from probed.errors import StoreError
 from probed.inspection import Busy, Report
 from probed.inspection.choosing import Order
 from probed.inspection.schedules import Schedule
-from probed.lean import dataclass
 from probed.recurrence import zone_of
 from probed.store import Store
 from probed.store.reports import InspectionQuery

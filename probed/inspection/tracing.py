@@ -10,13 +10,12 @@ import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from probed import child
-from probed.lean import dataclass
 from probed.recording.chunks import Columns
 from probed.recording.reading import Chunk, Place, Reading
 

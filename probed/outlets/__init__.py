@@ -6,11 +6,11 @@ Whoever calls an outlet sets its one deadline, and keeps what it did not get rid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from probed.errors import ProbeError, Undelivered
-from probed.lean import dataclass
 from probed.model import Event
 from probed.store.notices import Notice
 

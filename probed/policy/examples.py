@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from probed import quantity
 from probed.evaluators import step
-from probed.lean import dataclass
 from probed.model import (
     Change,
     Comparison,

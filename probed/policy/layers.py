@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probed import strict_yaml
 from probed.errors import ConfigError, Problem
-from probed.lean import dataclass
 from probed.policy import merging, questions
 from probed.revisions import MergePatch
 from probed.strict_yaml import Document, Path_

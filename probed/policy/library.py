@@ -7,13 +7,12 @@ library in which it is done. So nothing is half-applied, and whoever holds a lib
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from probed.config.settings import Defaults
 from probed.errors import ConfigError, Problem
-from probed.lean import dataclass
 from probed.model import Policy
 from probed.policy import layers, merging, patches
 from probed.policy.layers import Filed

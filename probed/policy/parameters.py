@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from probed import quantity
-from probed.lean import dataclass
 from probed.quantity import human_bytes
 
 Unit = Literal["count", "seconds", "bytes", "percent", "number"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from probed.config.components import RESERVED
 from probed.config.settings import Settings
-from probed.lean import dataclass
 from probed.model import Question, SqlQuestion
 from probed.strict_yaml import did_you_mean
 

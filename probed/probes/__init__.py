@@ -16,11 +16,10 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from probed.lean import dataclass
 from probed.model import NO_FACTS, Expect, Question, Reading, Sample, Target
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from probed.errors import Blind
-from probed.lean import dataclass
 from probed.redaction import remember
 
 _PORTS = {"http": 80, "https": 443}

@@ -10,9 +10,8 @@ import errno
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from probed.lean import dataclass
 
 MOUNT = Path("/sys/fs/cgroup")
 MOST = 5_000

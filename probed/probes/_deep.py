@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, cast
 
 from probed.errors import ProbeError, TargetFailed
-from probed.lean import dataclass
 from probed.probes import Context, Measured, Readings
 from probed.probes._http import Answer
 from probed.probes._patroni import text_of

@@ -11,12 +11,12 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from probed import steps
 from probed.errors import Blind
-from probed.lean import dataclass
 from probed.probes._proc import OwnThread
 
 FRESH = 10.0

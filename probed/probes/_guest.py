@@ -8,6 +8,7 @@ TRANSACTION) or end it (COMMIT). Session-level advisory locks do outlive it, and
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from decimal import Decimal
 from time import perf_counter
 from typing import Any
@@ -16,7 +17,6 @@ import asyncpg
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
-from probed.lean import dataclass
 from probed.model import SqlQuestion
 from probed.probes._sql import Session
 from probed.probes._sql_errors import quoted

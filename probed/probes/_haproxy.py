@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from probed.errors import TargetFailed
-from probed.lean import dataclass
 from probed.probes._patroni import text_of
 
 HEADER = "# pxname,"

@@ -13,13 +13,13 @@ import math
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
-from probed.lean import dataclass
 from probed.probes._access import Access
 from probed.probes._http_answer import MAX_BODY, Incoming, Malformed
 from probed.probes._http_line import Closed, Door, Line, Lines

@@ -12,9 +12,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from probed.lean import dataclass
 
 RECORD_BYTES = 16 * 1024
 """More than any record: the kernel answers EINVAL to a buffer that is too small for the next one."""

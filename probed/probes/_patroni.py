@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from probed.leadership import Promotion
-from probed.lean import dataclass
 from probed.model import Outcome
 from probed.probes import View
 

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ import asyncpg
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
-from probed.lean import dataclass
 from probed.probes._dns import Resolver
 from probed.probes._driver import Entrance, Server
 from probed.probes._sql_errors import LOCK_TIMEOUT_MS, TooManyConnections, grants, translate, translate_os_error

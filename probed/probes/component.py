@@ -1,8 +1,7 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from probed.errors import TargetFailed
-from probed.lean import dataclass
 from probed.model import Expect
 from probed.probes import Context, Measured, Readings, probe
 from probed.probes._component import READINGS, as_configured, ask, check, readings

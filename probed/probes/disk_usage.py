@@ -2,10 +2,10 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from probed.errors import Blind
-from probed.lean import dataclass
 from probed.probes import Context, Measured, probe
 from probed.probes._proc import PATIENCE_SHARE, hangs, in_own_thread
 

@@ -2,13 +2,12 @@ import errno
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import astuple, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from probed.clock import boot_id
 from probed.errors import Blind
-from probed.lean import dataclass
 from probed.probes import Context, Measured, _cgroups, probe
 from probed.probes import _oom_words as words
 from probed.probes._kmsg import Kmsg, Victim

@@ -1,8 +1,8 @@
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 from probed.errors import Blind, NotApplicable
-from probed.lean import dataclass
 from probed.model import Outcome, Reading
 from probed.probes import Measured, Readings, View, combined
 

@@ -12,9 +12,8 @@ import math
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from probed.lean import dataclass
 from probed.model import NOTHING, Outcome, Reading, Sample, Target
 from probed.recording.packing import EXACT, Reader, Writer
 

@@ -14,6 +14,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -21,7 +22,6 @@ from pathlib import Path
 import structlog
 
 from probed.clock import Clock
-from probed.lean import dataclass
 from probed.model import Target
 from probed.recording.chunks import Buffer, unpack
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-from probed.lean import dataclass
 from probed.model import Target
 from probed.recording.chunks import Columns, Digest, unpack
 

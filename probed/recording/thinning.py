@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from probed.lean import dataclass
 from probed.model import Outcome, Sample
 from probed.recording.chunks import OUTCOMES, Columns
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from probed.lean import dataclass
 from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
 from probed.revisions import FILES, Patch, Revision
 from probed.shadows import RecoveredShadows, ShadowChanges, ShadowEvent

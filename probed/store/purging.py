@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from probed.lean import dataclass
 from probed.store import ageing, inspections
 
 DAY = 86_400.0

@@ -9,10 +9,10 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from probed.errors import StoreError
-from probed.lean import dataclass
 from probed.store.migrating import SCHEMA, migrate, version_of
 from probed.store.opening import FILE, LOCK, connect, lock
 from probed.store.purging import pages_of

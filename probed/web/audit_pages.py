@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +12,6 @@ from probed.api.audits import ACTION, SUBJECT, WHO
 from probed.api.audits import PATH as API
 from probed.api.query import SINCE, UNTIL, Field, Word
 from probed.api.routing import Call, Route
-from probed.lean import dataclass
 from probed.web.desk import Desk
 
 CURSOR = Word("cursor", "Where the next page begins.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from probed import wording
-from probed.lean import dataclass
 from probed.model import Outcome, Reading
 from probed.web import drawing
 from probed.web.drawing import Dot, Plot

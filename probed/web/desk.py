@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,6 @@ from probed.api.problems import BY_FORM, KINDS, Refused
 from probed.api.query import Parameter, Query
 from probed.api.routing import HTML, MAX_BODY, Call, Handler, Route, patiently, validated
 from probed.api.served import Served
-from probed.lean import dataclass
 from probed.model import Event, Role
 from probed.version import version
 from probed.watches import Watch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +15,6 @@ from probed.api.events import ACTIVE_SINCE, CURSOR, EVENT, FILTERS, INSTANCE
 from probed.api.problems import Refused, shown
 from probed.api.query import SINCE, UNTIL
 from probed.api.routing import Call, Route
-from probed.lean import dataclass
 from probed.model import Event, EventState
 from probed.store import EventDetail
 from probed.web import incident, ledger

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -12,7 +13,6 @@ from probed.api.policy_exchange import YAML
 from probed.api.problems import Refused
 from probed.api.query import Field
 from probed.api.routing import JSON, MAX_BODY, Call, Route
-from probed.lean import dataclass
 from probed.strict_yaml import MAX_BYTES
 from probed.web.desk import RECOVERABLE, Desk
 from probed.web.policy_pages import API, ONE

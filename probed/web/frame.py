@@ -6,13 +6,13 @@ All addresses are relative to the page, so that the daemon works under any path 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from probed import wording
 from probed.api.origins import is_local
-from probed.lean import dataclass
 from probed.model import Event, Severity
 from probed.web import marks
 from probed.web.marks import Mark

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from probed import wording
 from probed.digests import digest
-from probed.lean import dataclass
 from probed.model import Event, EventState, Evidence, Increase, Moment, Policy, Threshold
 from probed.outline import outline, text
 from probed.policy import words

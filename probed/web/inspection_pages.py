@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +18,6 @@ from probed.api.routing import Call, Route
 from probed.inspection import Grade, Inspected, Progress, Report, ReportState
 from probed.inspection.packing import report_of, unpacked
 from probed.inspection.sheets import GRADES, Paper, paper
-from probed.lean import dataclass
 from probed.model import OBSERVER
 from probed.store.reports import InspectionRecord
 from probed.web.desk import FRAGMENT, Desk, zone_of

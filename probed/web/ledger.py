@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 
-from probed.lean import dataclass
 from probed.model import Event, EventState, Severity
 from probed.store import DailyCount
 from probed.web import marks

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from probed.api.states import State, is_stale
 from probed.board import Entry
-from probed.lean import dataclass
 from probed.model import Outcome, Severity
 
 

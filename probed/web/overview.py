@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from probed import wording
-from probed.lean import dataclass
 from probed.model import Event, EventState, Severity
 from probed.watches import Watch
 from probed.web import marks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from zoneinfo import available_timezones
 
@@ -12,7 +13,6 @@ from probed.api.origins import is_local
 from probed.api.problems import Refused, shown
 from probed.api.query import Field
 from probed.api.routing import Call, Route
-from probed.lean import dataclass
 from probed.model import OBSERVER
 from probed.store import GapRecord
 from probed.web import frame, places

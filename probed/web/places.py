@@ -7,12 +7,12 @@ that nothing bad is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from probed import wording
 from probed.api import states
 from probed.board import Entry
-from probed.lean import dataclass
 from probed.model import Event, Outcome, Phase, Sample, Threshold
 from probed.topology import Shape
 from probed.watches import Watch

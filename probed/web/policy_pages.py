@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -12,7 +13,6 @@ from aiohttp import hdrs, web
 from probed.api.problems import Refused, shown
 from probed.api.query import Field
 from probed.api.routing import Call, Route
-from probed.lean import dataclass
 from probed.model import Policy
 from probed.policy.layers import BUILT_IN
 from probed.store import DailyCount

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from probed import wording
-from probed.lean import dataclass
 from probed.model import Change, Increase, Occurrence, Policy, Threshold
 from probed.policy import words
 from probed.policy.parameters import FREE, PARAMETERS, Parameter

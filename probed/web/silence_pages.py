@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +11,6 @@ from aiohttp import web
 from probed.api.problems import Refused
 from probed.api.query import Word
 from probed.api.routing import Call, Route
-from probed.lean import dataclass
 from probed.web.desk import Desk
 
 API = "/api/v1/silences"

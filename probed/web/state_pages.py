@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -12,7 +13,6 @@ from probed.api.problems import Refused, shown
 from probed.api.query import SINCE, Field, Word
 from probed.api.routing import Call, Route
 from probed.board import Entry
-from probed.lean import dataclass
 from probed.model import OBSERVER, Event, EventState, Threshold
 from probed.store import EventQuery, GapRecord, LeadershipRecord
 from probed.topology import Shape

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from probed.lean import dataclass
 from probed.model import Event, EventState, Severity
 from probed.store import GapRecord
 

@@ -18,8 +18,6 @@ FILES = {
     if path != PACKAGE / "__init__.py"
 }
 """Module name without ``probed.`` -> its file."""
-BELOW = "lean"
-"""A way to write Python more than a part of probed: everybody may import it."""
 
 
 def table() -> dict[str, set[str]]:
@@ -60,7 +58,7 @@ def ours(path: Path) -> set[str]:
 def test_a_module_imports_only_what_its_layer_may(module: str) -> None:
     line = line_of(module)
     assert line is not None, f"docs/architecture.md has no line for {module}"
-    wrong = {name for name in ours(FILES[module]) if line_of(name) not in {line, *TABLE[line], BELOW}}
+    wrong = {name for name in ours(FILES[module]) if line_of(name) not in {line, *TABLE[line]}}
     assert not wrong, f"{module} imports {', '.join(sorted(wrong))}; its line allows: {', '.join(sorted(TABLE[line]))}"
 
 
@@ -75,9 +73,7 @@ def test_the_arrows_never_lead_back() -> None:
 
 
 def test_the_model_imports_the_standard_library_only() -> None:
-    for module in ("model", BELOW):
-        ours_apart = {name for name in imports(FILES[module]) if not name.startswith(f"probed.{BELOW}")}
-        assert {name.split(".")[0] for name in ours_apart} <= set(sys.stdlib_module_names)
+    assert {name.split(".")[0] for name in imports(FILES["model"])} <= set(sys.stdlib_module_names)
 
 
 def test_probes_and_evaluators_do_not_see_each_other() -> None:
