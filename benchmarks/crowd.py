@@ -29,9 +29,9 @@ from probed import cadence
 from probed.board import Entry
 from probed.config import load
 from probed.daemon import Daemon
-from probed.thrift import settle
 from probed.model import OBSERVER, Outcome
 from probed.probes import Combined, catalogue
+from probed.thrift import settle
 from tests.ways import DNS, HONEST, HUNG, INSTANCES, WAYS, Way, dealt, written
 
 INTERVAL, TIMEOUT = 1.0, 0.5

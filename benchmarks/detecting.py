@@ -18,8 +18,8 @@ from benchmarks.contenders import default_loop, loop_factory
 from benchmarks.figures import percentile
 from probed.config import load
 from probed.daemon import Daemon
-from probed.thrift import settle
 from probed.store import Change
+from probed.thrift import settle
 
 WARM_UP = 6.0
 

@@ -29,10 +29,10 @@ from probed import cadence
 from probed.api.app import serve
 from probed.config import load
 from probed.daemon import Daemon
-from probed.thrift import settle
 from probed.demo.ports import free_port
 from probed.model import OBSERVER
 from probed.store import EventQuery
+from probed.thrift import settle
 
 TARGETS, INTERVAL, SCRAPED_EACH, SECONDS = 1_000, 1.0, 5.0, 30.0
 PER_INSTANCE = 20

@@ -23,9 +23,9 @@ import yaml
 # is not for others to change.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-from pydantic import BaseModel, ConfigDict, ValidationError  # noqa: E402
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from probed.errors import ConfigError, Problem  # noqa: E402
+from probed.errors import ConfigError, Problem
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
