@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from probed import systemd, telling
 from probed.access.web_file import WebFile
-from probed.api import shapes
-from probed.backtest.beside import Beside
 from probed.board import Board
 from probed.canary import Canary
 from probed.clock import Clock, SystemClock
@@ -25,8 +26,7 @@ from probed.couriers import Couriers
 from probed.editing import Editor
 from probed.errors import ConfigError, Problem
 from probed.gathering import Gatherer
-from probed.inspection import Report
-from probed.inspection.inspecting import Inspector, World
+from probed.inspection import Report, ReportState
 from probed.inspection.timetable import Timetable, entry_of, said
 from probed.membership import Membership
 from probed.metrics import Metrics
@@ -45,17 +45,26 @@ from probed.shadowing import Shadowing
 from probed.snapshots import Doors
 from probed.store import Commit, GapRecord
 from probed.store.purging import Limits
+from probed.store.reports import InspectionQuery
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.supervising import Supervisor
+from probed.thrift import without_authorities
 from probed.tidying import settle, tidy
 from probed.unwritten import Unwritten
 from probed.vitals import Gap, Vitals
 from probed.watching import InstancePlan, detection_seconds, own_plan, plan
 
+if TYPE_CHECKING:
+    from probed.api.app import Closer
+    from probed.backtest.beside import Beside
+    from probed.inspection.inspecting import Inspector
+
 _log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 4.0
 """SIGTERM ends within 5 s, whatever the targets and the disk do."""
+FIRST_LOOK_SECONDS = 1.0
+"""Rounds that begin within so long after the start have the machine for themselves: nobody is let in before."""
 SETTLED_AFTER = 15.0
 """Seconds after the start at which every target was probed: what exists then (sessions, rings, answers) is to stay."""
 
@@ -88,7 +97,6 @@ class Daemon:
             max_bytes=samples.max_size,
             observer=settings.observer,
         )
-        self.beside = Beside(self.archive.file.path)
         self.board = Board()
         self.vitals = Vitals(self.clock, 2 * settings.defaults.interval, on_gap=self._keep_gap)
         self.pipeline = Pipeline(
@@ -116,11 +124,38 @@ class Daemon:
             self.unwritten,
             self.clock,
             self.tasks,
-            telling.Shapes(shapes.event, shapes.instant),
+            _shapes,
             canary=self.canary,
             unready=self.unready,
             told=self.metrics.notified,
         )
+        self.timetable = Timetable(lambda: self.inspector, self.store, self.clock)
+        self.vitals.refusal, self.vitals.faring = self.store.refusal, self.couriers.faring
+        self.vitals.canary_due, self.vitals.trip = self.canary.due, self.canary.trip
+        self._turn = asyncio.Lock()
+        """Held while files or policies change."""
+        self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
+        self._started = False
+        self._unlooked: set[str] = set()
+        """Instances whose first round is waited for."""
+        self._looked = asyncio.Event()
+
+    @property
+    def couriers(self) -> Couriers:
+        return self.post.couriers
+
+    # What most daemons need late or never is imported and made when somebody asks for it.
+
+    @cached_property
+    def beside(self) -> Beside:
+        from probed.backtest.beside import Beside
+
+        return Beside(self.archive.file.path)
+
+    @cached_property
+    def inspector(self) -> Inspector:
+        from probed.inspection.inspecting import Inspector, World
+
         world = World(
             plans=lambda: self.patrol.plans,
             policies=lambda: self.policies,
@@ -130,20 +165,14 @@ class Daemon:
             written=self.archive.written,
             samples=self.archive.file.path,
         )
-        self.inspector = Inspector(
-            self.store, self.clock, world, observer=settings.observer, own=self.tasks.own, finished=self._inspected
+        return Inspector(
+            self.store,
+            self.clock,
+            world,
+            observer=self.settings.observer,
+            own=self.tasks.own,
+            finished=self._inspected,
         )
-        self.timetable = Timetable(self.inspector, self.store, self.clock)
-        self.vitals.refusal, self.vitals.faring = self.store.refusal, self.couriers.faring
-        self.vitals.canary_due, self.vitals.trip = self.canary.due, self.canary.trip
-        self._turn = asyncio.Lock()
-        """Held while files or policies change."""
-        self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
-        self._started = False
-
-    @property
-    def couriers(self) -> Couriers:
-        return self.post.couriers
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -175,7 +204,7 @@ class Daemon:
         self._gatherer.recover(recovered.owed)
         self.patrol.pulse.progress_at = self.clock.mono()
         self._note_absence(recovered.absence)
-        await self.inspector.recover()
+        await self._recover_inspections()
         await self.timetable.make_up(recovered.absence)
         _ = self.tasks.own(self.timetable.run, "timetable")
         _ = self.tasks.own(self.vitals.beat, "vitals")
@@ -197,12 +226,21 @@ class Daemon:
         self.editor.close()
         self._gatherer.close()
         await self.couriers.close()
-        await self.inspector.close()
+        if "inspector" in vars(self):
+            await self.inspector.close()
         await self.tasks.close()
         await self.patrol.close()
         await self.archive.close()
         await self.post.close()
         await self.store.close()
+
+    async def first_look(self) -> None:
+        """Until the rounds that begin at once were judged, for twice as long at most."""
+        self._unlooked = self.patrol.beginning(FIRST_LOOK_SECONDS)
+        if self._unlooked:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * FIRST_LOOK_SECONDS):
+                    await self._looked.wait()
 
     def on_late(self, told: Callable[[float], None]) -> None:
         """Have ``told`` learn, instead of the metric, how many seconds late each cycle starts."""
@@ -317,10 +355,18 @@ class Daemon:
 
     def _judged(self, name: str) -> None:
         """After each round of an instance: apply what its member list has news of; its connections are idle now."""
+        self._unlooked.discard(name)
+        if not self._unlooked:
+            self._looked.set()
         self._gatherer.round_judged(name)
         settings = next((item for item in self.settings.instances if self._membership.name_of(item) == name), None)
         if settings is not None and settings.patroni and self._membership.learn(name):
             self._apply_instance(self._membership.named(settings), self.settings, self.policies)
+
+    async def _recover_inspections(self) -> None:
+        """Fail what the last daemon left unfinished; as a rule that is nothing."""
+        if await self.store.inspections(InspectionQuery(state=ReportState.RUNNING.value, limit=1)):
+            await self.inspector.recover()
 
     def _inspected(self, report: Report) -> None:
         """Of a schedule: whoever is told of events is told of it."""
@@ -406,10 +452,25 @@ def _log_failure(future: asyncio.Future[None]) -> None:
         _log.error("store.lost", error=str(error))
 
 
+class _Serve(Protocol):
+    async def __call__(self, served: Daemon, *, addresses: Sequence[str], socket_path: Path | None) -> Closer: ...
+
+
+def _serving() -> _Serve:
+    """The API and its server: as much to import as everything else, and nothing that a look needs."""
+    with without_authorities():
+        from probed.api.app import serve
+    return serve
+
+
+def _shapes() -> telling.Shapes:
+    from probed.api import shapes  # for those who are told of events as the API shows them
+
+    return telling.Shapes(shapes.event, shapes.instant)
+
+
 async def run(settings: Settings, read_settings: ReadSettings | None = None) -> int:
     """The daemon until SIGTERM or SIGINT; the exit code. ConfigError and StoreError come before anything runs."""
-    from probed.api.app import serve
-
     daemon = Daemon(settings, read_settings)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -417,6 +478,9 @@ async def run(settings: Settings, read_settings: ReadSettings | None = None) -> 
         loop.add_signal_handler(number, stop.set)
     try:
         await daemon.start()
+        await daemon.first_look()
+        # In a thread, for it takes half a second: the rounds go on meanwhile.
+        serve = await asyncio.to_thread(_serving)
         closer = await serve(daemon, addresses=settings.web.listen, socket_path=settings.socket)
     except BaseException:  # cancellation too: a half-started daemon must not keep the store locked
         await daemon.stop()

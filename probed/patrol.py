@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+from probed import cadence
 from probed.board import Board
 from probed.clock import Clock
 from probed.model import OBSERVER, Policy
@@ -60,6 +61,15 @@ class Patrol:
     def shortest_interval(self) -> float:
         """Seconds; 0 while there are no rounds."""
         return min((interval for _, interval in self._rounds), default=0.0)
+
+    def beginning(self, seconds: float) -> set[str]:
+        """Instances with a grid whose next slot is within so many seconds, without the observer's own."""
+        now = self._clock.mono()
+        return {
+            name
+            for name, interval in self._rounds
+            if name != OBSERVER and (cadence.phase(name, interval) - now) % interval <= seconds
+        }
 
     def session(self, key: str) -> Session | None:
         """The connection of a reach, once a probe has asked for it."""

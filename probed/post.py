@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,12 +15,15 @@ from probed.config.notifications import Heartbeat as HeartbeatSettings
 from probed.config.settings import Settings
 from probed.courier import Told
 from probed.couriers import Appointment, Couriers
-from probed.loopback import HOST, Loopback
 from probed.outlets import heartbeat
 from probed.probes._http import HttpClient
 from probed.store import Change
 from probed.supervising import Supervisor
+from probed.thrift import without_authorities
 from probed.unwritten import Unwritten
+
+if TYPE_CHECKING:
+    from probed.loopback import Loopback
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +36,7 @@ class Post:
         unwritten: Unwritten,
         clock: Clock,
         tasks: Supervisor,
-        shapes: telling.Shapes,
+        shapes: telling.Ask,
         *,
         canary: Canary,
         unready: Callable[[], Sequence[str]],
@@ -45,7 +49,7 @@ class Post:
         self._unwritten = unwritten
         self.couriers = Couriers(unwritten, clock, own=tasks.own, told=told)
         self._canary = canary
-        self._loopback = Loopback(canary.came)
+        self._loopback: Loopback | None = None
         self._heartbeat: tuple[HeartbeatSettings | None, asyncio.Task[None] | None] = (None, None)
 
     async def appoint(self, settings: Settings) -> Sequence[str]:
@@ -72,6 +76,9 @@ class Post:
         self._canary.every = every
         if every is None:
             return ()
+        with without_authorities():  # a server of aiohttp's, for those who have receivers
+            from probed.loopback import HOST, Loopback
+        self._loopback = self._loopback or Loopback(self._canary.came)
         try:
             await self._loopback.open()
         except OSError as error:
@@ -101,4 +108,5 @@ class Post:
     async def close(self) -> None:
         """Once no task is left."""
         await self._http.close()
-        await self._loopback.close()
+        if self._loopback is not None:
+            await self._loopback.close()

@@ -12,12 +12,17 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+
+# pydantic looks for plugins in everything that is installed, 30 ms of every start. None is wanted: what a setting may
+# be is not for others to change.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from probed.errors import ConfigError, Problem
@@ -103,23 +108,16 @@ def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
 
 def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None, expand: bool = True) -> Document:
     """Parse YAML text. ConfigError carries every problem found. ``expand=False``: ``${VAR}`` is text like any other."""
-    problems: list[Problem] = []
+    document = Document(where, None)
+    document.places[()] = (1, 1)
+    variables = (os.environ if environ is None else environ) if expand else None
     try:
-        _scan(text, where, problems)
-        if problems:
-            raise ConfigError(problems[:MAX_PROBLEMS])
-        root = yaml.compose(text, Loader=_Loader)
+        document.data, problems = _Reader(text, document, variables).read()
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(error, text, where)]) from None
     except UnicodeEncodeError as error:  # half a surrogate pair: no file holds one, an argument can
         line = text.count("\n", 0, error.start) + 1
         raise ConfigError([Problem(where, f"not valid YAML: {error.reason}", line, 1)]) from None
-    document = Document(where, None)
-    document.places[()] = (1, 1)
-    if root is not None:
-        variables = os.environ if environ is None else environ
-        builder = _Builder(document, problems, variables if expand else None)
-        document.data = builder.build(root, ())
     if problems:
         raise ConfigError(problems[:MAX_PROBLEMS])
     return document
@@ -223,32 +221,6 @@ def dotted(path: Path_) -> str:
     return text
 
 
-def _scan(text: str, where: str, problems: list[Problem]) -> None:
-    """Refuse on the flat event stream what must never reach the recursive composer."""
-    depth = documents = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        mark = event.start_mark
-        here = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        if isinstance(event, yaml.AliasEvent):
-            problems.append(Problem(where, "aliases (*name) are not supported; write the value out", *here))
-        elif isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents == 2:
-                problems.append(Problem(where, "expected one YAML document, found a second one", *here))
-        elif isinstance(event, yaml.CollectionStartEvent | yaml.ScalarEvent):
-            if event.tag not in (None, "!"):
-                problems.append(Problem(where, f"tags ({event.tag}) are not supported", *here))
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > MAX_DEPTH:
-                    problems.append(Problem(where, f"nested deeper than {MAX_DEPTH} levels", *here))
-                    return
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if len(problems) >= MAX_PROBLEMS:
-            return
-
-
 def _syntax_problem(error: yaml.YAMLError, text: str, where: str) -> Problem:
     if isinstance(error, yaml.reader.ReaderError):  # it knows the character, and no line
         found: Any = error.character
@@ -267,58 +239,122 @@ _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
-class _Builder:
-    def __init__(self, document: Document, problems: list[Problem], environ: Mapping[str, str] | None) -> None:
-        self.document = document
-        self.problems = problems
-        self.environ = environ
+_MAYBE_NUMBER = frozenset("+-.0123456789")
 
-    def build(self, node: Any, path: Path_) -> Any:
-        self.document.places[path] = _place(node)
-        if isinstance(node, yaml.ScalarNode):
-            return self.scalar(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
-        return self.mapping(node, path)
 
-    def mapping(self, node: Any, path: Path_) -> dict[str, Any]:
+class _Reader:
+    """Reads the flat stream of a parser's events in one go. What they may be is checked before anything nests."""
+
+    def __init__(self, text: str, document: Document, environ: Mapping[str, str] | None) -> None:
+        self.events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+        self.document, self.environ = document, environ
+        self.refused: list[Problem] = []
+        """What is no strict YAML; then what it says does not matter."""
+        self.problems: list[Problem] = []
+        self.depth = 0
+
+    def read(self) -> tuple[Any, list[Problem]]:
+        """(the data, every problem)"""
+        data, documents = None, 0
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents == 2:
+                    self.refuse(event, "expected one YAML document, found a second one")
+            elif isinstance(event, yaml.NodeEvent):
+                data = self.value(event, ())
+        return data, self.refused or self.problems
+
+    def value(self, event: Any, path: Path_) -> Any:
+        self.document.places[path] = _place(event)
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            if event.tag is not None:
+                self.check_tag(event)
+            return self.scalar(event, path)
+        if kind is yaml.AliasEvent:
+            self.refuse(event, "aliases (*name) are not supported; write the value out")
+            return None
+        self.check_tag(event)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self.refuse(event, f"nested deeper than {MAX_DEPTH} levels")
+            raise ConfigError(self.refused)
+        found = self.mapping(path) if kind is yaml.MappingStartEvent else self.sequence(path)
+        self.depth -= 1
+        return found
+
+    def sequence(self, path: Path_) -> list[Any]:
+        found: list[Any] = []
+        for event in self.events:
+            if type(event) is yaml.SequenceEndEvent:
+                break
+            found.append(self.value(event, (*path, len(found))))
+        return found
+
+    def mapping(self, path: Path_) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.complain(key_node, path, "expected a plain word as key")
+        keys = self.document.keys
+        for event in self.events:
+            kind = type(event)
+            if kind is yaml.MappingEndEvent:
+                break
+            if kind is not yaml.ScalarEvent:
+                self.complain(event, path, "expected a plain word as key")
+                self.skip(event)
+                self.skip(next(self.events))
                 continue
-            key = key_node.value
+            if event.tag is not None:
+                self.check_tag(event)
+            key = event.value
             here = (*path, key)
             if key in result:
-                first = self.document.keys[here]
-                self.complain(key_node, here, f'duplicate key "{key}", first at line {first[0]}')
+                self.complain(event, here, f'duplicate key "{key}", first at line {keys[here][0]}')
+                self.skip(next(self.events))
                 continue
-            self.document.keys[here] = _place(key_node)
-            result[key] = self.build(value_node, here)
+            keys[here] = _place(event)
+            result[key] = self.value(next(self.events), here)
         return result
 
-    def scalar(self, node: Any, path: Path_) -> Any:
-        text = node.value
-        if self.environ is not None:
-            text = _VARIABLE.sub(lambda match: self.expand(match, node, path), text)
-        return text if node.style else _plain(text)
+    def skip(self, event: Any) -> None:
+        """Read past a value that is told already; it must be strict YAML all the same."""
+        document, problems = self.document, self.problems
+        self.document, self.problems = Document(document.where, None), []
+        self.value(event, ())
+        self.document, self.problems = document, problems
 
-    def expand(self, match: re.Match[str], node: Any, path: Path_) -> str:
+    def scalar(self, event: Any, path: Path_) -> Any:
+        text = event.value
+        if self.environ is not None and "$" in text:
+            text = _VARIABLE.sub(lambda match: self.expand(match, event, path), text)
+        return text if event.style else _plain(text)
+
+    def expand(self, match: re.Match[str], event: Any, path: Path_) -> str:
         assert self.environ is not None
         name, default = match[1], match[2]
         if name is None:
             return "$"
         value = self.environ.get(name)
         if value is None and default is None:
-            self.complain(node, path, f"environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+            self.complain(event, path, f"environment variable {name} is not set; set it, or write ${{{name}:-default}}")
         return value if value is not None else default or ""
 
-    def complain(self, node: Any, path: Path_, message: str) -> None:
-        self.problems.append(Problem(self.document.where, message, *_place(node), path=dotted(path)))
+    def check_tag(self, event: Any) -> None:
+        if event.tag not in (None, "!"):
+            self.refuse(event, f"tags ({event.tag}) are not supported")
+
+    def refuse(self, event: Any, message: str) -> None:
+        self.refused.append(Problem(self.document.where, message, *_place(event)))
+        if len(self.refused) >= MAX_PROBLEMS:
+            raise ConfigError(self.refused)
+
+    def complain(self, event: Any, path: Path_, message: str) -> None:
+        self.problems.append(Problem(self.document.where, message, *_place(event), path=dotted(path)))
 
 
-def _place(node: Any) -> Place:
-    return node.start_mark.line + 1, node.start_mark.column + 1
+def _place(event: Any) -> Place:
+    mark = event.start_mark
+    return mark.line + 1, mark.column + 1
 
 
 def is_plain_text(text: str) -> bool:
@@ -334,6 +370,8 @@ def _plain(text: str) -> Any:
         return True
     if text in ("false", "False", "FALSE"):
         return False
+    if text[0] not in _MAYBE_NUMBER:
+        return text
     if _INT.fullmatch(text):
         return int(text) if len(text) <= 20 else text
     if _FLOAT.fullmatch(text) and len(text) <= 40:

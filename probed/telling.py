@@ -74,7 +74,11 @@ class Shapes:
     instant: Callable[[float], str | None]
 
 
-def appointments(settings: Settings, http: HttpClient, clock: Clock, shapes: Shapes) -> Sequence[Appointment]:
+Ask = Callable[[], Shapes]
+"""For the shapes, once somebody is told in them: they bring much of the API with them."""
+
+
+def appointments(settings: Settings, http: HttpClient, clock: Clock, shapes: Ask) -> Sequence[Appointment]:
     """Every receiver of the configuration."""
     told = settings.notifications
     if told is None:
@@ -91,14 +95,13 @@ def appointments(settings: Settings, http: HttpClient, clock: Clock, shapes: Sha
     return found
 
 
-def to_oneself(url: str, settings: Settings, http: HttpClient, clock: Clock, shapes: Shapes) -> Appointment:
+def to_oneself(url: str, settings: Settings, http: HttpClient, clock: Clock, shapes: Ask) -> Appointment:
     """The one who is told of canaries: this daemon, by a webhook as others have them."""
 
     def make() -> Outlet:
+        shown = shapes()
         door = HttpDoor(http, CANARY, url)
-        return WebhookOutlet(
-            door, clock, observer=settings.observer, render=shapes.event, instant=shapes.instant
-        )  # fmt: skip
+        return WebhookOutlet(door, clock, observer=settings.observer, render=shown.event, instant=shown.instant)
 
     receiver = Receiver(CANARY, events=frozenset({CANARY}), resolved=False)
     return Appointment(receiver, make, (url, settings.observer))
@@ -110,7 +113,7 @@ def _maker(
     observer: str,
     http: HttpClient,
     clock: Clock,
-    shapes: Shapes,
+    shapes: Ask,
     link: Link,
     *,
     watchdog: bool,
@@ -123,13 +126,13 @@ def _maker(
                 door, clock, observer=observer, severities=severities, link=link, watchdog=watchdog
             )
         case Webhook():
-            to = HttpDoor(http, name, one.url, one.url_file, one)
+            to, shown = HttpDoor(http, name, one.url, one.url_file, one), shapes()
             return lambda: WebhookOutlet(
                 to,
                 clock,
                 observer=observer,
-                render=shapes.event,
-                instant=shapes.instant,
+                render=shown.event,
+                instant=shown.instant,
                 secret_file=one.secret_file,
                 link=link,
             )

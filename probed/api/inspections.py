@@ -22,9 +22,9 @@ from probed.api.served import Served
 from probed.config.inspections import Days, Zone, switched_off
 from probed.config.silences import unknown_event
 from probed.errors import Problem
-from probed.inspection import Progress, Report, packing
+from probed.inspection import Busy, Progress, Report, packing
 from probed.inspection.choosing import DEFAULT_DAYS, Order
-from probed.inspection.inspecting import Busy, Running
+from probed.inspection.inspecting import Running
 from probed.model import Role
 from probed.silences import MAX_NAMES
 from probed.store import AuditRecord

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +39,19 @@ def command(
     Settings come from a file, or are found: name a Patroni or a PostgreSQL server and everything else is asked of it.
     SIGHUP reads the settings again. Exit code 78 means that they cannot be used.
     """
+    import gc
+
     from probed import logs
 
+    gc.disable()  # until tidying.settle: what a start makes is there to stay
     logs.set_up(log_level, log_format)
     import asyncio
 
+    from probed import daemon
     from probed.cli.sources import source
 
     chosen = source(config_file, patroni, postgres, storage_path, web_listen_address, web_config_file)
     settings = chosen.read()
-    with _without_authorities():
-        from probed import daemon
     try:
         import uvloop  # type: ignore[import-not-found, unused-ignore]
     except ImportError:  # an optional extra
@@ -61,19 +61,3 @@ def command(
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         code = runner.run(daemon.run(settings, chosen.read))
     click.get_current_context().exit(code)
-
-
-@contextlib.contextmanager
-def _without_authorities() -> Iterator[None]:
-    """For the first import of aiohttp: it loads the system's authorities for a client of its own, which is not used
-    here, and keeps them: 2 MiB."""
-    before = {name: os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
-    os.environ.update(dict.fromkeys(before, os.devnull))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

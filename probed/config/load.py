@@ -94,8 +94,7 @@ def missing_files(document: strict_yaml.Document) -> list[Problem]:
     """Secret and CA files are needed at once; a missing one is told now, with its place, not at the first login."""
     problems = []
     for path in document.places:
-        value = document.at(path)
-        if not path or path[-1] not in FILE_KEYS or not isinstance(value, str):
+        if not path or path[-1] not in FILE_KEYS or not isinstance(value := document.at(path), str):
             continue
         try:
             # A FIFO would hold up the start, and could be read only once.

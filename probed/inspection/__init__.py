@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from probed.errors import ProbedError
 from probed.model import Reading
 
 
@@ -206,3 +207,11 @@ class Progress:
     total: int
     at_work: tuple[str, ...] = ()
     """Names of those that are being looked at."""
+
+
+class Busy(ProbedError):
+    """Another inspection runs; ``running`` is it."""
+
+    def __init__(self, running: Report) -> None:
+        self.running = running
+        super().__init__(f"inspection {running.id} runs, one at a time; wait for its end")

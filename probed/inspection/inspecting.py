@@ -12,8 +12,8 @@ import structlog
 
 from probed import incidents
 from probed.clock import Clock
-from probed.errors import ProbedError, StoreError
-from probed.inspection import Inspected, Progress, Report, ReportState, packing, tracing, trends
+from probed.errors import StoreError
+from probed.inspection import Busy, Inspected, Progress, Report, ReportState, packing, tracing, trends
 from probed.inspection import history as past
 from probed.inspection.choosing import Order, chosen
 from probed.inspection.comparing import differences
@@ -39,14 +39,6 @@ LONGEST_SECONDS = 900.0
 DAY = 86_400.0
 STOPPED = "the daemon was stopped while it ran"
 ENDED = "the daemon ended while it ran"
-
-
-class Busy(ProbedError):
-    """Another inspection runs; ``running`` is it."""
-
-    def __init__(self, running: Report) -> None:
-        self.running = running
-        super().__init__(f"inspection {running.id} runs, one at a time; wait for its end")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
 from probed.clock import Clock
 from probed.config.inspections import Inspection
 from probed.errors import StoreError
-from probed.inspection import Report
+from probed.inspection import Busy, Report
 from probed.inspection.choosing import Order
-from probed.inspection.inspecting import Busy, Inspector
 from probed.inspection.schedules import Schedule
 from probed.recurrence import zone_of
 from probed.store import Store
 from probed.store.reports import InspectionQuery
+
+if TYPE_CHECKING:
+    from probed.inspection.inspecting import Inspector
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +53,8 @@ def entry_of(declared: Inspection) -> Entry:
 
 
 class Timetable:
-    def __init__(self, inspector: Inspector, store: Store, clock: Clock) -> None:
+    def __init__(self, inspector: Callable[[], Inspector], store: Store, clock: Clock) -> None:
+        """``inspector`` is asked for when something is due."""
         self._inspector, self._store, self._clock = inspector, store, clock
         self.entries: tuple[Entry, ...] = ()
         self._began_at = clock.wall()
@@ -102,11 +106,12 @@ class Timetable:
         await self._make(entry, missed)
 
     async def _make(self, entry: Entry, note: str) -> None:
+        inspector = self._inspector()
         while True:
-            await self._inspector.free()
-            instances = entry.order.instances or self._inspector.instances
+            await inspector.free()
+            instances = entry.order.instances or inspector.instances
             try:
-                running = await self._inspector.start(replace(entry.order, instances=instances, note=note))
+                running = await inspector.start(replace(entry.order, instances=instances, note=note))
             except Busy:
                 continue
             except StoreError as error:

@@ -200,7 +200,7 @@ async def stack(directory: Path, **instance: object) -> Stack:
         Beside(archive.file.path),
         shadowing,
         inspector,
-        Timetable(inspector, store, clock),
+        Timetable(lambda: inspector, store, clock),
         plans,
     )
     pipeline.on_announce(made.metrics.announced)

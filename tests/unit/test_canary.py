@@ -76,10 +76,11 @@ class Way:
         self.metrics = Metrics()
         self.pipeline = Pipeline(self.store, Board(), self.clock, observer="watcher", switchover_grace=60)
         self.post = Post(
-            Unwritten(self.store, self.clock, self.pipeline.tell_unwritten), self.clock, self.tasks, Shapes(shapes.event, shapes.instant),
+            Unwritten(self.store, self.clock, self.pipeline.tell_unwritten), self.clock, self.tasks, lambda: Shapes(shapes.event, shapes.instant),
             canary=self.canary, unready=list, told=self.metrics.notified,
         )  # fmt: skip
-        self.post._loopback._came = lambda event_id: None if self.lost else self.canary.came(event_id)
+        came = self.canary.came
+        self.canary.came = lambda event_id: None if self.lost else came(event_id)  # type: ignore[method-assign]
         self.pipeline.recover(recovered)
         self.pipeline.owe = self.post.owed
         self.pipeline.on_announce(self.changes.append)
@@ -322,6 +323,7 @@ async def test_where_it_is_off_or_nobody_is_told_none_is_sent(way: Way) -> None:
 
 
 async def test_the_door_takes_nothing_but_what_knows_its_path(way: Way) -> None:
+    assert way.post._loopback is not None
     url = way.post._loopback.url
     base = url.rpartition("/")[0]
 

@@ -241,7 +241,7 @@ async def test_a_time_that_was_missed_while_no_daemon_ran_is_made_up_for_once(de
     [record] = await ran(seen)
     assert record.head["note"] == "it was due at 2026-11-18 11:00 UTC, when no daemon ran"
     running.cancel()
-    again = Timetable(seen.inspector, seen.store, seen.clock)
+    again = Timetable(lambda: seen.inspector, seen.store, seen.clock)
     again.follow([entry("daily 11:00")])
     await again.make_up(7200.0)
     running = asyncio.create_task(again.run())
