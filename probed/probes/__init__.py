@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
@@ -131,6 +131,11 @@ class Probe:
     """Not for every cycle: runs only while a policy that is on needs it, on a database session of its own."""
     tell: Tell | None = None
     """The same as ``run`` for a probe that waits for nothing: such a cycle needs neither a task nor a deadline."""
+    timed: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """Readings that are seconds."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "timed", _timed(self.readings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,14 @@ class Combined:
     manual: str
     needs: tuple[str, ...] = ()
     """Inputs without which there is nothing to combine; of the others, one is enough."""
+    timed: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "timed", _timed(self.readings))
+
+
+def _timed(readings: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in readings if name.endswith("_seconds"))
 
 
 AnyProbe = Probe | Combined

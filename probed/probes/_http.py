@@ -15,20 +15,16 @@ import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
+from probed.model import value
 from probed.probes._access import Access
 from probed.probes._http_answer import MAX_BODY, Incoming, Malformed
 from probed.probes._http_line import Closed, Known, Line, Lines
 from probed.probes._sql_errors import translate_os_error
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as value
-else:
-    from probed.model import value
 
 __all__ = ["MAX_BODY", "Answer", "HttpClient", "translate"]
 
@@ -38,7 +34,7 @@ _REFUSED_CERTIFICATE = re.compile(r"ALERT_(BAD_|UNSUPPORTED_|UNKNOWN_)?(CERTIFIC
 """OpenSSL's names for what a server says of the certificate that it wants from a client."""
 
 
-@value(frozen=True, slots=True)
+@value
 class Answer:
     """One HTTP answer."""
 
