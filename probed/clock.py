@@ -23,11 +23,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks; ``mono`` is the event loop's own time base."""
 
-    def wall(self) -> float:
-        return time.time()
-
-    def mono(self) -> float:
-        return time.monotonic()
+    # Asked for two hundred times in a round: the functions themselves.
+    wall = staticmethod(time.time)
+    mono = staticmethod(time.monotonic)
 
     async def sleep_until(self, mono: float) -> None:
         await asyncio.sleep(max(0.0, mono - time.monotonic()))

@@ -13,6 +13,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from probed.model import NOTHING, Outcome, Reading, Sample, Target
 from probed.recording.packing import EXACT, Reader, Writer
@@ -240,14 +241,14 @@ class Buffer:
             if said != last:
                 self._runs.append((index, *said))
                 last = said
-            if not sample.readings.keys() <= columns.keys():
-                for name in sample.readings:
-                    if name not in columns:
-                        column = columns[name] = _Column()
-                        if start:
-                            column.skip(0)
+        rows = [sample.readings for sample in waiting]
+        for name in dict.fromkeys(chain.from_iterable(rows)):
+            if name not in columns:
+                column = columns[name] = _Column()
+                if start:
+                    column.skip(0)
         for name, column in columns.items():
-            column.fill(start, [sample.readings.get(name) for sample in waiting])
+            column.fill(start, [row.get(name) for row in rows])
 
     def _quoted(self, reason: str) -> str:
         if reason in self._reasons:
