@@ -14,6 +14,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from typing import Literal
 
 from probed.lean import dataclass
@@ -83,6 +84,7 @@ def collector(
     return declare
 
 
+@cache
 def names() -> frozenset[str]:
     """Of every collector; imports none."""
     return frozenset(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
