@@ -52,6 +52,11 @@ class Strict(BaseModel):
     model_config = ConfigDict(defer_build=True, extra="forbid", strict=True, frozen=True)
 
 
+def no_items() -> list[Any]:
+    """``list``, as a default of models: pydantic looks at its signature, which Python finds out with a tokenizer."""
+    return []
+
+
 @dataclass(slots=True)
 class Document:
     """A parsed file: plain data, and where each value (``places``) and each key (``keys``) stands."""

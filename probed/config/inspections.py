@@ -14,7 +14,7 @@ from probed.inspection import schedules
 from probed.inspection.choosing import DEFAULT_DAYS, MAX_DAYS
 from probed.model import Policy
 from probed.recurrence import zone_of
-from probed.strict_yaml import Misplaced, Strict
+from probed.strict_yaml import Misplaced, Strict, no_items
 
 
 def _zone(value: str) -> str:
@@ -34,9 +34,9 @@ class Inspection(Strict):
         examples=["daily 03:00", "0 3 * * 1-5"],
     )
     zone: Zone = Field(default="UTC", description="Time zone of the schedule, and of the times in its reports.")
-    instances: list[Name] = Field(default_factory=list, description="Default: all, in one report.")
+    instances: list[Name] = Field(default_factory=no_items, description="Default: all, in one report.")
     events: list[str] = Field(
-        default_factory=list, max_length=200, description="Ids of policies that are on; default: all that are."
+        default_factory=no_items, max_length=200, description="Ids of policies that are on; default: all that are."
     )
     days: Days = Field(default=DEFAULT_DAYS, description="How much history a report takes into account.")
     _place: tuple[str, int] = PrivateAttr(default=("probed.yml", 0))

@@ -13,7 +13,7 @@ from probed.config.access import Secured
 from probed.config.values import Duration, HookUrl, HttpUrl, Name, PathText, hook_url
 from probed.errors import Problem
 from probed.model import CANARY, Severity
-from probed.strict_yaml import Misplaced, Strict, did_you_mean, dotted
+from probed.strict_yaml import Misplaced, Strict, did_you_mean, dotted, no_items
 
 
 def _severity(value: object) -> object:
@@ -40,9 +40,9 @@ class Routed(Strict):
         default=Severity.NORMAL, description="Only events at least as grave: fatal, critical or normal (all)."
     )
     instances: list[Name] = Field(
-        default_factory=list, description="Only of these instances (the daemon itself is called observer)."
+        default_factory=no_items, description="Only of these instances (the daemon itself is called observer)."
     )
-    events: list[Name] = Field(default_factory=list, description="Only events of these types, such as no_leader.")
+    events: list[Name] = Field(default_factory=no_items, description="Only events of these types, such as no_leader.")
     resolved: bool = Field(default=True, description="Also tell when an event that was told has resolved.")
     reminders: Duration | None = Field(
         default=None,
@@ -134,11 +134,11 @@ Pace = Annotated[float | None, BeforeValidator(_pace, json_schema_input_type=Dur
 
 class Notifications(Strict):
     alertmanager: list[AlertmanagerText] = Field(
-        default_factory=list, description="Every Alertmanager; each gets every alert. An address alone is enough."
+        default_factory=no_items, description="Every Alertmanager; each gets every alert. An address alone is enough."
     )
-    webhooks: list[Webhook] = Field(default_factory=list, description="Each gets one signed CloudEvent per event.")
+    webhooks: list[Webhook] = Field(default_factory=no_items, description="Each gets one signed CloudEvent per event.")
     apprise: list[Apprise] = Field(
-        default_factory=list, description="Chat, mail and push by Apprise (needs the extra: pg-probed[apprise])."
+        default_factory=no_items, description="Chat, mail and push by Apprise (needs the extra: pg-probed[apprise])."
     )
     heartbeat: Heartbeat | None = Field(default=None, description="Tells somebody else that this daemon lives.")
     canary: Pace = Field(

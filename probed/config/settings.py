@@ -25,7 +25,7 @@ from probed.config.values import (
 )
 from probed.config.web import Web, misfits
 from probed.model import OBSERVER
-from probed.strict_yaml import Misplaced, Strict, did_you_mean
+from probed.strict_yaml import Misplaced, Strict, did_you_mean, no_items
 
 DEFAULT_FILE = Path("/etc/probed/probed.yml")
 DEFAULT_STORAGE = Path("/var/lib/probed")
@@ -114,7 +114,9 @@ class Disk(Strict):
     wal: PathText | None = Field(
         default=None, description="Directory of the WAL, where the data directory cannot be looked into."
     )
-    paths: list[PathText] = Field(default_factory=list, description="Tablespaces and whatever else must not fill up.")
+    paths: list[PathText] = Field(
+        default_factory=no_items, description="Tablespaces and whatever else must not fill up."
+    )
 
     @property
     def more(self) -> dict[str, tuple[Path, ...]]:
@@ -128,7 +130,7 @@ class Oom(Strict):
         description="Kernel log that names the victim: /dev/kmsg. When any source is named, only those are read.",
     )
     cgroups: list[PathText] = Field(
-        default_factory=list,
+        default_factory=no_items,
         description="Directories of cgroups (v1 or v2), such as a service's; what is below them counts too.",
     )
     vmstat: PathText | None = Field(default=None, description="Counters of the whole machine: /proc/vmstat.")
@@ -157,7 +159,7 @@ class HAProxy(Secured):
     stats: StatsAddress | None = Field(
         default=None, description="Statistics over HTTP (CSV) or unix:/path of the socket."
     )
-    frontends: list[HostPort] = Field(default_factory=list, description="Write ports; probed like a primary.")
+    frontends: list[HostPort] = Field(default_factory=no_items, description="Write ports; probed like a primary.")
 
     @model_validator(mode="after")
     def _keys_for_something(self) -> HAProxy:
@@ -174,12 +176,12 @@ class Instance(Strict):
     name: Name
     labels: dict[str, str] = Field(default_factory=dict)
     postgres: Postgres | None = Field(default=None, description="Inherited by the nodes.")
-    patroni: list[HttpUrl] = Field(default_factory=list, description="Discover nodes from Patroni's /cluster.")
+    patroni: list[HttpUrl] = Field(default_factory=no_items, description="Discover nodes from Patroni's /cluster.")
     patroni_access: TlsFiles | None = Field(
         default=None, description="TLS files for Patroni's REST API, declared or discovered (restapi.verify_client)."
     )
-    nodes: list[Node] = Field(default_factory=list)
-    etcd: list[HttpUrl] = Field(default_factory=list, description="Every member's address.")
+    nodes: list[Node] = Field(default_factory=no_items)
+    etcd: list[HttpUrl] = Field(default_factory=no_items, description="Every member's address.")
     etcd_access: Secured | None = Field(
         default=None, description="TLS files and credentials for the members (--client-cert-auth)."
     )
@@ -220,10 +222,10 @@ class Settings(Strict):
     instances: list[Instance] = Field(min_length=1)
     notifications: Notifications | None = Field(default=None, description="Who is told of events.")
     inspections: list[Inspection] = Field(
-        default_factory=list, description="Reports on the health of instances that come back."
+        default_factory=no_items, description="Reports on the health of instances that come back."
     )
     silences: list[DeclaredSilence] = Field(
-        default_factory=list, description="Maintenance windows: what people are not to be told of, and when."
+        default_factory=no_items, description="Maintenance windows: what people are not to be told of, and when."
     )
 
     @model_validator(mode="after")

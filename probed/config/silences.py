@@ -12,7 +12,7 @@ from probed.config.values import Moment, Name
 from probed.errors import Problem
 from probed.model import Severity
 from probed.silences import FILE, MAX_COMMENT, MAX_NAMES, Scope, Silence, wrong_span
-from probed.strict_yaml import Misplaced, Strict, did_you_mean
+from probed.strict_yaml import Misplaced, Strict, did_you_mean, no_items
 
 
 def _every(value: str) -> str:
@@ -37,11 +37,11 @@ class Scoped(Strict):
     """What a silence covers, and why there is one."""
 
     comment: Comment = Field(description="Why: whoever misses an alarm will want to know.")
-    instances: list[_Named] = Field(default_factory=list, max_length=MAX_NAMES, description="Default: all.")
-    nodes: list[_Named] = Field(default_factory=list, max_length=MAX_NAMES, description="Default: all, and none.")
-    events: list[_Named] = Field(default_factory=list, max_length=MAX_NAMES, description="Ids of policies.")
+    instances: list[_Named] = Field(default_factory=no_items, max_length=MAX_NAMES, description="Default: all.")
+    nodes: list[_Named] = Field(default_factory=no_items, max_length=MAX_NAMES, description="Default: all, and none.")
+    events: list[_Named] = Field(default_factory=no_items, max_length=MAX_NAMES, description="Ids of policies.")
     severities: list[Literal["fatal", "critical", "normal"]] = Field(
-        default_factory=list, max_length=3, description="Default: all."
+        default_factory=no_items, max_length=3, description="Default: all."
     )
     every: Every | None = Field(
         default=None, description="Windows in which it holds: days, times of day and a time zone."

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from probed.config.values import HostPort, HttpUrl, PathText, is_loopback, split_address
 from probed.config.web_config import WebConfig
 from probed.model import Role
-from probed.strict_yaml import Strict, did_you_mean
+from probed.strict_yaml import Strict, did_you_mean, no_items
 
 DEFAULT_LISTEN = "127.0.0.1:7432"
 
@@ -64,7 +64,7 @@ class Web(Strict):
         default=None, description="Where people reach this daemon, when a proxy is in front: messages link to it."
     )
     allowed_hosts: list[HostName] = Field(
-        default_factory=list,
+        default_factory=no_items,
         description="Names under which this daemon answers, beside its own and that of external_url.",
     )
 

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from probed import strict_yaml
 from probed.config.values import PathText
 from probed.errors import ConfigError, Problem
-from probed.strict_yaml import Misplaced, Strict, did_you_mean
+from probed.strict_yaml import Misplaced, Strict, did_you_mean, no_items
 
 MAX_COST = 14
 """Of a bcrypt hash: about a second of one core. Each step more doubles it; 31 would take a day."""
@@ -74,7 +74,7 @@ class TlsServer(Strict):
     )
     min_version: str = Field(default="TLS12", description="TLS12 or TLS13.")
     max_version: str = Field(default="TLS13", description="TLS12 or TLS13.")
-    cipher_suites: list[str] = Field(default_factory=list, description="For TLS 1.2, by their Go names.")
+    cipher_suites: list[str] = Field(default_factory=no_items, description="For TLS 1.2, by their Go names.")
     prefer_server_cipher_suites: bool = Field(default=True, description="Ours come first, not the client's.")
     curve_preferences: list[str] | None = Field(default=None, description="Cannot be chosen here: refused.")
     cert: Any = Field(default=None, description="Inline: refused, name a file.")

@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from probed.model import Sample
@@ -83,6 +84,7 @@ def collector(
     return declare
 
 
+@cache
 def names() -> frozenset[str]:
     """Of every collector; imports none."""
     return frozenset(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))

@@ -32,7 +32,7 @@ from probed.model import (
 from probed.policy import conditions, layers, parameters, questions
 from probed.policy.layers import Filed
 from probed.policy.site import Site
-from probed.strict_yaml import Document, Strict, did_you_mean
+from probed.strict_yaml import Document, Strict, did_you_mean, no_items
 
 Catalogue = Mapping[str, Set[str]]
 """Probe name -> the readings it can give."""
@@ -106,12 +106,12 @@ class PolicyFile(Strict):
     switchover_grace: bool = Field(
         default=False, description="Inconclusive for defaults.switchover_grace after a switchover."
     )
-    evidence: list[str] = Field(default_factory=list, description="Collectors whose snapshots an event is to have.")
-    instances: list[Name] = Field(default_factory=list, description="Where it applies; default: everywhere.")
+    evidence: list[str] = Field(default_factory=no_items, description="Collectors whose snapshots an event is to have.")
+    instances: list[Name] = Field(default_factory=no_items, description="Where it applies; default: everywhere.")
     http: questions.Http | None = Field(default=None, description="What is asked, with probe: http.")
     tcp: questions.Tcp | None = Field(default=None, description="What is asked, with probe: tcp.")
     sql: questions.Sql | None = Field(default=None, description="What is asked, with probe: sql.")
-    examples: list[ExampleText] = Field(default_factory=list)
+    examples: list[ExampleText] = Field(default_factory=no_items)
 
 
 def load(
