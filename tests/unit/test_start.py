@@ -16,7 +16,6 @@ LATE = (
 """Nobody can come in before the first look was had."""
 NEVER = (
     "rich", "pygments", "greenlet", "prometheus_client", "apprise", "weasyprint",
-    "importlib.metadata",
     "probed.backtest.replaying", "probed.inspection.examining", "probed.inspection.html", "probed.demo", "probed.docs",
 )  # fmt: skip
 """What only some command, receiver or visitor needs."""
