@@ -42,7 +42,7 @@ class Life:
         return self._base + max(0.0, mono - self._since)
 
     def beat(self, connection: sqlite3.Connection, wall: float, mono: float, boot: str) -> None:
-        """The sign of life that belongs into every transaction."""
+        """The sign of life, as part of a transaction."""
         lived = self.at(mono)
         connection.execute(_BEAT, (wall, mono, boot, lived))
         connection.execute(_MILESTONE, (int(lived), wall, int(lived) - MILESTONE_SECONDS))

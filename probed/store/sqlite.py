@@ -274,7 +274,7 @@ class SqliteStore:
                 connection.execute(SHELVE)
                 unshelved = 0
             mono = self._clock.mono()
-            beats = not 0.0 <= mono - self._beat_at < BEAT_SECONDS
+            beats = not jobs or not 0.0 <= mono - self._beat_at < BEAT_SECONDS
             if beats:
                 self._life.beat(connection, self._clock.wall(), mono, boot_id())
             connection.execute("COMMIT")
