@@ -39,7 +39,7 @@ async def main(file: Path) -> None:
         await asyncio.sleep(WARM_UP)
         settle()
         await asyncio.sleep(AFTER_SETTLING)
-        daemon.on_late(late.append)
+        daemon.on_late(lambda seconds, cycles: late.extend([seconds] * cycles))
         daemon.pipeline.on_announce(told)
         print(time.monotonic(), "ready", "-", "-", "-", flush=True)
         orders = asyncio.StreamReader()

@@ -140,7 +140,7 @@ async def _daemon(file: Path, seconds: float, scrape: float) -> dict[str, Any]:
         settle()
         await asyncio.sleep(AFTER_SETTLING)
         print("measuring", flush=True)
-        daemon.on_late(late.append)
+        daemon.on_late(lambda seconds, cycles: late.extend([seconds] * cycles))
         since, cpu, began = time.monotonic(), time.process_time(), time.time()
         pings = list[float]()
         seen: dict[str, float] = {}

@@ -31,9 +31,9 @@ async def main(file: Path, warm_up: int, cycles: int, seconds: float) -> dict[st
     daemon = Daemon(load.load_file(file))
     made = 0
 
-    def count(_: float) -> None:
+    def count(_: float, cycles: int) -> None:
         nonlocal made
-        made += 1
+        made += cycles
 
     await daemon.start()
     try:

@@ -242,8 +242,8 @@ class Daemon:
                 async with asyncio.timeout(2 * FIRST_LOOK_SECONDS):
                     await self._looked.wait()
 
-    def on_late(self, told: Callable[[float], None]) -> None:
-        """Have ``told`` learn, instead of the metric, how many seconds late each cycle starts."""
+    def on_late(self, told: Callable[[float, int], None]) -> None:
+        """Have ``told`` learn, instead of the metric, how many seconds late how many cycles start."""
         self.patrol.pulse.late = told
 
     # --- configuration ------------------------------------------------------------------------------------

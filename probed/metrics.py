@@ -208,10 +208,10 @@ class Histogram:
     total: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def observe(self, seconds: float) -> None:
+    def observe(self, seconds: float, times: int = 1) -> None:
         with self.lock:
-            self.counts[bisect_left(BUCKETS, seconds)] += 1
-            self.total += seconds
+            self.counts[bisect_left(BUCKETS, seconds)] += times
+            self.total += seconds * times
 
     def read(self) -> Buckets:
         with self.lock:
@@ -249,9 +249,9 @@ class Metrics:
         for (event, severity, _), number in counts.items():
             self._events[event, severity] += number
 
-    def late(self, seconds: float) -> None:
-        """A cycle started this long after its due time."""
-        self._lateness.observe(seconds)
+    def late(self, seconds: float, cycles: int) -> None:
+        """So many cycles started this long after their due time."""
+        self._lateness.observe(seconds, cycles)
 
     def skipped(self, number: int) -> None:
         """So many rounds were due and did not start."""

@@ -21,8 +21,8 @@ class Pulse:
 
     progress_at: float = 0.0
     """Monotonic time at which a round was last judged."""
-    late: Callable[[float], None] = field(default=lambda _: None)
-    """Told how many seconds after its due time each cycle started."""
+    late: Callable[[float, int], None] = field(default=lambda *_: None)
+    """Told how many seconds after their due time how many cycles started."""
     skipped: Callable[[int], None] = field(default=lambda _: None)
     stalled: Callable[[float], float] = field(default=lambda _: 0.0)
     """Asked for the longest stall of the event loop since a monotonic time, seconds."""
@@ -123,12 +123,12 @@ class Rounds:
                 start = due + slot * cadence.SLOT
                 await self._clock.sleep_until(start)
                 late = max(0.0, self._clock.mono() - start)
+                self._pulse.late(late, len(together))
                 for cycle in together:
-                    self._pulse.late(late)
                     if cycle.probe.tell is not None:
                         samples.append(told(cycle.probe, self._context(cycle), self._clock))
                     else:
-                        running.append(asyncio.create_task(self._cycle(cycle)))
+                        running.append(asyncio.create_task(self._cycle(cycle), name=cycle.probe.name))
             # The last first: it has mostly been waited for longest, and who waits is woken once, not for each.
             samples += [await task for task in reversed(running)]
             return samples

@@ -370,7 +370,7 @@ async def test_the_event_counter_goes_on_over_a_restart_where_the_store_left_it(
 
 async def test_lateness_and_store_writes_are_histograms_that_count_from_any_thread(seen: Stack) -> None:
     for seconds in (0.0, 0.001, 0.009, 0.01, 0.3, 100.0):
-        seen.metrics.late(seconds)
+        seen.metrics.late(seconds, 1)
 
     def write() -> None:
         for _ in range(500):
