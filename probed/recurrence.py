@@ -93,7 +93,7 @@ class Recurrence:
         opens_at = _first(start, zone)
         if _is_skipped(start, zone) or _is_skipped(end, zone):
             return Window(opens_at, opens_at + self.length * 60)
-        return Window(opens_at, _stamp(end, zone, fold=1))
+        return Window(opens_at, _last(end, zone))
 
 
 def parse(text: str) -> Recurrence:
@@ -231,6 +231,14 @@ def _stamp(reading: datetime, zone: ZoneInfo, *, fold: int) -> float:
 def _is_skipped(reading: datetime, zone: ZoneInfo) -> bool:
     """Whether the clock jumps over a reading: only then is it earlier by the offset after (PEP 495)."""
     return _stamp(reading, zone, fold=0) > _stamp(reading, zone, fold=1)
+
+
+def _last(reading: datetime, zone: ZoneInfo) -> float:
+    """The last moment at which the clock goes on to a reading; that it is set back to it does not count."""
+    last = _stamp(reading, zone, fold=1)
+    if datetime.fromtimestamp(last - 1, zone).replace(tzinfo=None) >= reading:
+        return _stamp(reading, zone, fold=0)
+    return last
 
 
 def _first(reading: datetime, zone: ZoneInfo) -> float:

@@ -154,6 +154,8 @@ def test_of_windows_that_overlap_the_one_that_closes_last_counts() -> None:
         ("02:30-03:30 Europe/Berlin", "2026-10-25", "10-25 02:30+0200 to 10-25 03:30+0100"),
         ("02:10-02:20 Europe/Berlin", "2026-10-25", "10-25 02:10+0200 to 10-25 02:20+0100"),
         ("01:30-02:30 Europe/Berlin", "2026-10-25", "10-25 01:30+0200 to 10-25 02:30+0100"),
+        # It ends where that hour begins, and does not begin anew when the clock is set back to its end.
+        ("01:00-02:00 Europe/Berlin", "2026-10-25", "10-25 01:00+0200 to 10-25 02:00+0200"),
         ("22:00-06:00 Europe/Berlin", "2026-10-24", "10-24 22:00+0200 to 10-25 06:00+0100"),
         # Half an hour on Lord Howe, midnight in Havana and Beirut.
         ("02:15-02:45 Australia/Lord_Howe", "2026-10-04", "10-04 02:30+1100 to 10-04 03:00+1100"),
