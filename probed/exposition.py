@@ -14,7 +14,7 @@ import asyncio
 import math
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from probed.board import Board, Entry
@@ -56,8 +56,8 @@ Written = dict[str, list[bytes]]
 class Exposition:
     """What a scrape is answered with."""
 
-    pieces: Sequence[bytes]
-    """Of a size that others may wait for; tens of MiB together, which are better not copied into one."""
+    pieces: list[bytes]
+    """Of a size that others may wait for; tens of MiB together, which are better neither copied nor freed at once."""
     content_type: str
     zipped: bool
 
@@ -282,12 +282,14 @@ def _rows(name: str, lines: Mapping[str, float]) -> bytes:
 
 def _gathered(texts: list[bytes]) -> Iterator[bytes]:
     """The same bytes in pieces of some size; ``texts`` is empty then."""
-    texts.reverse()
-    while texts:
-        some, size = list[bytes](), 0
-        while texts and size < SMALL:
-            some.append(texts.pop())
-            size += len(some[-1])
+    some, size = list[bytes](), 0
+    for text in one_by_one(texts):
+        some.append(text)
+        size += len(text)
+        if size >= SMALL:
+            yield b"".join(some)
+            some, size = [], 0
+    if some:
         yield b"".join(some)
 
 
@@ -307,9 +309,16 @@ def _histogram(series: Series, buckets: Sequence[tuple[str, float]], total: floa
     return f"{_head(series, openmetrics=False)}{lines}{name}_count {buckets[-1][1]!r}\n{name}_sum {total!r}\n"
 
 
-def _zipped(pieces: Iterable[bytes]) -> bytes:
+def _zipped(pieces: list[bytes]) -> bytes:
     packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return b"".join([*(packer.compress(piece) for piece in pieces), packer.flush()])
+    return b"".join([*(packer.compress(piece) for piece in one_by_one(pieces)), packer.flush()])
+
+
+def one_by_one(pieces: list[bytes]) -> Iterator[bytes]:
+    """In their order; nothing is left of them behind it. To free tens of MiB at once would take milliseconds."""
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
 
 
 # --- what is asked for --------------------------------------------------------------------------------------
