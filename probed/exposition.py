@@ -28,7 +28,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 PIECE_SECONDS = 0.0005
 """For which a scrape works before the others have their turn; counted in lines, a busy machine would make it ten times
-as long. Who wakes up from a sleep waits for three pieces: a turn each of the loop for the timer, its future, the task."""
+as long. Who wakes up from a sleep waits for three pieces: the loop's turns of the timer, of its future, of the task."""
 SMALL = 64 * 1024
 """Bytes that are compressed faster than handed to a thread; at least as many go into a piece of the body."""
 
