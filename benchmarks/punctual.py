@@ -38,7 +38,7 @@ from probed.tidying import settle
 TARGETS, INTERVAL, SCRAPED_EACH, SECONDS = 1_000, 1.0, 5.0, 30.0
 PER_INSTANCE = 20
 WARM_UP = 5.0
-PING = "ping"
+PING, SPREAD = "ping", "spread"
 AFTER_SETTLING = 1.0
 """Seconds after the collector's walk over everything, which is once in a daemon's life; what it made late is over."""
 
@@ -52,7 +52,10 @@ async def run(
 
 
 def measure(targets: int, interval: float, scrape: float, seconds: float) -> list[Goal]:
-    """The daemon as it is and with its cycles spread; beside the first somebody who only pings and one who sleeps."""
+    """The daemon as it is, beside somebody who only pings and one who sleeps; then it and one with its cycles spread.
+
+    These two at once: what else the machine does, which moves the cost of a probe by more than this, befalls both.
+    """
     with tempfile.TemporaryDirectory(prefix="pu-") as name:
         place = Path(name)
         with up(place) as stack:
@@ -60,10 +63,14 @@ def measure(targets: int, interval: float, scrape: float, seconds: float) -> lis
             own = [sys.executable, "-m", "benchmarks.punctual"]
             pinging = [*own, PING, stack.dsn(NODES[0]), str(seconds)]
             idle = [sys.executable, "-m", "benchmarks.idle", str(seconds)]
-            slots, ping, slept = _together([*own, str(files[0]), str(seconds), str(scrape)], pinging, idle)
-            (spread,) = _together([*own, str(files[1]), str(seconds), str(scrape), "spread"])
-    told, bare, (idle_p99, idle_max) = json.loads(slots), json.loads(ping), map(float, slept.split())
-    uneven = json.loads(spread)
+            ways = [
+                [*own, str(files[0]), str(seconds), str(scrape)],
+                [*own, str(files[1]), str(seconds), str(scrape), SPREAD],
+            ]
+            alone, ping, slept = _together(ways[:1], pinging, idle)
+            beside = _together(ways)
+    told, bare, (idle_p99, idle_max) = json.loads(alone), json.loads(ping), map(float, slept.split())
+    even, uneven = map(json.loads, beside)
     what = f"{targets} targets each {interval:g} s, scraped each {scrape:g} s"
     control = {"idle_p99_ms": round(idle_p99, 1), "idle_max_ms": round(idle_max, 1), "cores": told["cores"]}
     return [
@@ -72,8 +79,8 @@ def measure(targets: int, interval: float, scrape: float, seconds: float) -> lis
              also={**control, "late_p99_ms": told["late_p99"], "cycles": told["cycles"]}),
         Goal("P10b", "lateness p99.9 beyond the longest of an idle process", [max(0.0, told["late_p999"] - idle_max)],
              20, 10, unit="ms", also={"late_p999_ms": told["late_p999"], "late_max_ms": told["late_max"]}),
-        Goal("P11", "CPU per probe / the same, each at a moment of its own", [told["us"] / uneven["us"]], 0.75, 0.55,
-             also={"us": told["us"], "spread_us": uneven["us"]}),
+        Goal("P11", "CPU per probe / the same, each at a moment of its own", [even["us"] / uneven["us"]], 0.75, 0.55,
+             also={"us": even["us"], "spread_us": uneven["us"]}),
         Goal("P12", "reading of database pings, p99, beyond a client's that only pings",
              [max(0.0, told["ping_p99"] - bare["ping_p99"])], 5, 2, unit="ms",
              also={"ping_p99_ms": told["ping_p99"], "bare_ping_p99_ms": bare["ping_p99"]}),
@@ -82,18 +89,17 @@ def measure(targets: int, interval: float, scrape: float, seconds: float) -> lis
     ]  # fmt: skip
 
 
-def _together(*commands: Sequence[str]) -> list[str]:
-    """What they print; the first one is to be through with its start before the others begin."""
-    running = []
-    for number, command in enumerate(commands):
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        if number == 0:
-            assert running[0].stdout is not None
-            assert running[0].stdout.readline() == "measuring\n"
+def _together(daemons: Sequence[Sequence[str]], *others: Sequence[str]) -> list[str]:
+    """What they print; the daemons are to be through with their start before the others begin."""
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in daemons]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "measuring\n"
+    running += [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in others]
     output = [process.communicate()[0] for process in running]
-    for process, command in zip(running, commands, strict=True):
+    for process in running:
         if process.returncode:
-            raise RuntimeError(f"{command} ended with {process.returncode}")
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
     return output
 
 
@@ -213,7 +219,7 @@ def main(first: str, *more: str) -> None:
     if first == PING:
         print(json.dumps(asyncio.run(_ping(more[0], float(more[1])))))
         return
-    if more[2:] == ("spread",):
+    if more[2:] == (SPREAD,):
         _spread()
     with asyncio.Runner(loop_factory=loop_factory(default_loop())) as runner:
         print(json.dumps(runner.run(_daemon(Path(first), float(more[0]), float(more[1])))))

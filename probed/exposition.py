@@ -14,8 +14,9 @@ import asyncio
 import math
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from probed.board import Board, Entry
 from probed.metrics import CATALOGUE, PLACE, PROBE, STALE_INTERVALS, Observed, Series, Values
@@ -25,8 +26,9 @@ from probed.watches import Instance, Watch
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-PIECE_SECONDS = 0.001
-"""For which a scrape works before the others have their turn; counted in lines, a busy machine would make it ten."""
+PIECE_SECONDS = 0.0005
+"""For which a scrape works before the others have their turn; counted in lines, a busy machine would make it ten times
+as long. Who wakes up from a sleep waits for three pieces: the loop's turns of the timer, of its future, of the task."""
 SMALL = 64 * 1024
 """Bytes that are compressed faster than handed to a thread; at least as many go into a piece of the body."""
 
@@ -56,8 +58,8 @@ Written = dict[str, list[bytes]]
 class Exposition:
     """What a scrape is answered with."""
 
-    pieces: Sequence[bytes]
-    """Of a size that others may wait for; tens of MiB together, which are better not copied into one."""
+    pieces: list[bytes]
+    """Of a size that others may wait for; tens of MiB together, which are better neither copied nor freed at once."""
     content_type: str
     zipped: bool
 
@@ -83,6 +85,9 @@ class _WatchLabels:
     of: Watch
     severity: str
     labels: str
+
+
+_Labels = TypeVar("_Labels", _EntryLabels, _WatchLabels)
 
 
 @dataclass(slots=True)
@@ -132,18 +137,18 @@ class Writer:
         blind, names = 0, board.instances
         turn = _Turn(self.piece_seconds)
         for name in names:
-            known, fresh = self._entries.get(name, {}), dict[int, _EntryLabels]()
+            known = self._entries.setdefault(name, {})
             lines: Lines = {}
-            for entry in list(board.entries(name)):
+            entries = list(board.entries(name))
+            for entry in entries:
                 labels = known.get(id(entry))
                 if labels is None or labels.of is not entry:
-                    labels = _entry_labels(entry)
-                fresh[id(entry)] = labels
+                    labels = known[id(entry)] = _entry_labels(entry)
                 blind += _entry(lines, entry, labels, now)
                 if turn.over():
                     yield b""
                     turn.begin()
-            self._entries[name] = fresh
+            _forget(known, entries)
             for metric, some in lines.items():
                 written[metric].append(_rows(metric, some))
         for name in self._entries.keys() - set(names):
@@ -154,24 +159,29 @@ class Writer:
         turn = _Turn(self.piece_seconds)
         names = list(instances)
         for name in names:
-            known, fresh = self._watches.get(name, {}), dict[int, _WatchLabels]()
+            known = self._watches.setdefault(name, {})
             lines: Lines = {}
-            for watch in instances[name].watches if name in instances else ():
-                if watch.policy.id == CANARY:
-                    continue
+            watches = [one for one in instances[name].watches if one.policy.id != CANARY] if name in instances else []
+            for watch in watches:
                 labels, severity = known.get(id(watch)), watch.severity.value
                 if labels is None or labels.of is not watch or labels.severity != severity:
                     values = (watch.policy.id, severity, *_place(watch.target))
-                    labels = _WatchLabels(watch, severity, _labels(_ACTIVE.labels, values))
-                fresh[id(watch)] = labels
+                    labels = known[id(watch)] = _WatchLabels(watch, severity, _labels(_ACTIVE.labels, values))
                 _fold(lines, _ACTIVE, labels.labels, float(watch.event is not None and not watch.event.suppressed))
-            self._watches[name] = fresh
+            _forget(known, watches)
             written += [_rows(metric, some) for metric, some in lines.items()]
             if turn.over():
                 yield b""
                 turn.begin()
         for name in self._watches.keys() - set(names):
             del self._watches[name]
+
+
+def _forget(known: dict[int, _Labels], these: Sequence[object]) -> None:
+    """What is known of others than these. A new dictionary each time would be work for the collector."""
+    if len(known) > len(these):
+        for gone in known.keys() - set(map(id, these)):
+            del known[gone]
 
 
 class _Turn:
@@ -282,12 +292,14 @@ def _rows(name: str, lines: Mapping[str, float]) -> bytes:
 
 def _gathered(texts: list[bytes]) -> Iterator[bytes]:
     """The same bytes in pieces of some size; ``texts`` is empty then."""
-    texts.reverse()
-    while texts:
-        some, size = list[bytes](), 0
-        while texts and size < SMALL:
-            some.append(texts.pop())
-            size += len(some[-1])
+    some, size = list[bytes](), 0
+    for text in one_by_one(texts):
+        some.append(text)
+        size += len(text)
+        if size >= SMALL:
+            yield b"".join(some)
+            some, size = [], 0
+    if some:
         yield b"".join(some)
 
 
@@ -307,9 +319,16 @@ def _histogram(series: Series, buckets: Sequence[tuple[str, float]], total: floa
     return f"{_head(series, openmetrics=False)}{lines}{name}_count {buckets[-1][1]!r}\n{name}_sum {total!r}\n"
 
 
-def _zipped(pieces: Iterable[bytes]) -> bytes:
+def _zipped(pieces: list[bytes]) -> bytes:
     packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return b"".join([*(packer.compress(piece) for piece in pieces), packer.flush()])
+    return b"".join([*(packer.compress(piece) for piece in one_by_one(pieces)), packer.flush()])
+
+
+def one_by_one(pieces: list[bytes]) -> Iterator[bytes]:
+    """In their order; nothing is left of them behind it. To free tens of MiB at once would take milliseconds."""
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
 
 
 # --- what is asked for --------------------------------------------------------------------------------------

@@ -18,14 +18,15 @@ YOUNG_EACH = 0.5
 """Seconds between two looks at what is new: about a millisecond's work with a thousand targets each second."""
 ALL_EACH = 600.0
 """Seconds between two walks over everything: for cycles that were old when they ended."""
-_BY_ITSELF = 100_000
-"""Objects after which the collector steps in by itself: more are new in half a second only while something is wrong."""
+_BY_ITSELF = 5_000, 1_000_000
+"""Objects more than there were, after which the collector looks at what is new by itself, as in a burst (a storm, the
+first scrape of a fleet): 2 ms. And after how many such looks at anything older, which is to say never."""
 
 
 async def tidy(clock: Clock) -> None:
     """For ever: the collector's work, in its place. What it was set to before holds again at the end."""
     before = gc.get_threshold()
-    gc.set_threshold(_BY_ITSELF)
+    gc.set_threshold(*_BY_ITSELF)
     walked = clock.mono()
     try:
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from aiohttp import hdrs, web
 
@@ -11,7 +11,7 @@ from probed.api.problems import Refused
 from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.errors import ConfigError, Problem
-from probed.exposition import Writer
+from probed.exposition import Writer, one_by_one
 from probed.model import Role
 from probed.store import Commit
 
@@ -46,7 +46,7 @@ def routes(served: Served) -> list[Route]:
         if written.zipped:
             answer[hdrs.CONTENT_ENCODING] = "gzip"
         answer[hdrs.CONTENT_LENGTH] = str(written.size)
-        return web.Response(body=_one_by_one(written.pieces), headers=answer)
+        return web.Response(body=_sent(written.pieces), headers=answer)
 
     says = "Read the configuration and the policy files anew; bad ones change nothing."
     return [
@@ -63,9 +63,9 @@ def routes(served: Served) -> list[Route]:
     ]  # fmt: skip
 
 
-async def _one_by_one(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
+async def _sent(pieces: list[bytes]) -> AsyncIterator[bytes]:
     """As a body whose pieces are sent with the loop's turn in between; of one they would all be copied at once."""
-    for piece in pieces:
+    for piece in one_by_one(pieces):
         yield piece
 
 
