@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,6 @@ RUN = """
 import gc, json, os, signal, sys
 gc.disable()  # as probed run does
 from pathlib import Path
-from typing import Any
 
 from probed.cli import run, sources
 from probed import logs
