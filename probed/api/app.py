@@ -2,106 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from probed.access.web_file import WebFile
-from probed.api import (
-    acks,
-    audits,
-    backtests,
-    events,
-    inspection_files,
-    inspections,
-    notifications,
-    openapi,
-    operations,
-    policies,
-    policy_exchange,
-    policy_history,
-    proposals,
-    samples,
-    sessions,
-    shadows,
-    silences,
-    status,
-    streams,
-    tokens,
-)
+from probed.api import operations
 from probed.api.access import Doorkeeper
 from probed.api.doorkeeping import KnownPeople
 from probed.api.guarding import Guard
+from probed.api.later import Later
 from probed.api.listening import Doors, NewestContext
-from probed.api.routing import MAX_BODY, Route
+from probed.api.routing import MAX_BODY
 from probed.api.served import Served
-from probed.web import pages
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from probed.api.table import Visits
 
 MAX_LINE = 8190
 IDLE_SECONDS = 30.0
 """A connection without a complete request is closed after so long; a new one sooner (``listening``)."""
 LEAVING_SECONDS = 1.0
 
-GUARD = web.AppKey("guard", Guard)
-
 Closer = Callable[[], Awaitable[None]]
 
 
-def table(served: Served, feed: streams.Feed, people: KnownPeople) -> list[Route]:
-    """Every route of the API; the page's are no part of what it describes."""
-    routes = [
-        *operations.routes(served),
-        *status.routes(served),
-        *streams.routes(feed),
-        *events.routes(served),
-        *policy_history.routes(served),  # before the policies, whose {id} would take their paths
-        *policy_exchange.routes(served),
-        *acks.routes(served),
-        *proposals.routes(served),
-        *shadows.routes(served),
-        *policies.routes(served),
-        *backtests.routes(served),
-        *silences.routes(served),
-        *samples.routes(served),
-        *inspections.routes(served),
-        *inspection_files.routes(served),
-        *audits.routes(served),
-        *notifications.routes(served),
-        *tokens.routes(served, people),
-        *sessions.routes(),
-    ]
-    return [*routes, openapi.route(routes)]
-
-
 def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper | None = None) -> web.Application:
+    """What machines ask is there at once; the API and the page are made when somebody first comes for them."""
     people = KnownPeople(served)
     guard = Guard(addresses, doorkeeper or people, served)
     app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
-    feed = streams.Feed(served.store)
-    served.pipeline.on_announce(lambda _: feed.wake())
-    rendering = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")
-    routes = [*table(served, feed, people), *sessions.doors(served, people)]
-    app.add_routes([guard.register(route) for route in [*routes, *pages.routes(served, rendering, routes)]])
-    app[GUARD] = guard
+    operated = operations.routes(served)
+    known = {(route.method, route.path) for route in operated}
+    app.add_routes([guard.register(route) for route in operated])
+    visits: list[Visits] = []
+
+    async def welcome() -> Sequence[web.AbstractRouteDef]:
+        table = await asyncio.to_thread(_table)
+        visits.append(table.Visits(served, people))
+        return [guard.register(route) for route in visits[0].routes if (route.method, route.path) not in known]
+
+    app.router.register_resource(Later(welcome))
     app.on_response_prepare.append(guard.sign)
 
     async def prepare(_: web.Application) -> None:
         await people.open()
 
     async def let_go(_: web.Application) -> None:
-        rendering.shutdown(wait=False)
+        for opened in visits:
+            opened.close()
         people.close()
 
     async def end_streams(_: web.Application) -> None:
-        feed.close()
+        for opened in visits:
+            opened.end_streams()
 
     app.on_shutdown.append(end_streams)
     app.on_startup.append(prepare)
     app.on_cleanup.append(let_go)
     return app
+
+
+def _table() -> ModuleType:
+    from probed.api import table  # 70 modules, 3 MiB: a daemon that only Prometheus visits has no use for them
+
+    return table
 
 
 async def serve(served: Served, *, addresses: Sequence[str], socket_path: Path | None) -> Closer:

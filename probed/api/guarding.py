@@ -71,11 +71,6 @@ class Guard:
         return web.route(route.method, route.path, handle)
 
     @property
-    def routes(self) -> Sequence[Route]:
-        """All that were registered."""
-        return list(self._routes.values())
-
-    @property
     def middleware(self) -> Middleware:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from probed.access.web_file import WebFile
-from probed.backtest.beside import Beside
 from probed.config.settings import Settings
 from probed.couriers import Couriers
 from probed.editing import Editor
-from probed.inspection.inspecting import Inspector
 from probed.inspection.timetable import Timetable
 from probed.metrics import Observed
 from probed.recording.archive import Archive
 from probed.shadowing import Shadowing
 from probed.store import Store
+
+if TYPE_CHECKING:  # they come with what a daemon need not have
+    from probed.backtest.beside import Beside
+    from probed.inspection.inspecting import Inspector
 
 
 class Served(Observed, Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from probed.api.app import table as routes
 from probed.api.openapi import describe
+from probed.api.table import table as routes
 from probed.docs.markdown import page, table
 
 Json = dict[str, Any]

@@ -18,9 +18,11 @@ import structlog
 from aiohttp import ClientError, FormData
 
 from probed.api import listening
-from probed.api.app import GUARD, application, serve
+from probed.api.app import serve
+from probed.api.doorkeeping import KnownPeople
 from probed.api.guarding import MAX_HEADERS
 from probed.api.routing import Route
+from probed.api.table import Visits
 from probed.clock import SystemClock
 from probed.model import Role
 from probed.store import Commit
@@ -65,7 +67,7 @@ async def stranger(seen: Stack) -> AsyncIterator[Visitor]:
 
 def every_route(seen: Stack) -> list[tuple[str, str, Route]]:
     """(method, path that can be asked for, route) of every route, whoever added it."""
-    routes = application(seen, ["127.0.0.1:1"])[GUARD].routes
+    routes = Visits(seen, KnownPeople(seen)).routes
     found = []
     for route in routes:
         path = "/".join("x" if part.startswith("{") else part for part in route.path.split("/"))

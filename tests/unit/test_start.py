@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,8 @@ MODULES = 560
 """When the first look is over, a dozen more than there are: of Python, of what it comes with, and of ours."""
 
 RUN = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
+gc.disable()  # as probed run does
 from pathlib import Path
 
 from probed.cli import run, sources
@@ -45,6 +47,10 @@ daemon.Daemon.first_look = looked
 import asyncio
 code = asyncio.run(daemon.run(load.load_file(Path(sys.argv[1]))))
 seen["end"] = sorted(sys.modules)
+from aiohttp import connector
+seen["authorities"] = connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"]
+seen["patched"] = "set_default_verify_paths" in vars(connector.ssl.SSLContext)
+seen["collected"] = gc.isenabled()
 print(json.dumps([code, seen]))
 """
 
@@ -55,7 +61,7 @@ def loaded(modules: list[str], names: tuple[str, ...]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Modules at two moments of a daemon that looks at one component each second, and that nobody visits."""
     place = tmp_path_factory.mktemp("start")
     (place / "probed.yml").write_text(
@@ -75,15 +81,24 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return dict(found)
 
 
-def test_the_first_look_needs_no_server(seen: dict[str, list[str]]) -> None:
+def test_the_first_look_needs_no_server(seen: dict[str, Any]) -> None:
     assert not loaded(seen["first look"], (*LATE, *NEVER))
 
 
-def test_the_first_look_needs_no_more_modules_than_were_committed(seen: dict[str, list[str]]) -> None:
+def test_the_first_look_needs_no_more_modules_than_were_committed(seen: dict[str, Any]) -> None:
     count = len(seen["first look"])
     assert count <= MODULES, f"{count} modules: which of them does the first look need?"
 
 
-def test_a_daemon_that_nobody_visits_has_no_more_than_it_needs(seen: dict[str, list[str]]) -> None:
+def test_a_daemon_that_nobody_visits_has_no_more_than_it_needs(seen: dict[str, Any]) -> None:
     assert loaded(seen["end"], ("aiohttp.web",)), "it answers"
     assert not loaded(seen["end"], NEVER)
+
+
+def test_a_client_that_is_not_used_holds_no_authorities_and_ours_get_them(seen: dict[str, Any]) -> None:
+    assert seen["authorities"] == 0
+    assert not seen["patched"]
+
+
+def test_the_collector_works_once_the_start_is_over(seen: dict[str, Any]) -> None:
+    assert seen["collected"]
