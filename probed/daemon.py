@@ -439,6 +439,8 @@ class Daemon:
     async def settle_down(self) -> None:
         """Once the first rounds are over; before, a walk over what they made would stop the loop for 0.2 s later on."""
         await self.clock.sleep_until(self.clock.mono() + SETTLED_AFTER)
+        # What a visitor will want: when somebody comes, the disk may be ill, or may hold another version of us.
+        await asyncio.to_thread(_visitable)
         settle()
 
 
@@ -461,6 +463,10 @@ def _serving() -> _Serve:
     with without_authorities():
         from probed.api.app import serve
     return serve
+
+
+def _visitable() -> None:
+    from probed.api import table  # noqa: F401 - to have it, and the page with it
 
 
 def _shapes() -> telling.Shapes:

@@ -70,7 +70,7 @@ def application(served: Served, addresses: Sequence[str], doorkeeper: Doorkeeper
 
 
 def _table() -> ModuleType:
-    from probed.api import table  # 70 modules, 3 MiB: a daemon that only Prometheus visits has no use for them
+    from probed.api import table  # 70 modules, which a start need not wait for
 
     return table
 

@@ -90,7 +90,7 @@ def test_the_first_look_needs_no_more_modules_than_were_committed(seen: dict[str
     assert count <= MODULES, f"{count} modules: which of them does the first look need?"
 
 
-def test_a_daemon_that_nobody_visits_has_no_more_than_it_needs(seen: dict[str, Any]) -> None:
+def test_a_daemon_that_nobody_has_visited_yet_has_no_more_than_it_needs(seen: dict[str, Any]) -> None:
     assert loaded(seen["end"], ("aiohttp.web",)), "it answers"
     assert not loaded(seen["end"], NEVER)
 
