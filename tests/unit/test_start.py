@@ -1,4 +1,4 @@
-"""What a daemon's start leaves out: modules that the first look, or a life without visitors, can do without."""
+"""What a daemon's start leaves out: modules that the first look, or the time before the first visitor, can do without."""
 
 from __future__ import annotations
 
