@@ -135,6 +135,8 @@ class Daemon:
         self._turn = asyncio.Lock()
         """Held while files or policies change."""
         self.editor = Editor(library, self.store, lambda: self._apply(self.settings, self.policies), self._turn)
+        self._configured: Mapping[str, Instance] = {}
+        """By name, as they were applied last."""
         self._started = False
         self._unlooked: set[str] = set()
         """Instances whose first round is waited for."""
@@ -321,6 +323,7 @@ class Daemon:
         self.shadowing.follow(self.editor.library)
         self.pipeline.silencing.declare(declared.silence() for declared in settings.silences)
         self.timetable.follow([entry_of(declared) for declared in settings.inspections])
+        self._configured = {self._membership.name_of(instance): instance for instance in settings.instances}
         instances = [self._membership.named(instance) for instance in settings.instances]
         names = {instance.name for instance in instances}
         self.vitals.longest_pause = 2 * settings.defaults.interval
@@ -359,7 +362,7 @@ class Daemon:
         if not self._unlooked:
             self._looked.set()
         self._gatherer.round_judged(name)
-        settings = next((item for item in self.settings.instances if self._membership.name_of(item) == name), None)
+        settings = self._configured.get(name)
         if settings is not None and settings.patroni and self._membership.learn(name):
             self._apply_instance(self._membership.named(settings), self.settings, self.policies)
 

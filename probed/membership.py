@@ -12,7 +12,7 @@ from probed import discovery
 from probed.board import Board
 from probed.config import load
 from probed.config.settings import Instance
-from probed.model import Sample
+from probed.model import Sample, Target
 from probed.probes._http import HttpClient
 from probed.reaching import patroni_access
 from probed.store import Commit, Member
@@ -29,6 +29,10 @@ class Membership:
         self._board, self._http, self._record = board, http, record
         self._members: dict[str, dict[str, Member]] = {}
         self._names: dict[str, str] = {}
+        self._targets: dict[str, Target] = {}
+        """By instance, whom its member list is asked of."""
+        self._learned: dict[str, object] = {}
+        """By instance, the list that was taken in last: mostly Patroni says the same again."""
 
     def recover(self, members: Iterable[Member]) -> None:
         """Take up what the last daemon knew."""
@@ -62,7 +66,12 @@ class Membership:
 
     def learn(self, name: str) -> bool:
         """Take in members that came or moved by the newest sample. Those that vanished stay: they have failed."""
-        news = discovery.learned(name, self.of(name), self._listing(name))
+        sample = self._listing(name)
+        listed = sample.facts.get("members") if sample is not None else None
+        if listed is None or listed is self._learned.get(name):
+            return False
+        self._learned[name] = listed
+        news = discovery.learned(name, self.of(name), sample)
         if news:
             _log.info("members.changed", instance=name, members=[member.name for member in news])
             self._remember(name, news)
@@ -76,6 +85,7 @@ class Membership:
             gone += [(name, member) for member in known if listed and member not in listed]
         for name, member in gone:
             del self._members[name][member]
+            self._learned.pop(name, None)
         if gone:
             self._record(Commit(forgotten_members=tuple(gone)))
 
@@ -88,5 +98,7 @@ class Membership:
 
     def _listing(self, name: str) -> Sample | None:
         """The newest sample of Patroni's member list."""
-        entries = (entry for entry in self._board.entries(name) if entry.probe == "patroni_cluster")
-        return next((entry.newest for entry in entries), None)
+        target = self._targets.get(name)
+        if target is None:
+            target = self._targets[name] = Target(name, "", "patroni", kind="patroni_cluster")
+        return self._board.newest("patroni_cluster", target)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from probed import cadence
 from probed.clock import Clock
-from probed.model import HOST, Sample, Target
+from probed.model import HOST, OBSERVER, Sample, Target
 from probed.pipeline import Pipeline
 from probed.probes import Combined, Context
 from probed.sampling import take_sample, told
@@ -53,7 +53,8 @@ class Rounds:
 
     async def run(self) -> None:
         """For ever, until cancelled."""
-        start = cadence.phase(self.plan.name, self.interval)
+        # The observer looks at itself when it is awake anyway, to look at the clock (vitals.BEAT).
+        start = 0.0 if self.plan.name == OBSERVER else cadence.phase(self.plan.name, self.interval)
         await self._soon(start)
         async for slot in cadence.every(self.interval, start, self._clock):
             if slot.skipped:
@@ -121,7 +122,8 @@ class Rounds:
         try:
             for slot, together in slots:
                 start = due + slot * cadence.SLOT
-                await self._clock.sleep_until(start)
+                if self._clock.mono() < start:
+                    await self._clock.sleep_until(start)
                 late = max(0.0, self._clock.mono() - start)
                 self._pulse.late(late, len(together))
                 for cycle in together:

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import gc
 
+from probed import cadence
 from probed.clock import Clock
 
 YOUNG_EACH = 0.5
@@ -29,8 +30,7 @@ async def tidy(clock: Clock) -> None:
     gc.set_threshold(*_BY_ITSELF)
     walked = clock.mono()
     try:
-        while True:
-            await clock.sleep_until(clock.mono() + YOUNG_EACH)
+        async for _ in cadence.every(YOUNG_EACH, 0.0, clock):
             whole = clock.mono() - walked >= ALL_EACH
             gc.collect(2 if whole else 0)
             if whole:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from probed import cadence
 from probed.clock import Clock
 from probed.courier import Queue
 from probed.errors import StoreError
@@ -74,8 +75,7 @@ class Unwritten:
 
     async def watch(self) -> None:
         """For ever: have told what has waited for long."""
-        while True:
-            await self._clock.sleep_until(self._clock.mono() + LOOK_SECONDS)
+        async for _ in cadence.every(LOOK_SECONDS, 0.0, self._clock):
             self.look()
 
     def look(self) -> None:

@@ -12,11 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from probed import cadence
 from probed.clock import Clock
 from probed.reachability import Reachability
 
 BEAT = 0.5
-"""Seconds between two looks at the clock; a stall is known to within this."""
+"""Seconds between two looks at the clock; a stall is known to within this.
+
+What else is due twice a second starts on the same grid, from 0: to wake up costs more than most of what is done then.
+"""
 REMEMBERED = 120
 """Beats: a minute of them, longer than any cycle."""
 
@@ -106,12 +110,11 @@ class Vitals:
 
     async def beat(self) -> None:
         """For ever: note by how much each look at the clock came late."""
-        due, slept = self.clock.mono() + BEAT, self._asleep()
-        while True:
-            await self.clock.sleep_until(due)
+        slept = self._asleep()
+        async for slot in cadence.every(BEAT, 0.0, self.clock):
             now, slept_now = self.clock.mono(), self._asleep()
-            self.note(now, max(0.0, now - due) + max(0.0, slept_now - slept))
-            due, slept = now + BEAT, slept_now
+            self.note(now, max(0.0, now - slot.due) + max(0.0, slept_now - slept))
+            slept = slept_now
 
     def note(self, now: float, late: float) -> None:
         """The loop came ``late`` seconds late to its look at the clock at ``now`` (monotonic)."""
