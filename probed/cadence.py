@@ -18,7 +18,7 @@ SLOT = 0.005
 SPREAD = 0.2
 """The cycles of one round start within this many seconds, so that a large instance is no herd."""
 
-BUNDLE = 16
+BUNDLE = 20
 """Cycles that start in one slot: to wake up costs as much as to start three, and a ping must not wait for many."""
 
 
