@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +41,33 @@ def command(
     Settings come from a file, or are found: name a Patroni or a PostgreSQL server and everything else is asked of it.
     SIGHUP reads the settings again. Exit code 78 means that they cannot be used.
     """
-    import gc
-
     from probed import logs
 
-    gc.disable()  # until tidying.settle: what a start makes is there to stay
     logs.set_up(log_level, log_format)
-    import asyncio
+    with _uncollected():
+        import asyncio
 
-    from probed import daemon
-    from probed.cli.sources import source
+        from probed import daemon
+        from probed.cli.sources import source
 
-    chosen = source(config_file, patroni, postgres, storage_path, web_listen_address, web_config_file)
-    settings = chosen.read()
-    try:
-        import uvloop  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:  # an optional extra
-        loop_factory = None
-    else:
-        loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        code = runner.run(daemon.run(settings, chosen.read))
+        chosen = source(config_file, patroni, postgres, storage_path, web_listen_address, web_config_file)
+        settings = chosen.read()
+        try:
+            import uvloop  # type: ignore[import-not-found, unused-ignore]
+        except ImportError:  # an optional extra
+            loop_factory = None
+        else:
+            loop_factory = uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            code = runner.run(daemon.run(settings, chosen.read))
     click.get_current_context().exit(code)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Until ``tidying.settle``, or the end: what a start makes is there to stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
