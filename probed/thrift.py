@@ -18,6 +18,7 @@ def without_authorities() -> Iterator[None]:
         if threading.get_ident() != ours:
             load(context)
 
+    # A method replaced on purpose, and put back below: aiohttp has no switch for it.
     ssl.SSLContext.set_default_verify_paths = spared  # type: ignore[method-assign, assignment]
     try:
         yield

@@ -30,6 +30,8 @@ class Later(web.AbstractResource):
         refused = found.http_exception
         return None, set(refused.allowed_methods) if isinstance(refused, web.HTTPMethodNotAllowed) else set()
 
+    # What else a resource has to have. Nobody links to it, lists it or mounts it: what it hands on to does all that.
+
     @property
     def canonical(self) -> str:
         return "/"  # it is asked for whatever is below
@@ -41,10 +43,10 @@ class Later(web.AbstractResource):
         return {}
 
     def url_for(self, **kwargs: str) -> NoReturn:
-        raise NotImplementedError
+        raise NotImplementedError("it has no address of its own")
 
     def add_prefix(self, prefix: str) -> NoReturn:
-        raise NotImplementedError
+        raise NotImplementedError("it stands at the root")
 
     def __len__(self) -> int:
         return 0

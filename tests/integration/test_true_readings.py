@@ -30,7 +30,7 @@ def a_busy_loop() -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def turn() -> None:
-        time.sleep(BUSY)
+        time.sleep(BUSY)  # what is tested is a loop that computes for so long, not that time passes
         following[0] = loop.call_soon(turn)
 
     following = [loop.call_soon(turn)]
