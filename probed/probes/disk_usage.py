@@ -156,10 +156,11 @@ def _links(path: Path, device: int) -> tuple[Sequence[tuple[Path, str]], str]:
         with os.scandir(path / "pg_tblspc") as entries:
             spaces = sorted(entry.name for entry in entries if entry.is_symlink())
         links = [(_target(path, "pg_tblspc", name), f"tablespace {name}") for name in spaces]
-        if os.path.islink(path / "pg_wal"):
+        wal = path / "pg_wal"
+        if os.path.islink(wal):
             links.insert(0, (_target(path, "pg_wal"), "pg_wal"))
-        elif not os.path.exists(path / "pg_wal") or os.stat(path / "pg_wal").st_dev != device:
-            links.insert(0, (path / "pg_wal", "pg_wal"))
+        elif not wal.exists() or wal.stat().st_dev != device:  # missing, which is told, or a mount of its own
+            links.insert(0, (wal, "pg_wal"))
         return links, ""
     except OSError as error:
         return (), os.strerror(error.errno) if error.errno in (errno.EACCES, errno.EPERM) else ""
