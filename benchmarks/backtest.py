@@ -9,9 +9,10 @@ import tempfile
 import time
 from collections.abc import Coroutine
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from benchmarks.figures import percentile, resident
 from benchmarks.fortnight import INSTANCE, PROBES, START, samples

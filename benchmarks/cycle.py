@@ -18,13 +18,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
 import structlog
+from msgspec.structs import replace
 
 from benchmarks.up import COMPONENTS
 from probed import testing

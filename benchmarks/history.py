@@ -13,8 +13,9 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from probed.incidents import new_id
 from probed.model import Event, EventState, Severity, Target

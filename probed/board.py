@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed.model import Outcome, Sample, Target
 
@@ -15,8 +16,7 @@ Key = tuple[str, str]
 """(probe, target key)"""
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     target: Target
     probe: str
     interval: float

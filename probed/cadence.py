@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from probed.clock import Clock
 
@@ -22,8 +23,7 @@ BUNDLE = 20
 """Cycles that start in one slot: to wake up costs as much as to start three, and a ping must not wait for many."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """One due time on the grid."""
 
     number: int

@@ -9,9 +9,9 @@ trusted to tell of itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 
 from probed.clock import Clock
 from probed.model import CANARY
@@ -26,8 +26,7 @@ AGAIN_SECONDS = 60.0
 """After one that did not come back the next is sent this soon."""
 
 
-@dataclass(slots=True)
-class _Flight:
+class _Flight(Struct):
     """A canary under way; monotonic seconds."""
 
     began: float

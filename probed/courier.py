@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
+from msgspec import Struct, field
 
 from probed.clock import Clock
 from probed.errors import StoreError, Undelivered
@@ -63,8 +63,7 @@ def pause(failures: int, chance: random.Random) -> float:
     return max(FIRST_PAUSE, chance.uniform(longest / 2, longest))
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     """An event whose notice was not taken: what comes after it waits behind it."""
 
     due: float
@@ -72,8 +71,7 @@ class _Held:
     owed_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiverState:
+class ReceiverState(Struct, frozen=True):
     """How a receiver fares; for the API."""
 
     name: str
@@ -84,8 +82,7 @@ class ReceiverState:
     """Why it fails."""
 
 
-@dataclass(slots=True)
-class Courier:
+class Courier(Struct):
     """Brings one receiver what it is owed."""
 
     receiver: Receiver

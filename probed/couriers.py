@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import structlog
+from msgspec import Struct
 
 from probed.clock import Clock
 from probed.courier import Courier, Queue, ReceiverState, Told
@@ -34,19 +34,20 @@ def _nobody(receiver: str, outcome: str, notices: int) -> None:
 Own = Callable[[Callable[[], Awaitable[None]], str], "asyncio.Task[None]"]
 
 
-@dataclass(frozen=True, slots=True)
-class Appointment:
+class Appointment(Struct, frozen=True):
     """A receiver of the configuration, and how to reach it."""
 
     receiver: Receiver
-    make: Callable[[], Outlet] = field(compare=False)
+    make: Callable[[], Outlet]
     """Of its outlet."""
     settings: object = None
     """All that ``make`` depends on: when it stays the same over a reload, so does the courier."""
 
+    def is_as(self, other: Appointment | None) -> bool:
+        return other is not None and (self.receiver, self.settings) == (other.receiver, other.settings)
 
-@dataclass(frozen=True, slots=True)
-class Tested:
+
+class Tested(Struct, frozen=True):
     """What came of a test message."""
 
     receiver: str
@@ -86,7 +87,7 @@ class Couriers:
             self._couriers.pop(name).close()
             del self._tasks[name]
         for name, one in now.items():
-            if before.get(name) != one:
+            if not one.is_as(before.get(name)):
                 self._start(one)
         await self._drop(before.keys() - now.keys())
 

@@ -16,15 +16,15 @@ ProbedError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class ProbedError(Exception):
     """Every error of ours; ``str()`` is fit for an operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing wrong in the operator's input: where, what, and what instead."""
 
     where: str

@@ -9,6 +9,8 @@ that a healthy fleet remakes none, and who keeps streaks sees by identity that t
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from probed.model import (
     Change,
     Condition,
@@ -65,7 +67,7 @@ def inconclusive(streak: Streak, policy: Policy, sample: Sample) -> Streak:
     run = streak.inconclusive + 1
     if streak.phase is _PENDING and run > rule.max_gap:
         return at_rest(streak)
-    return streak.but(inconclusive=run, last_mono=sample.mono)
+    return replace(streak, inconclusive=run, last_mono=sample.mono)
 
 
 def close(streak: Streak, at: float, reason: str) -> Step:
@@ -89,10 +91,10 @@ def restart(streak: Streak, policy: Policy, absence: float, now: float, mono_shi
     ``mono_shift`` re-dates stored monotonic times on today's clock, so that a window goes on over the restart.
     """
     if absence > max(2 * policy.interval, RESTART_GRACE):
-        streak = streak.but(clearing=0) if streak.phase is _OPEN else at_rest(streak)
+        streak = replace(streak, clearing=0) if streak.phase is _OPEN else at_rest(streak)
     if streak.increments:
-        streak = streak.but(increments=tuple((mono + mono_shift, delta) for mono, delta in streak.increments))
-    return streak if streak.last_mono is None else streak.but(last_mono=None if streak.phase is _QUIET else now)
+        streak = replace(streak, increments=tuple((mono + mono_shift, delta) for mono, delta in streak.increments))
+    return streak if streak.last_mono is None else replace(streak, last_mono=None if streak.phase is _QUIET else now)
 
 
 def _clearing(streak: Streak, policy: Policy, rule: Threshold, clear: Condition, sample: Sample) -> Step:
@@ -117,7 +119,7 @@ def _increase(streak: Streak, policy: Policy, rule: Increase, sample: Sample) ->
     if same_series and streak.baseline is not None and reading > streak.baseline:
         increments = (*increments, (sample.mono, reading - streak.baseline))
     if not same_series or reading != streak.baseline or increments != streak.increments:
-        streak = streak.but(baseline=reading, series=sample.series, increments=increments)
+        streak = replace(streak, baseline=reading, series=sample.series, increments=increments)
     total = sum(delta for _, delta in increments)
     return _judge(streak, rule, sample, total >= rule.at_least, total)
 
@@ -129,7 +131,7 @@ def _change(streak: Streak, rule: Change, sample: Sample) -> Step:
     identity, previous = str(reading), streak.identity
     series = sample.series or streak.series
     if previous != identity or streak.series != series:
-        streak = streak.but(identity=identity, series=series)
+        streak = replace(streak, identity=identity, series=series)
     if not previous or previous == identity:
         return streak, None
     return streak, Transition(_OCCURRED, at=sample.at, value=identity, previous=previous)
@@ -142,7 +144,7 @@ def _occurrence(streak: Streak, rule: Occurrence, sample: Sample) -> Step:
     if reading <= 0 or (sample.series and sample.series == streak.seen):
         return streak, None
     happened = Transition(_OCCURRED, at=sample.at, count=int(reading), value=reading)
-    return streak.but(seen=sample.series), happened
+    return replace(streak, seen=sample.series), happened
 
 
 def _judge(streak: Streak, rule: Threshold | Increase, sample: Sample, met: bool, total: float | None = None) -> Step:
@@ -173,10 +175,10 @@ def _undecided(streak: Streak, policy: Policy, rule: Threshold | Increase, sampl
     if streak.phase is not _OPEN:
         return streak, None
     if sample.outcome is not _NOT_APPLICABLE:
-        return streak.but(not_applicable=0), None
+        return replace(streak, not_applicable=0), None
     if streak.not_applicable + 1 >= rule.resolve_count:
         return close(streak, sample.at, "not_applicable")
-    return streak.but(not_applicable=streak.not_applicable + 1), None
+    return replace(streak, not_applicable=streak.not_applicable + 1), None
 
 
 def _made(
@@ -196,7 +198,7 @@ def _after_gap(streak: Streak, policy: Policy, sample: Sample) -> Streak:
         return streak
     if sample.mono - last_mono <= rule.max_gap * policy.interval:
         return streak
-    return streak.but(meeting=0, clearing=0) if streak.phase is _OPEN else at_rest(streak)
+    return replace(streak, meeting=0, clearing=0) if streak.phase is _OPEN else at_rest(streak)
 
 
 def _compared(rule: Threshold | Increase, sample: Sample, total: float | None) -> tuple[Reading | None, float | None]:

@@ -15,8 +15,9 @@ import math
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from probed.board import Board, Entry
 from probed.metrics import CATALOGUE, PLACE, PROBE, STALE_INTERVALS, Observed, Series, Values
@@ -54,8 +55,7 @@ Written = dict[str, list[bytes]]
 """Metric -> its lines, in pieces."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exposition:
+class Exposition(Struct, frozen=True):
     """What a scrape is answered with."""
 
     pieces: list[bytes]
@@ -72,16 +72,14 @@ class Exposition:
         return b"".join(self.pieces)
 
 
-@dataclass(frozen=True, slots=True)
-class _EntryLabels:
+class _EntryLabels(Struct, frozen=True):
     of: Entry
     place: str
     probe: str
     runs: Mapping[Outcome, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _WatchLabels:
+class _WatchLabels(Struct, frozen=True):
     of: Watch
     severity: str
     labels: str
@@ -90,8 +88,7 @@ class _WatchLabels:
 _Labels = TypeVar("_Labels", _EntryLabels, _WatchLabels)
 
 
-@dataclass(slots=True)
-class Writer:
+class Writer(Struct):
     """Writes expositions of one daemon, any number at a time."""
 
     piece_seconds: float = PIECE_SECONDS

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed import evidence
 from probed.board import Board
@@ -40,8 +41,7 @@ STANDING_EVERY = 90.0
 """Seconds between two standing snapshots of one server."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(Struct, frozen=True):
     """What of an instance there is to look at."""
 
     reaches: tuple[Reach, ...]
@@ -49,8 +49,7 @@ class Scene:
     """By target key."""
 
 
-@dataclass(slots=True)
-class _Job:
+class _Job(Struct):
     event: Event
     moment: Moment
     at: float
@@ -243,8 +242,7 @@ class Gatherer:
         self._record(Commit(evidence=kept, settled=((job.event.id, job.moment),)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
+class _Standing(Struct, frozen=True):
     """One standing snapshot, as work for a task."""
 
     gatherer: Gatherer
@@ -256,8 +254,7 @@ class _Standing:
         await self.gatherer.stand(self.collector, self.reach, self.turn)
 
 
-@dataclass(frozen=True, slots=True)
-class _Aftermath:
+class _Aftermath(Struct, frozen=True):
     """The second look at an occurrence, as work for a task."""
 
     gatherer: Gatherer

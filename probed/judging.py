@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
+
+from msgspec.structs import replace
 
 from probed import flapping, incidents, leadership, topology
 from probed.board import Board
@@ -65,7 +66,7 @@ class Judge:
             watch.held = True
             # It may be the doing of a cause that has not opened yet: it neither counts nor resets.
             held = inconclusive(before, policy, sample)
-            watch.streak = held.but(baseline=streak.baseline, series=streak.series, increments=streak.increments)
+            watch.streak = replace(held, baseline=streak.baseline, series=streak.series, increments=streak.increments)
             return ()
         watch.streak = streak
         if policy.id == topology.SWITCHOVER:
@@ -83,7 +84,7 @@ class Judge:
             event = watch.event
             assert event is not None, "only an open event resolves"
             watch.event = None
-            watch.streak = watch.streak.but(turns=flapping.turned(turns, at))
+            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
             return Change(incidents.resolve(event, transition), "resolved", at, after=ring[-10:])
         event = incidents.begin(
             transition,
@@ -108,7 +109,7 @@ class Judge:
             if flapping.flaps(turns, at):
                 number = len(flapping.recent(turns, at)) + 1
                 event = incidents.flap(event, number, quiet=flapping.is_spared(watch.told_at, at))
-            watch.streak = watch.streak.but(turns=flapping.turned(turns, at))
+            watch.streak = replace(watch.streak, turns=flapping.turned(turns, at))
             watch.event = event
         change = Change(event, transition.kind.value, at, before=ring[-10:])
         self._note_told(watch, change)
@@ -129,7 +130,7 @@ class Judge:
             return []
         change = self._change(state, watch, transition, sample, NO_EXPLANATION)
         turns = flapping.turned(watch.streak.turns, transition.at)
-        watch.streak = watch.streak.but(turns=turns)
+        watch.streak = replace(watch.streak, turns=turns)
         if len(turns) >= flapping.SWITCHES:
             change = replace(change, event=incidents.restless(change.event, len(turns)))
         state.switchover = change.event
@@ -208,6 +209,6 @@ def _afresh(watch: Watch) -> Streak:
     streak = watch.streak
     if streak.phase is not _OPEN:
         streak = at_rest(streak)
-        return streak.but(increments=()) if streak.increments else streak
+        return replace(streak, increments=()) if streak.increments else streak
     suppressed = watch.event is not None and watch.event.suppressed
-    return streak.but(meeting=0, increments=() if suppressed else streak.increments)
+    return replace(streak, meeting=0, increments=() if suppressed else streak.increments)

@@ -7,9 +7,11 @@ the class is inferred from signals, each of which is told, with a confidence: ho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 Class = Literal["planned", "automatic_failover", "manual_failover", "self_promotion", "restart", "unknown"]
 Confidence = Literal["high", "medium", "low"]
@@ -24,8 +26,7 @@ SCHEDULE_SLACK = 60.0
 ORDERLY = frozenset({"stopping", "stopped", "starting", "restarting", "running", "streaming"})
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """What one round saw of the leader of the time."""
 
     at: float
@@ -51,8 +52,7 @@ class Look:
         return well and self.patroni in ("", *ORDERLY) and not (self.rival or self.scheduled)
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
+class Promotion(Struct, frozen=True):
     """One line of Patroni's ``/history``: the end of a timeline."""
 
     timeline: int
@@ -63,8 +63,7 @@ class Promotion:
     """Who led the next one; empty while Patroni does not know yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """One leader's time in office, as far as it was seen."""
 
     leader: str
@@ -94,8 +93,7 @@ class Term:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(Struct, frozen=True):
     """From one term to the next; JSON-able by ``as_details``."""
 
     kind: Class
@@ -147,8 +145,7 @@ _WORDS: Mapping[Class, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Unsettled:
+class Unsettled(Struct, frozen=True):
     """A passage of which it is not known yet what was lost by it: Patroni writes its history some seconds later."""
 
     at: float

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed.clock import Clock
 from probed.evidence import Collector
@@ -39,8 +40,7 @@ def everything(probe: str, target: Target) -> bool:
     return True
 
 
-@dataclass(slots=True)
-class Look:
+class Look(Struct):
     """What one look found."""
 
     samples: list[Sample] = field(default_factory=list)
@@ -52,8 +52,7 @@ class Look:
     snapshots: dict[Place, Taken] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Eye:
+class Eye(Struct, frozen=True):
     """By what is looked."""
 
     http: HttpClient

@@ -11,9 +11,10 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from operator import add
 from typing import Literal, Protocol
+
+from msgspec import Struct, field
 
 from probed.clock import Clock
 from probed.model import CANARY, Policy
@@ -30,8 +31,7 @@ PROBE = (*PLACE, "probe")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(Struct, frozen=True):
     """One metric. ``reading`` names the (probe, reading) that it exports, if it exports one."""
 
     name: str
@@ -200,8 +200,7 @@ Buckets = tuple[list[tuple[str, float]], float]
 """([(upper bound, observations at or below it)], sum)"""
 
 
-@dataclass(slots=True)
-class Histogram:
+class Histogram(Struct):
     """Seconds sorted into ``BUCKETS``. Fed and read from any thread."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from probed import cadence
 from probed.board import Board

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import replace
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 import structlog
+from msgspec.structs import replace
 
 from probed import incidents, topology
 from probed.board import Board

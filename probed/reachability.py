@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from probed.model import Outcome, Sample, Target
 
@@ -23,8 +24,7 @@ ALONE = 3
 """Targets on the only machine that must all be silent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(Struct, frozen=True):
     """What the newest samples say of the machines behind the targets. Sets of host names or addresses."""
 
     heard: frozenset[str] = frozenset()
@@ -50,8 +50,7 @@ class Sight:
         return self.share > 50.0
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(Struct):
     heard: bool = False
     failing: bool = True
     said: bool = False
@@ -129,8 +128,7 @@ def _part(target: Target) -> str:
     return target.node or f"{target.component}/{target.member}"
 
 
-@dataclass(slots=True)
-class Reachability:
+class Reachability(Struct):
     """The sights of all instances, kept up to date round by round."""
 
     _of: dict[str, Sight] = field(default_factory=dict)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import astuple, replace
 
 from probed.config import components, settings
 from probed.config.access import TlsFiles
@@ -21,8 +23,7 @@ TENANT = "realtime-dev"
 """Realtime's tenant in Supabase's own compose file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """A target and how to get at it."""
 
     target: Target

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed.model import OBSERVER, RECEIVER, Event, Severity
 from probed.store import Change
 from probed.store.notices import Told
 
 
-@dataclass(frozen=True, slots=True)
-class Receiver:
+class Receiver(Struct, frozen=True):
     """Somebody who is told of events, and of which."""
 
     name: str

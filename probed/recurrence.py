@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from msgspec import Struct
 
 from probed import quantity
 from probed.strict_yaml import did_you_mean
@@ -29,16 +30,14 @@ _MONTHDAYS = ("last", *map(str, range(1, 32)))
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """From ``opens_at``, inclusive, to ``closes_at``, exclusive; Unix seconds."""
 
     opens_at: float
     closes_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Recurrence:
+class Recurrence(Struct, frozen=True):
     """Days, a time of day and a length by the clock of one zone. A day must be named by both lists that are given."""
 
     start: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 FILES = 1
 """The version that is as the files say: of a policy that was never changed at run time, and of the state before the
@@ -24,16 +25,14 @@ class RevisionKind(StrEnum):
     IMPORT = "import"
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """Which revision gave a value, and who made it."""
 
     version: int
     author: str
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(Struct, frozen=True):
     """What lies over the files of one policy."""
 
     version: int = FILES
@@ -45,8 +44,7 @@ class Patch:
     """Dotted path of each single value of the patch -> the revision that gave it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """One value of an effective policy that a revision changed, as it is written; ``None``: it is not written."""
 
     path: str
@@ -54,8 +52,7 @@ class Difference:
     after: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Touched:
+class Touched(Struct, frozen=True):
     """What one revision made of one policy."""
 
     policy: str
@@ -65,8 +62,7 @@ class Touched:
     marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(Struct, frozen=True):
     """One change of one policy or of several; it applies whole."""
 
     version: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed import cadence
 from probed.clock import Clock
@@ -15,8 +16,7 @@ from probed.sampling import take_sample, told
 from probed.watching import CombinedCycle, Cycle, InstancePlan
 
 
-@dataclass(slots=True)
-class Pulse:
+class Pulse(Struct):
     """Signs of life of all rounds, for the watchdog and the metrics."""
 
     progress_at: float = 0.0

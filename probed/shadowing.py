@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.clock import Clock
 from probed.errors import ConfigError
@@ -19,8 +20,7 @@ from probed.watches import differs
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Watch:
+class _Watch(Struct):
     """What a shadow remembers of one target."""
 
     streak: Streak = FRESH

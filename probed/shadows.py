@@ -6,8 +6,9 @@ What it would have opened and resolved is kept, for people to look at before the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from probed.model import Reading, Streak
 
@@ -18,8 +19,7 @@ WatchPlace = tuple[str, str]
 """(policy, target key)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Shadow:
+class Shadow(Struct, frozen=True):
     """A merge patch over the policy as it is, at every moment: when that is edited, its shadow follows."""
 
     policy: str
@@ -30,8 +30,7 @@ class Shadow:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowEvent:
+class ShadowEvent(Struct, frozen=True):
     """What would have been an event. Known by policy, target and ``opened_at``; times are Unix seconds."""
 
     policy: str
@@ -46,8 +45,7 @@ class ShadowEvent:
     value: Reading | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowChanges:
+class ShadowChanges(Struct, frozen=True):
     """What becomes durable of shadows in one commit."""
 
     laid: tuple[Shadow, ...] = ()
@@ -61,8 +59,7 @@ class ShadowChanges:
         return bool(self.laid or self.removed or self.events or self.streaks)
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveredShadows:
+class RecoveredShadows(Struct, frozen=True):
     """What a start finds."""
 
     shadows: tuple[Shadow, ...] = ()

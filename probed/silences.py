@@ -7,9 +7,11 @@ called. It covers what it names, and it holds between two moments, or in windows
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.model import OBSERVER, Event, Severity
 from probed.quantity import human_seconds
@@ -40,8 +42,7 @@ class SilenceState(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """Exact names. What is left open covers everything, what is named must fit; a silence names something at least."""
 
     instances: tuple[str, ...] = ()
@@ -74,8 +75,7 @@ def _fits(name: str, names: Sequence[str]) -> bool:
     return not names or name in names
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(Struct, frozen=True):
     """Times in Unix seconds."""
 
     id: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed.model import Event
 from probed.recurrence import Window
 from probed.silences import Silence, SilenceState
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     silence: Silence
     deadline: float | None = None
     """Monotonic: when its time has passed, whatever became of the wall clock."""
@@ -20,8 +20,7 @@ class _Held:
     found_at: float = 0.0
 
 
-@dataclass(slots=True)
-class Silencing:
+class Silencing(Struct):
     """The silences that may still hold. They are asked by the wall clock, for people's calendars are.
 
     A clock that is set back must not make people deaf for longer than they wanted: one without windows also ends

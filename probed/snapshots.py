@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed.clock import Clock
 from probed.errors import ProbeError
@@ -29,8 +30,7 @@ SHARED_SECONDS = 10.0
 MAX_LOCKS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
+class Doors(Struct, frozen=True):
     """How targets are reached: the shared HTTP client, and the probes' own database sessions by target key."""
 
     http: HttpClient

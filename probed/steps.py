@@ -8,15 +8,15 @@ outside a cycle nothing is kept. A context variable carries it, so that no probe
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from time import perf_counter
+
+from msgspec import Struct
 
 CONNECT = "connect"
 """The step that ends when the far side accepts a connection, before TLS and login."""
 
 
-@dataclass(slots=True)
-class Step:
+class Step(Struct):
     name: str
     detail: str
     at: float

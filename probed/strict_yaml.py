@@ -13,11 +13,11 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from msgspec import Struct, field
 
 # pydantic looks for plugins in everything that is installed, 30 ms of every start. None is wanted: what a setting may
 # be is not for others to change.
@@ -57,8 +57,7 @@ def no_items() -> list[Any]:
     return []
 
 
-@dataclass(slots=True)
-class Document:
+class Document(Struct):
     """A parsed file: plain data, and where each value (``places``) and each key (``keys``) stands."""
 
     where: str

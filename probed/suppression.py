@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed import topology
 from probed.model import OBSERVER, Event, Phase
@@ -11,8 +12,7 @@ from probed.topology import Place, Shape
 from probed.watches import Instance, Watch
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """What may stand behind an event of a watch."""
 
     cause: Event | None = None
@@ -29,8 +29,7 @@ NO_EXPLANATION = Explanation()
 _QUIET, _PENDING = Phase.QUIET, Phase.PENDING
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Struct):
     """What was found out about an instance while it has this shape."""
 
     shape: Shape

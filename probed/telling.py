@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from probed.clock import Clock
 from probed.config.access import Secured
@@ -24,8 +26,7 @@ from probed.receivers import Receiver
 from probed.redaction import remember_address
 
 
-@dataclass(frozen=True, slots=True)
-class HttpDoor:
+class HttpDoor(Struct, frozen=True):
     """One address that may hold a secret, known to everybody else by its name. The file is read at every attempt."""
 
     http: HttpClient
@@ -66,8 +67,7 @@ class HttpDoor:
         return Access(url, *astuple(self.secured.keys())) if self.secured is not None else None
 
 
-@dataclass(frozen=True, slots=True)
-class Shapes:
+class Shapes(Struct, frozen=True):
     """How the API shows things; receivers are to see the same."""
 
     event: Callable[[Event], Mapping[str, Any]]

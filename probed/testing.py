@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed.model import NO_FACTS, Condition, Detect, Outcome, Policy, Reading, Sample, Severity, Target, Threshold
 
@@ -16,8 +17,7 @@ SETTLE = 25
 """Passes of the event loop that a task gets to come to its next wait."""
 
 
-@dataclass(slots=True)
-class FakeClock:
+class FakeClock(Struct):
     """Fulfils ``probed.clock.Clock``; stands still until ``move`` or ``step`` moves it.
 
     ``wall`` and ``mono`` move together; ``step_wall`` is somebody setting the machine's date.
@@ -32,6 +32,11 @@ class FakeClock:
 
     def mono(self) -> float:
         return self.now_mono
+
+    @property
+    def sleeping(self) -> int:
+        """How many wait for a later moment."""
+        return sum(not woken.done() for _, woken in self._sleepers)
 
     async def sleep_until(self, mono: float) -> None:
         if mono <= self.now_mono:

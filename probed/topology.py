@@ -12,8 +12,9 @@ types.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from probed.model import Change, Occurrence, Policy, Severity, Target, Threshold
 from probed.reachability import host_of
@@ -34,8 +35,7 @@ WRITE_PORT: Place = (DATABASE, "*")
 """Where a database that is unavailable through HAProxy stands; no node is called so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """What is known of an instance's topology."""
 
     nodes: tuple[str, ...] = ()

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed import cadence
 from probed.clock import Clock
@@ -42,8 +43,7 @@ class Disk(Queue, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(Struct, frozen=True):
     notice: Notice
     again: bool
     """Whether it is told also to who heard of it before."""

@@ -10,7 +10,8 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed import cadence
 from probed.clock import Clock
@@ -30,8 +31,7 @@ def suspended_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(Struct, frozen=True):
     """A time in which nobody looked, in Unix seconds."""
 
     began_at: float
@@ -44,8 +44,7 @@ class Gap:
         return self.ended_at - self.began_at
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """How the disk under the store fares."""
 
     seconds: float = 0.0
@@ -58,8 +57,7 @@ class Refusal:
     """Commits that no longer fitted there, since the start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Faring:
+class Faring(Struct, frozen=True):
     """How a receiver of notices fares."""
 
     failing_seconds: float | None
@@ -70,8 +68,7 @@ class Faring:
     """Dead letters since it last took something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trip:
+class Trip(Struct, frozen=True):
     """How the canary fares that this daemon sends the way of an alarm."""
 
     sent: bool = True
@@ -86,8 +83,7 @@ class Trip:
     """How far the one got that is missing."""
 
 
-@dataclass(slots=True)
-class Vitals:
+class Vitals(Struct):
     """Lives as long as the daemon; ``beat`` is one of its tasks."""
 
     clock: Clock

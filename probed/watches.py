@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field, fields
 from operator import attrgetter
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from probed import topology
 from probed.evaluators import at_rest, restart
@@ -13,8 +15,7 @@ from probed.store import Recovered
 from probed.topology import Shape
 
 
-@dataclass(slots=True)
-class Watch:
+class Watch(Struct):
     """One (policy, target): its evaluator's state and its open event."""
 
     policy: Policy
@@ -46,8 +47,7 @@ def watch_key(policy: str, target: Target) -> str:
     return f"{policy}|{target.key}"
 
 
-@dataclass(slots=True)
-class Instance:
+class Instance(Struct):
     """What the pipeline knows of one instance."""
 
     name: str
@@ -86,7 +86,7 @@ class Inheritance:
         streak = streak or FRESH
         # Event and streak are one transaction, so they agree; should they ever not, the event is the truth.
         if event is not None and streak.phase is not Phase.OPEN:
-            streak = streak.but(phase=Phase.OPEN, since_at=event.first_failed_at)
+            streak = replace(streak, phase=Phase.OPEN, since_at=event.first_failed_at)
         elif event is None and streak.phase is Phase.OPEN:
             streak = at_rest(streak)
         watch.streak, watch.event = streak, event
@@ -133,6 +133,4 @@ def differs(streak: Streak, saved: Streak) -> bool:
     return streak.phase is not Phase.OPEN and streak.meeting != saved.meeting
 
 
-_essence = attrgetter(
-    *(one.name for one in fields(Streak) if one.name not in ("last_mono", "inconclusive", "not_applicable", "meeting"))
-)
+_essence = attrgetter(*(set(Streak.__struct_fields__) - {"last_mono", "inconclusive", "not_applicable", "meeting"}))

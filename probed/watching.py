@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed import topology
 from probed.config import settings
@@ -19,8 +20,7 @@ COMMIT_SECONDS = 0.5
 """What the schedule and the disk may add to the time from a fault to its event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cycle:
+class Cycle(Struct, frozen=True):
     """One I/O probe on one target."""
 
     probe: Probe
@@ -35,8 +35,7 @@ class Cycle:
         return f"{key}/{self.probe.name}" if self.probe.costly else key
 
 
-@dataclass(frozen=True, slots=True)
-class CombinedCycle:
+class CombinedCycle(Struct, frozen=True):
     """One combined probe on one target; computed in the rounds of its slowest input, every ``every``-th time."""
 
     probe: Combined
@@ -50,8 +49,7 @@ class CombinedCycle:
         return max(1, round(self.interval / self.home))
 
 
-@dataclass(frozen=True, slots=True)
-class InstancePlan:
+class InstancePlan(Struct, frozen=True):
     name: str
     labels: Mapping[str, str]
     nodes: tuple[str, ...]

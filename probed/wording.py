@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from probed.model import Reading
 from probed.quantity import human_bytes, human_seconds
@@ -15,8 +16,7 @@ from probed.quantity import human_bytes, human_seconds
 NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """One time in all the forms that a page needs."""
 
     iso: str

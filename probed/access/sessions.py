@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed.clock import Clock
 
@@ -16,8 +17,7 @@ MAX_SESSIONS = 1024
 """The longest unused gives way: only who knows a password can make one."""
 
 
-@dataclass(slots=True)
-class Session:
+class Session(Struct):
     user: str
     hashed: str
     """The user's bcrypt hash at the login: another one ends the session."""

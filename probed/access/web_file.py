@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from msgspec import Struct
 
 from probed.access.tls import Context, context_of
 from probed.clock import Clock
@@ -25,8 +25,7 @@ Fits = Callable[[WebConfig], Sequence[Problem]]
 _Signature = tuple[tuple[int, int, int] | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
+class _Loaded(Struct, frozen=True):
     config: WebConfig
     context: Context | None
 

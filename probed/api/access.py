@@ -8,16 +8,15 @@ from __future__ import annotations
 import pwd
 import socket
 import struct
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
+from msgspec import Struct
 
 from probed.model import Role
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(Struct, frozen=True):
     """Somebody who asks."""
 
     name: str
@@ -25,8 +24,12 @@ class Principal:
     """``None``: may do nothing but what is open to everybody."""
     via: str
     """``socket``, ``password``, ``token``, ``certificate``, ``session`` or ``anonymous``."""
-    csrf: str = field(default="", repr=False)
+    csrf: str = ""
     """What a form of a session must repeat in its field ``csrf``; empty for everybody else."""
+
+    def __repr__(self) -> str:
+        """Without ``csrf``, which nobody may read in a log."""
+        return f"Principal(name={self.name!r}, role={self.role!r}, via={self.via!r})"
 
     def may(self, needs: Role) -> bool:
         return self.role is not None and self.role.rank >= needs.rank

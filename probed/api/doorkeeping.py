@@ -6,10 +6,10 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 
 from probed.access.passwords import Later, Passwords
 from probed.access.sessions import Session, Sessions

@@ -10,12 +10,12 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
 import structlog
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 
 from probed.api import shapes
 from probed.api.guarding import HEADERS

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 
 from probed.api.inspections import PATH, attachment, found_of
 from probed.api.problems import Refused

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any, cast
+
+from msgspec.structs import replace
 
 from probed.api import inspection_schemas as schemas
 from probed.api.shapes import instant, number

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 from pydantic import Field
 
 from probed.api import inspection_schemas as schemas

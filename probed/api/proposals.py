@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from probed.api import backtest_schemas as schemas
 from probed.api import backtest_shapes as shapes
@@ -26,8 +27,7 @@ FRESH_SECONDS = 600.0
 """An answer stands for so long, while no policy changes: it takes many seconds to find."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(Struct, frozen=True):
     version: int
     days: int
     at: float

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
+from msgspec import Struct, field
 
 from probed import strict_yaml
 from probed.api.access import Principal
@@ -27,8 +27,7 @@ _T = TypeVar("_T")
 _M = TypeVar("_M", bound=strict_yaml.Strict)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One request to a route, parsed: everything that the handler may need."""
 
     request: web.Request
@@ -62,8 +61,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 Refusal = Callable[[web.Request, Refused], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     method: str
     path: str
     """As in aiohttp: ``/api/v1/events/{id}``."""

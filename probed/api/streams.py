@@ -11,11 +11,11 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import structlog
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from probed.api import schemas, shapes
 from probed.api.events import EVENT, INSTANCE, SEVERITY, SUPPRESSED
@@ -61,8 +61,7 @@ LAST_EVENT_ID = LastEventId(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One transition as it is sent."""
 
     seq: int

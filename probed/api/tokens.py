@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 from pydantic import Field, model_validator
 
 from probed.access.tokens import SCOPES, mint

@@ -6,9 +6,10 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from probed import child
 from probed.backtest.comparing import Figures
@@ -22,8 +23,7 @@ MAX_LISTED = 200
 """Events that are told of one kind and target; counted are all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What the child does: replays of one file, in order."""
 
     path: Path
@@ -76,7 +76,7 @@ def _work(work: Work, progress: Callable[[float], None]) -> list[dict[str, Any]]
         for number, request in enumerate(work.requests):
             part = share(progress, number, len(work.requests))
             if work.survey:
-                found.append(asdict(backtester.survey(request, part)))
+                found.append(to_builtins(backtester.survey(request, part)))
             else:
                 found.append(plain(backtester.run(request, part)))
         return found
@@ -84,7 +84,7 @@ def _work(work: Work, progress: Callable[[float], None]) -> list[dict[str, Any]]
 
 def plain(report: Report) -> dict[str, Any]:
     """As JSON objects and lists, with lists of bounded length beside whole counts."""
-    data = asdict(report)
+    data: dict[str, Any] = to_builtins(report)
     for target in data["targets"]:
         difference = target.pop("difference")
         target["kept"] = difference["kept"]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from statistics import median
+
+from msgspec import Struct, field
 
 from probed import flapping
 from probed.model import Kind, Reading, Transition
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """One event as a replay tells it: an episode, or an occurrence. Unix seconds."""
 
     opened_at: float
@@ -59,8 +59,7 @@ def events_of(transitions: Iterable[Transition]) -> list[Told]:
     return told
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(Struct, frozen=True):
     """Of the events of one side. Seconds."""
 
     events: int = 0
@@ -89,8 +88,7 @@ def figures(told: Sequence[Told], until: float) -> Figures:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """Of one target. What neither is gained, lost nor moved is the same on both sides."""
 
     kept: int = 0

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from probed.backtest.comparing import SHORT, Figures, Told
 from probed.model import Comparison, Increase, Policy, Threshold
@@ -35,8 +36,7 @@ DAY = 86_400.0
 Kind = Literal["noisy", "silent"]
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """What the present policy told of the recording. Seconds."""
 
     policy: str
@@ -54,8 +54,7 @@ class Survey:
     """Of the same, from chunks spread evenly over the recording: ``0.001``, ``0.5`` and ``0.999``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     policy: str
     kind: Kind
     says: str

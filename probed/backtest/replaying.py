@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.evaluators import inconclusive, restart, step
 from probed.model import (
@@ -55,8 +57,7 @@ class Recording(Protocol):
     def load(self) -> Columns: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(Struct, frozen=True):
     """A new leader, as the ``leader`` probe recorded it."""
 
     run: int
@@ -64,8 +65,7 @@ class Switch:
     mono: float
 
 
-@dataclass(frozen=True, slots=True)
-class Grace:
+class Grace(Struct, frozen=True):
     """The times after switchovers in which samples of policies with ``switchover_grace`` are inconclusive."""
 
     seconds: float = 0.0
@@ -161,12 +161,12 @@ def _spare(marks: bytearray, columns: Columns, first: float, end: float) -> None
 
 
 def _met_again(streak: Streak) -> Streak:
-    return streak.but(clearing=0, inconclusive=0, not_applicable=0)
+    return replace(streak, clearing=0, inconclusive=0, not_applicable=0)
 
 
 def _seen(streak: Streak, mono: float) -> Streak:
     """The streak after samples that were passed over, the last of them at ``mono``."""
-    return streak if streak.phase is Phase.QUIET else streak.but(last_mono=mono)
+    return streak if streak.phase is Phase.QUIET else replace(streak, last_mono=mono)
 
 
 def _sampler(policy: Policy, columns: Columns) -> Callable[[int], Sample]:
@@ -293,7 +293,7 @@ class _IncreaseRule:
         extent = digest.extents.get(self._reading)
         unmoved = extent is not None and extent.lowest == extent.highest == streak.baseline
         if extent is None or (unmoved and digest.series == streak.series):
-            return streak.but(increments=()) if streak.increments else streak
+            return replace(streak, increments=()) if streak.increments else streak
         return None
 
     def calm(self, streak: Streak, mono: float) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed.backtest import proposing
 from probed.backtest.comparing import Difference, Figures, Told, compare, events_of, figures
@@ -26,8 +27,7 @@ def share(progress: Progress, number: int, count: int) -> Progress:
     return lambda done: progress((number + done) / count)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What is to be replayed. Unix seconds."""
 
     present: Policy
@@ -37,8 +37,7 @@ class Request:
     grace_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TargetReport:
+class TargetReport(Struct, frozen=True):
     target: str
     samples: int
     first_at: float
@@ -48,8 +47,7 @@ class TargetReport:
     difference: Difference
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     policy: str
     since: float
     until: float
@@ -61,8 +59,7 @@ class Report:
     """What this backtest cannot tell, in words."""
 
 
-@dataclass(slots=True)
-class _Side:
+class _Side(Struct):
     """One policy over one target."""
 
     told: list[Told] = field(default_factory=list)

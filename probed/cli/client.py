@@ -10,10 +10,11 @@ import socket
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urlsplit
+
+from msgspec import Struct
 
 from probed.errors import ApiError
 
@@ -60,8 +61,7 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """One way to the daemon: a UNIX socket, or a URL."""
 
     socket: Path | None = None
@@ -106,8 +106,7 @@ def _is_socket(path: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     status: int
     body: bytes
     headers: Mapping[str, str]

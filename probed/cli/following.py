@@ -6,8 +6,9 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from probed.errors import ApiError
 
@@ -20,8 +21,7 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 MAX_LINE = 4 * 1024 * 1024
 
 
-@dataclass
-class Follower:
+class Follower(Struct):
     """Follows ``/api/v1/events/stream``. ``lost`` is told of each connection that ended, before the next is tried."""
 
     client: Client
@@ -29,7 +29,7 @@ class Follower:
     last_id: str = ""
     lost: Callable[[str], None] = lambda _: None
     pause: Callable[[float], None] = time.sleep
-    _failures: int = field(default=0, init=False)
+    _failures: int = 0
 
     def messages(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """(kind, data), each once and in order, for ever. ApiError when the very first connection is refused."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import field
 
 from probed import discovery
 from probed.cli.check import load_policies
@@ -19,7 +20,6 @@ from probed.reaching import patroni_access
 from probed.watching import InstancePlan, plan
 
 
-@dataclass(slots=True)
 class Round(Look):
     """What one round found."""
 

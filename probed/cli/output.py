@@ -10,11 +10,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import click
+from msgspec import Struct
 
 from probed import outline
 from probed.errors import ApiError
@@ -23,8 +23,7 @@ from probed.redaction import visible
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """``key`` of a row under a title; numbers stand right."""
 
     key: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
 from probed.cli import flags, policy_edits, policy_files, policy_shadow, policy_trials
 from probed.errors import ApiError, ConfigError, Problem

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+from msgspec import Struct
 
 from probed.errors import ConfigError, Problem
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from probed.config.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """What the flags say about where settings come from; at most one of the three ways is given."""
 
     config_file: Path | None = None

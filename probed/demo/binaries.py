@@ -16,9 +16,11 @@ import sys
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.demo.errors import LabError
 
@@ -49,8 +51,7 @@ print("Patroni", patroni.version.__version__)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """The ordinary user who runs the stack.
 
     ``switch`` is false when we are that user already. ``capability`` is the number of the one Linux capability
@@ -71,8 +72,7 @@ class Account:
         return f"{self.uid}:{self.gid}:{'' if self.capability is None else self.capability}"
 
 
-@dataclass(frozen=True, slots=True)
-class Binaries:
+class Binaries(Struct, frozen=True):
     """Where the programs are. ``postgres`` is a directory, ``python`` an interpreter that can import Patroni."""
 
     postgres: Path
@@ -83,8 +83,7 @@ class Binaries:
     """Node and the program it runs; None without either, or where the account cannot run them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(Struct, frozen=True):
     """What the trial run found: PostgreSQL's major version and Patroni's full one."""
 
     postgres: int

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from probed.demo.binaries import Account, Binaries, Versions
 from probed.demo.errors import LabError
@@ -30,8 +30,7 @@ COMPONENTS = ("kong", "auth", "rest", "realtime", "storage", "functions", "meta"
 META = "meta"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """How the stack is to behave. Times in seconds, as Patroni wants them."""
 
     nodes: int

@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from probed.demo import mechanisms, strains
 from probed.demo.lab import Lab, LabError
@@ -20,8 +21,7 @@ from probed.demo.mechanisms import Plan
 HEAL_SECONDS = 90.0
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """One way to break the lab.
 
     ``says`` is one sentence for a newcomer. ``expects`` are the ids of events that must appear while it lasts.

@@ -17,9 +17,10 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
+
+from msgspec.structs import replace
 
 from probed.demo.binaries import choose_account, find_binaries, find_haproxy, find_postgres_meta, run_as, try_out
 from probed.demo.blueprint import FOLDERS, META, REPLICATION_USER, Settings, draw

@@ -11,9 +11,10 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from probed.demo.binaries import Account
 from probed.demo.errors import LabError
@@ -22,8 +23,7 @@ from probed.demo.processes import ProcessId
 FORMAT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class NodeEntry:
+class NodeEntry(Struct, frozen=True):
     """One Patroni node; both ports listen on 127.0.0.1."""
 
     name: str
@@ -32,8 +32,7 @@ class NodeEntry:
     data_dir: str
 
 
-@dataclass(frozen=True, slots=True)
-class HaproxyEntry:
+class HaproxyEntry(Struct, frozen=True):
     """HAProxy's ports on 127.0.0.1: ``write`` leads to the leader, ``read`` to the replicas."""
 
     stats_port: int
@@ -41,16 +40,14 @@ class HaproxyEntry:
     read_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class ComponentEntry:
+class ComponentEntry(Struct, frozen=True):
     """One component of the stack on 127.0.0.1: a stand-in in a recorded ``state``, or a real one without a state."""
 
     port: int
     state: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """How a process of the stack is started, and started again; ``variables`` go on top of the lab's environment."""
 
     argv: tuple[str, ...]
@@ -58,8 +55,7 @@ class Command:
     variables: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class LabState:
+class LabState(Struct):
     """The content of lab.json. Keys of ``commands`` and ``processes`` are the same names (``etcd1``, ``node1``)."""
 
     scope: str

@@ -12,23 +12,22 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 PROC = Path("/proc")
 POLL_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessId:
+class ProcessId(Struct, frozen=True):
     """One process, for ever: ``started`` is field 22 of /proc/<pid>/stat, in clock ticks since boot."""
 
     pid: int
     started: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(Struct, frozen=True):
     """The fields of /proc/<pid>/stat that the lab reads; ``state`` is the kernel's letter (``Z`` is dead)."""
 
     pid: int

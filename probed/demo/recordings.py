@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 FOLDER = Path(__file__).with_name("recorded")
 HEALTHY = "healthy"
@@ -17,8 +18,7 @@ HANG = "hang"
 NOT_RECORDED = b"HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\nnot recorded"
 
 
-@dataclass(frozen=True)
-class State:
+class State(Struct, frozen=True):
     """What a component answers in one state: request line without the version -> the bytes, or ``None`` for a hang."""
 
     listens: bool
@@ -29,8 +29,7 @@ class State:
         return self.answers.get(head.partition(b" HTTP/")[0].decode(errors="replace"), NOT_RECORDED)
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(Struct, frozen=True):
     """One component: where its answers are from, and its states by name."""
 
     source: str

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 import asyncpg
+from msgspec import Struct
 
 from probed.demo import components
 from probed.demo.blueprint import SUPERUSER
@@ -29,8 +29,7 @@ APP_USER = "lab_app"
 APP_PASSWORD = "lab_app"
 
 
-@dataclass(frozen=True, slots=True)
-class LabNode:
+class LabNode(Struct, frozen=True):
     """One node: a PostgreSQL on ``host:postgres_port`` and its Patroni at ``patroni_url`` (no trailing slash)."""
 
     name: str

@@ -14,15 +14,16 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal
+
+from msgspec import Struct
 
 from probed.model import Sample
 from probed.probes import Context
 
 Data = Mapping[str, object]
-"""What a snapshot shows, in JSON's types; tuples and dataclasses' values are taken as lists."""
+"""What a snapshot shows, in JSON's types; tuples are taken as lists."""
 
 Take = Callable[[Context], Awaitable[Data]]
 Scope = Literal["node", "instance", "target"]
@@ -31,8 +32,7 @@ HOST = "host"
 """Kind of target of collectors that read the machine: nodes with ``local: true``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(Struct, frozen=True):
     """How a snapshot of the time before is read from the samples of a probe."""
 
     probe: str
@@ -42,8 +42,7 @@ class Recall:
     """What makes two snapshots different: each different one is kept. Without it only the newest is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Collector:
+class Collector(Struct, frozen=True):
     name: str
     take: Take
     kinds: tuple[str, ...]

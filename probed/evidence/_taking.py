@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 
 from probed.errors import ProbeError
 from probed.evidence import Collector, Data, Recall
@@ -24,8 +24,7 @@ _SHAPES = ((50, 1024), (50, 200), (20, 200), (5, 100))
 """(rows, characters of a text) tried in turn until a snapshot fits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     at: float
     """Wall time at which it was begun."""
     data: str = ""

@@ -8,8 +8,9 @@ what to do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from probed.errors import ProbedError
 from probed.model import Reading
@@ -51,8 +52,7 @@ class Grade(StrEnum):
     E = "E"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """One thing that was looked at."""
 
     section: Section
@@ -81,8 +81,7 @@ class Item:
         return self.section.value, self.id, self.target
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(Struct, frozen=True):
     """One line of a chart: times (Unix seconds) and values, at most 500 points, oldest first."""
 
     label: str
@@ -90,8 +89,7 @@ class Series:
     points: tuple[tuple[float, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Struct, frozen=True):
     """A reading along the report's days, to be drawn."""
 
     id: str
@@ -103,8 +101,7 @@ class Chart:
     """Of the policy that judges the reading."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """An item that is not as it was in the inspection before."""
 
     section: Section
@@ -117,8 +114,7 @@ class Difference:
     finding: str
 
 
-@dataclass(frozen=True, slots=True)
-class NodeLine:
+class NodeLine(Struct, frozen=True):
     """A node as the report's head shows it."""
 
     name: str
@@ -130,8 +126,7 @@ class NodeLine:
     """The worst of its event items: ``pass``, ``warn`` or ``fail``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(Struct, frozen=True):
     """One instance of a report."""
 
     instance: str
@@ -165,8 +160,7 @@ class ReportState(StrEnum):
     """It could not be brought to an end; ``Report.error`` says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """One inspection, kept. Times are Unix seconds."""
 
     id: str
@@ -198,8 +192,7 @@ class Report:
         return min((one.verdict for one in self.instances), key=lambda verdict: verdict.rank, default=Verdict.PASS)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far one is that runs."""
 
     done: int

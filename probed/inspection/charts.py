@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, pairwise
 from operator import itemgetter
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed import wording
 from probed.inspection import Chart, Series
@@ -33,8 +35,7 @@ _NAMES: Mapping[str, str] = {"seconds": "_seconds", "bytes": "_bytes", "percent"
 """How a name ends whose values have this unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     number: int
     label: str
     dashes: str
@@ -51,15 +52,13 @@ class Line:
     """The same from 0 (the field's foot) to 1 (its top), at most 24 of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     x: float
     label: str
     anchor: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
+class Drawing(Struct, frozen=True):
     title: str
     lines: tuple[Line, ...]
     """None: nothing was recorded."""
@@ -112,8 +111,7 @@ def _finite(series: Series) -> list[tuple[float, float]]:
     return sorted(point for point in series.points if all(map(math.isfinite, point)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(Struct, frozen=True):
     """Times and values to places."""
 
     begin: float

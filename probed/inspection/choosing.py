@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed.model import Policy
 
@@ -12,8 +13,7 @@ BY_SCHEDULE = "schedule"
 """The author of what nobody asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """One inspection that is wanted."""
 
     instances: tuple[str, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from probed import quantity
 from probed.evidence._taking import Taken
@@ -16,8 +17,7 @@ COLLECTORS = ("postgres_settings", "postgres_slots", "postgres_replication", "pa
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(Struct, frozen=True):
     """A node's PostgreSQL."""
 
     node: str
@@ -65,8 +65,7 @@ class Server:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class Configured:
+class Configured(Struct, frozen=True):
     """An instance."""
 
     instance: str

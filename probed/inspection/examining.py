@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed import evidence
 from probed.evidence import Collector
@@ -25,8 +26,7 @@ HEAD = ("postgres_stats", "leader")
 """Probes that tell which node is what, whatever events were chosen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Background:
+class Background(Struct, frozen=True):
     """What is known of an instance without looking at it."""
 
     triggers: Mapping[str, past.Triggers]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from probed.inspection import Item, Section, Verdict
 from probed.model import Event, Policy, Reading
@@ -17,8 +18,7 @@ LONG_OUTAGE_SECONDS = 30.0
 ORDERLY = ("planned", "restart")
 
 
-@dataclass(frozen=True, slots=True)
-class Triggers:
+class Triggers(Struct, frozen=True):
     """Of one event on one instance, over the days that count."""
 
     by_day: Mapping[str, int] = field(default_factory=dict)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from probed import incidents
 from probed.clock import Clock
@@ -41,8 +42,7 @@ STOPPED = "the daemon was stopped while it ran"
 ENDED = "the daemon ended while it ran"
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Struct, frozen=True):
     """What an inspector sees of the daemon, each asked anew when it is needed."""
 
     plans: Callable[[], Mapping[str, InstancePlan]]
@@ -60,8 +60,7 @@ class World:
     """That file."""
 
 
-@dataclass(slots=True)
-class Running:
+class Running(Struct):
     """The inspection that runs."""
 
     report: Report

@@ -8,8 +8,10 @@ change, an occurrence) is judged by open events alone; its history stands in a s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed import topology
 from probed.incidents import WORDS, shown
@@ -26,8 +28,7 @@ FEW = 10.0
 _SCALES = ("_seconds", "_bytes", "_pct", "_ratio")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A watch as the look found it."""
 
     policy: Policy

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import Any
+
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from probed.errors import StoreError
 from probed.inspection import (
@@ -31,7 +33,7 @@ _HEAD = ("observer", "version", "days", "zone", "error", "note")
 
 def to_json(report: Report) -> Json:
     """The whole report; times are Unix seconds."""
-    data = asdict(replace(report, instances=()))
+    data: Json = to_builtins(replace(report, instances=()))
     return {**data, "instances": [inspected_to_json(one) for one in report.instances]}
 
 
@@ -42,7 +44,8 @@ def from_json(data: Mapping[str, Any]) -> Report:
 
 
 def inspected_to_json(one: Inspected) -> Json:
-    return asdict(one)
+    packed: Json = to_builtins(one)
+    return packed
 
 
 def inspected_from_json(data: Mapping[str, Any]) -> Inspected:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from cronsim import CronSim, CronSimError
+from msgspec import Struct
 
 from probed.recurrence import WEEKDAYS, zone_of
 from probed.strict_yaml import did_you_mean
@@ -33,8 +33,7 @@ _PROBED_TIMES = 26
 _WORDS = ("daily", "weekly", "monthly")
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """Times that come back, by the clock of a zone."""
 
     cron: str

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from probed import wording
 from probed.inspection import Difference, Grade, Inspected, Item, Report, ReportState, Section, Verdict
@@ -18,8 +19,7 @@ from probed.inspection.charts import Drawing, drawings
 from probed.model import Outcome, Reading, Severity
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """A verdict as shape, word and colour, so that none of the three is needed alone. ``look`` is a class of styles."""
 
     look: str
@@ -60,8 +60,7 @@ _ALWAYS_SHOWN = (Section.TRENDS, Section.SWITCHOVERS)
 """Sections whose figures are read whether or not they are fine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     mark: Mark
     title: str
     place: str
@@ -79,8 +78,7 @@ class Finding:
     """Whether its finding stands among what is wrong already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     turn: str
     """``worse``, ``new``, ``better`` or ``gone``."""
     before: Mark
@@ -90,8 +88,7 @@ class Change:
     finding: str
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """The evidence of one section."""
 
     name: str
@@ -99,8 +96,7 @@ class Part:
     drawings: tuple[Drawing, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fine:
+class Fine(Struct, frozen=True):
     """Items of one title that need nothing."""
 
     mark: Mark
@@ -109,22 +105,19 @@ class Fine:
     """(where, finding, what one may do all the same), each finding once."""
 
 
-@dataclass(frozen=True, slots=True)
-class FinePart:
+class FinePart(Struct, frozen=True):
     name: str
     rows: tuple[Fine, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     name: str
     role: str
     version: str
     mark: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One instance in a line."""
 
     instance: str
@@ -138,8 +131,7 @@ class Row:
     """``2 worse, 1 better`` since the inspection before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(Struct, frozen=True):
     """One instance in full."""
 
     row: Row
@@ -157,8 +149,7 @@ class Sheet:
         return self.row.instance
 
 
-@dataclass(frozen=True, slots=True)
-class Paper:
+class Paper(Struct, frozen=True):
     """A whole report."""
 
     title: str

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.clock import Clock
 from probed.config.inspections import Inspection
@@ -33,8 +34,7 @@ CLOCK_ERROR_SECONDS = 86_400.0
 """A date that is further ahead than this was a wrong one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An inspection that comes back."""
 
     name: str

@@ -10,10 +10,11 @@ import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from probed import child
 from probed.recording.chunks import Columns
@@ -27,8 +28,7 @@ POINTS = 500
 SLOPE_POINTS = 120
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """Readings of one probe."""
 
     probe: str
@@ -46,8 +46,7 @@ class Wanted:
     """(reading, least value): samples that have less of it count for nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     path: Path
     since: float
     until: float
@@ -55,8 +54,7 @@ class Task:
     instances: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """What is recorded of one reading on one target. Times are Unix seconds."""
 
     probe: str
@@ -104,7 +102,7 @@ def _work(task: Task, progress: Callable[[float], None]) -> list[dict[str, Any]]
         found = []
         for number, (wanted, place) in enumerate(places):
             trace = trace_of(reading, wanted, place, task.since, task.until, budget)
-            found += [] if trace is None else [asdict(trace)]
+            found += [] if trace is None else [to_builtins(trace)]
             progress((number + 1) / len(places))
         return found
 

@@ -6,9 +6,10 @@ Whoever calls an outlet sets its one deadline, and keeps what it did not get rid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from probed.errors import ProbeError, Undelivered
 from probed.model import Event
@@ -108,8 +109,7 @@ def hidden(text: str, address: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """Where people find more."""
 
     external_url: str = ""

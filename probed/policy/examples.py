@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from probed import quantity
 from probed.evaluators import step
@@ -26,8 +26,7 @@ _TOKENS = {Kind.OPENED: "O", Kind.RESOLVED: "R", Kind.OCCURRED: "X"}
 _TARGET = Target(instance="example", node="node-a")
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(Struct, frozen=True):
     policy: str
     says: str
     expected: tuple[str, ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from probed import strict_yaml
 from probed.errors import ConfigError, Problem
@@ -32,8 +33,7 @@ def shipped_files() -> list[Path]:
 RULE_KEYS = ("detect", "params", "probe", *questions.GENERIC)
 
 
-@dataclass(frozen=True, slots=True)
-class Filed:
+class Filed(Struct, frozen=True):
     """A policy as the files say it."""
 
     base: Document

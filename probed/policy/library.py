@@ -7,9 +7,11 @@ library in which it is done. So nothing is half-applied, and whoever holds a lib
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.config.settings import Defaults
 from probed.errors import ConfigError, Problem
@@ -24,8 +26,7 @@ from probed.strict_yaml import Document, did_you_mean, dotted
 Layer = Literal["built-in", "file", "patch"]
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What policies are resolved against."""
 
     catalogue: Catalogue
@@ -33,8 +34,7 @@ class Rules:
     site: Site | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where one value of an effective policy comes from."""
 
     layer: Layer
@@ -44,8 +44,7 @@ class Origin:
     """Of a patch: the revision that gave the value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Struct, frozen=True):
     """Who revises, when and why."""
 
     at: float

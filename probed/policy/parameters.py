@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from probed import quantity
 from probed.quantity import human_bytes
@@ -11,8 +12,7 @@ from probed.quantity import human_bytes
 Unit = Literal["count", "seconds", "bytes", "percent", "number"]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     unit: Unit
     low: float
     high: float

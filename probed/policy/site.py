@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed.config.components import RESERVED
 from probed.config.settings import Settings
@@ -15,8 +16,7 @@ Complaint = tuple[tuple[str | int, ...], str]
 _ROLES = ("primary", "replicas", "every")
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(Struct, frozen=True):
     instances: Mapping[str, Set[str] | None]
     """Name -> its nodes; ``None`` when Patroni will tell them."""
     allow_sql: bool = False

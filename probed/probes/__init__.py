@@ -17,11 +17,13 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from probed.model import NO_FACTS, Expect, Question, Reading, Sample, Target, value
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
+
+from probed.model import NO_FACTS, Expect, Question, Reading, Sample, Target
 
 if TYPE_CHECKING:
     from probed.probes._access import Access
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
 Readings = Mapping[str, Reading]
 
 
-@value
-class Measured:
+class Measured(Struct, frozen=True):
     """What a probe returns when plain readings are not all it has to say."""
 
     readings: Readings
@@ -46,8 +47,7 @@ class Measured:
     """Becomes ``Context.kept`` and is durable together with the event that the readings lead to."""
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """What one probe may touch while it measures one target. Made by the daemon, kept over the target's life."""
 
     target: Target
@@ -91,8 +91,7 @@ class Context:
         return self._sql
 
 
-@value
-class View:
+class View(Struct, frozen=True):
     """What a combined probe sees: the newest samples of its instance, of one and the same round where possible."""
 
     target: Target
@@ -116,8 +115,7 @@ Tell = Callable[[Context], Readings | Measured]
 Combine = Callable[[View], Readings | Measured]
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """A probe that looks at one target."""
 
     name: str
@@ -131,15 +129,14 @@ class Probe:
     """Not for every cycle: runs only while a policy that is on needs it, on a database session of its own."""
     tell: Tell | None = None
     """The same as ``run`` for a probe that waits for nothing: such a cycle needs neither a task nor a deadline."""
-    timed: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """Readings in seconds."""
+    timed: tuple[str, ...] = ()
+    """Readings in seconds: those of ``readings``, whatever is given."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "timed", _timed(self.readings))
+        force_setattr(self, "timed", _timed(self.readings))
 
 
-@dataclass(frozen=True, slots=True)
-class Combined:
+class Combined(Struct, frozen=True):
     """A probe that computes from the samples of others."""
 
     name: str
@@ -151,11 +148,11 @@ class Combined:
     manual: str
     needs: tuple[str, ...] = ()
     """Inputs without which there is nothing to combine; of the others, one is enough."""
-    timed: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """Readings in seconds."""
+    timed: tuple[str, ...] = ()
+    """Readings in seconds: those of ``readings``, whatever is given."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "timed", _timed(self.readings))
+        force_setattr(self, "timed", _timed(self.readings))
 
 
 def _timed(readings: Iterable[str]) -> tuple[str, ...]:

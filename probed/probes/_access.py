@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from probed.errors import Blind
 from probed.redaction import remember
@@ -17,8 +18,7 @@ _PORTS = {"http": 80, "https": 443}
 _MAX_SECRET = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """Files are read when they are needed, so that a renewed token or certificate counts without a reload."""
 
     url: str

@@ -10,8 +10,9 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 MOUNT = Path("/sys/fs/cgroup")
 MOST = 5_000
@@ -21,8 +22,7 @@ V2, V1 = "memory.events", "memory.oom_control"
 _LINE = re.compile(r"^(oom_kill|oom_group_kill) (\d+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(Struct, frozen=True):
     """One cgroup's count. ``inode`` tells a cgroup from a later one of the same name."""
 
     inode: int
@@ -37,8 +37,7 @@ Counters = Mapping[str, Counter]
 """By path: the cgroups that were asked for, and those below them that are not at zero."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where processes were killed."""
 
     path: str

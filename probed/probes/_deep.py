@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from probed.errors import ProbeError, TargetFailed
 from probed.probes import Context, Measured, Readings
@@ -25,8 +26,7 @@ LEFT = 0.8
 """Of what is left of the cycle it never takes more than this share: it must not cost the sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Deep:
+class _Deep(Struct, frozen=True):
     path: str
     says: Callable[[Answer], str]
     """What is to be told of an answer; empty when all is well."""

@@ -11,9 +11,10 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from probed import steps
 from probed.errors import Blind
@@ -37,14 +38,12 @@ def system_lookup(host: str) -> Sequence[str]:
     return [_text(sockaddr) for *_, sockaddr in found]
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(Struct, frozen=True):
     addresses: tuple[str, ...]
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(Struct, frozen=True):
     call: OwnThread[Sequence[str]]
     since: float
 

@@ -8,12 +8,12 @@ TRANSACTION) or end it (COMMIT). Session-level advisory locks do outlive it, and
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from decimal import Decimal
 from time import perf_counter
 from typing import Any
 
 import asyncpg
+from msgspec import Struct
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
@@ -32,8 +32,7 @@ RELEASE = "SELECT pg_advisory_unlock_all()"
 Value = float | str | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     value: Value
     """``None`` for NULL, for no row, and for a server that was not asked because of its role."""
     said: str

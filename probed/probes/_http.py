@@ -13,14 +13,14 @@ import math
 import re
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import field
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
+from msgspec import Struct
+
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
-from probed.model import value
 from probed.probes._access import Access
 from probed.probes._http_answer import MAX_BODY, Incoming, Malformed
 from probed.probes._http_line import Closed, Known, Line, Lines
@@ -34,8 +34,7 @@ _REFUSED_CERTIFICATE = re.compile(r"ALERT_(BAD_|UNSUPPORTED_|UNKNOWN_)?(CERTIFIC
 """OpenSSL's names for what a server says of the certificate that it wants from a client."""
 
 
-@value
-class Answer:
+class Answer(Struct, frozen=True):
     """One HTTP answer."""
 
     url: str
@@ -46,9 +45,9 @@ class Answer:
     """Its first 64 KiB."""
     truncated: bool = False
     """Whether there was more; such an answer has a status, but no JSON."""
-    known: Known | None = field(default=None, repr=False, compare=False)
+    known: Known | None = None
     """What was read of the answer to the same question before."""
-    heard_at: float = field(default=0.0, compare=False)
+    heard_at: float = 0.0
     """When its end was read from the system, by ``time.perf_counter``: not when the loop came to tell us."""
 
     def json(self) -> Any:

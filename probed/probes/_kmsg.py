@@ -12,8 +12,9 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 RECORD_BYTES = 16 * 1024
 """More than any record: the kernel answers EINVAL to a buffer that is too small for the next one."""
@@ -30,8 +31,7 @@ _GROUP = re.compile(r"Tasks in (.*) are going to be killed due to memory\.oom\.g
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
-@dataclass(frozen=True, slots=True)
-class Victim:
+class Victim(Struct, frozen=True):
     """A process that the kernel killed for lack of memory."""
 
     pid: int

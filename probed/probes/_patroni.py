@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.leadership import Promotion
 from probed.model import Outcome
@@ -21,8 +23,7 @@ _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 LEADER_ROLES = frozenset({"leader", "master", "standby_leader", "primary"})
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterMember:
+class ClusterMember(Struct, frozen=True):
     """One row of ``/cluster``. ``lag`` is bytes, or ``None`` when Patroni does not know it."""
 
     name: str
@@ -108,8 +109,7 @@ def history_of(value: object) -> tuple[Promotion, ...]:
     return tuple(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
+class Scheduled(Struct, frozen=True):
     """A switchover in Patroni's calendar; times in Unix seconds, names empty where it leaves them open."""
 
     at: float

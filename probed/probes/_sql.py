@@ -13,11 +13,11 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+from msgspec import Struct
 
 from probed import steps
 from probed.errors import Blind, ProbeError, TargetFailed
@@ -35,8 +35,7 @@ SAME_ROUND = 0.5
 """A login refused less than this many seconds ago is not tried again by another probe of the same round."""
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """How to log in. The password is read anew at each login, so that a rotated one is taken up."""
 
     host: str

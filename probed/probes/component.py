@@ -1,5 +1,7 @@
-from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.errors import TargetFailed
 from probed.model import Expect
@@ -9,8 +11,7 @@ from probed.probes._deep import beside
 from probed.probes._tcp import accept
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(Struct, frozen=True):
     """How a known product is asked when its address has no path."""
 
     path: str

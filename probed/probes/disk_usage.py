@@ -2,9 +2,11 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.errors import Blind
 from probed.probes import Context, Measured, probe
@@ -58,8 +60,7 @@ async def disk_usage(context: Context) -> Measured:
     return _measured(measures, {**declared, **found}, home if "WAL" not in declared.values() else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """One path's file system."""
 
     device: int

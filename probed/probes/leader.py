@@ -1,6 +1,7 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import cast
+
+from msgspec.structs import replace
 
 from probed.errors import Blind
 from probed.leadership import SCHEDULE_SLACK, SETTLE_SECONDS, Look, Passage, Promotion, Term, Unsettled, passage

@@ -3,10 +3,12 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import astuple
 
 from probed.clock import boot_id
 from probed.errors import Blind
@@ -67,8 +69,7 @@ async def oom(context: Context) -> Measured:
     return _measured(before, look, eye)
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(Struct, frozen=True):
     """What the cycle before has left, perhaps in another daemon of the same boot."""
 
     kmsg: int | None = None
@@ -80,8 +81,7 @@ class Before:
     total: int = 0
 
 
-@dataclass(slots=True)
-class Look:
+class Look(Struct):
     """What the sources showed."""
 
     deltas: dict[str, int] = field(default_factory=dict)

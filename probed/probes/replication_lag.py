@@ -1,6 +1,7 @@
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast
+
+from msgspec import Struct
 
 from probed.errors import Blind, NotApplicable
 from probed.model import Outcome, Reading
@@ -9,8 +10,7 @@ from probed.probes import Measured, Readings, View, combined
 MAX_RING = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """The primary was first seen at ``lsn`` (bytes) at ``seen``, and last seen before it at ``asked`` (monotonic)."""
 
     asked: float
@@ -18,8 +18,7 @@ class Mark:
     lsn: float
 
 
-@dataclass(frozen=True, slots=True)
-class LsnClock:
+class LsnClock(Struct, frozen=True):
     """When the primary reached its WAL positions; marks rise in time and position."""
 
     source: str

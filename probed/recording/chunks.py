@@ -12,8 +12,9 @@ import math
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
+
+from msgspec import Struct, field
 
 from probed.model import NOTHING, Outcome, Reading, Sample, Target
 from probed.recording.packing import EXACT, Reader, Writer
@@ -31,8 +32,7 @@ Run = tuple[int, Outcome, str, str, str]
 """(index of the first, outcome, kind, reason, series): what stays the same over many samples."""
 
 
-@dataclass(slots=True)
-class _Column:
+class _Column(Struct):
     """The cells of one reading. What a cell is (nothing, a number, a word) is kept where it changes."""
 
     kinds: list[tuple[int, int]] = field(default_factory=list)
@@ -80,8 +80,7 @@ class _Column:
         self.last = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(Struct, frozen=True):
     """Within which bounds the numbers of one reading are."""
 
     complete: bool
@@ -107,8 +106,7 @@ class Extent:
         }[op]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(Struct, frozen=True):
     """What is known of a chunk without unpacking it. Times are seconds, exactly those of the samples."""
 
     count: int
@@ -152,8 +150,7 @@ _OUTCOME_SETS = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(Struct, frozen=True):
     """The samples of a chunk again, side by side: every list has one cell per sample."""
 
     target: Target

@@ -14,12 +14,12 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 import structlog
+from msgspec import Struct
 
 from probed.clock import Clock
 from probed.model import Target
@@ -49,8 +49,7 @@ SPARE_PAGES = 1_024
 """Free pages that the file keeps for what comes; more go back to the disk."""
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """What became of the samples so far."""
 
     written: int = 0

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from probed.model import Target
 from probed.recording.chunks import Columns, Digest, unpack
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """One probe on one target of which there are samples."""
 
     id: int
@@ -21,8 +21,7 @@ class Place:
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     """How much there is of a place. Unix seconds."""
 
     place: Place

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed.model import Sample
 from probed.recording.chunks import Buffer, Columns
@@ -15,8 +16,7 @@ SAMPLES = 120
 """At this many a buffer is full earlier: while a streak is confirmed faster than usual."""
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(Struct):
     """What is kept of one probe and target."""
 
     due: float

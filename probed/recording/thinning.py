@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from probed.model import Outcome, Sample
 from probed.recording.chunks import OUTCOMES, Columns
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(Struct):
     """What is shown of one part of the span: by outcome the first, by reading the least and the greatest."""
 
     first: dict[Outcome, Sample] = field(default_factory=dict)

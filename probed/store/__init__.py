@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, Streak
 from probed.revisions import FILES, Patch, Revision
@@ -24,8 +25,7 @@ _TOLD = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One event's new state, and what made it change. ``event`` is written whole."""
 
     event: Event
@@ -62,8 +62,7 @@ class Change:
         return self.kind == "resolved" or not self.event.muted
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A node once seen in Patroni's member list; remembered, because a member that vanishes is a failed one."""
 
     instance: str
@@ -77,8 +76,7 @@ Place = tuple[str, str]
 """(probe, target key)"""
 
 
-@dataclass(frozen=True, slots=True)
-class LeadershipRecord:
+class LeadershipRecord(Struct, frozen=True):
     """One passage from leader to leader, or of a leader in place; also those that are no event."""
 
     instance: str
@@ -87,8 +85,7 @@ class LeadershipRecord:
     """``leadership.Passage.as_details()``: class, old_leader, new_leader, timelines, signals, outage, loss."""
 
 
-@dataclass(frozen=True, slots=True)
-class GapRecord:
+class GapRecord(Struct, frozen=True):
     """A time in which an observer did not look; Unix seconds."""
 
     began_at: float
@@ -98,8 +95,7 @@ class GapRecord:
     """``stopped`` (no daemon ran) or ``stalled`` (suspended, stopped by a signal, blocked)."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
+class AuditRecord(Struct, frozen=True):
     """Who changed what; becomes durable together with the change."""
 
     at: float
@@ -120,8 +116,7 @@ class AuditRecord:
     """Given by the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRecord:
+class TokenRecord(Struct, frozen=True):
     """An API token: all of it but the token itself. Times are Unix seconds."""
 
     id: str
@@ -141,8 +136,7 @@ class TokenRecord:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """What must become durable together."""
 
     changes: tuple[Change, ...] = ()
@@ -177,11 +171,10 @@ class Commit:
     """Written whole."""
 
     def __bool__(self) -> bool:
-        return any(getattr(self, item.name) for item in fields(self))
+        return any(getattr(self, name) for name in self.__struct_fields__)
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(Struct, frozen=True):
     """An event whose evidence of a moment was never completed: its daemon ended meanwhile."""
 
     event: Event
@@ -191,8 +184,7 @@ class Owed:
     """Whether what was seen before the event is kept already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """What a start finds: the state that the last commit left."""
 
     open_events: tuple[Event, ...]
@@ -216,8 +208,7 @@ class Recovered:
     shadows: RecoveredShadows = field(default_factory=RecoveredShadows)
 
 
-@dataclass(frozen=True, slots=True)
-class EventQuery:
+class EventQuery(Struct, frozen=True):
     """Filters of the event list; newest first. Times are Unix seconds, ``until`` exclusive."""
 
     instance: str | None = None
@@ -236,8 +227,7 @@ class EventQuery:
     """Only events older than this id: how a page follows another."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditQuery:
+class AuditQuery(Struct, frozen=True):
     """Filters of the audit log; newest first. Times are Unix seconds, ``until`` exclusive."""
 
     who: str | None = None
@@ -251,8 +241,7 @@ class AuditQuery:
     """Only records older than this one: how a page follows another."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransitionRecord:
+class TransitionRecord(Struct, frozen=True):
     """One transition as the store numbered it."""
 
     seq: int
@@ -266,8 +255,7 @@ class TransitionRecord:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Numbering:
+class Numbering(Struct, frozen=True):
     """What there is of the numbered transitions."""
 
     purged: int
@@ -275,8 +263,7 @@ class Numbering:
     newest: int
 
 
-@dataclass(frozen=True, slots=True)
-class EventDetail:
+class EventDetail(Struct, frozen=True):
     """One event with what was kept of it. Samples are JSON objects in the API's shape."""
 
     event: Event
@@ -288,8 +275,7 @@ class EventDetail:
     deliveries: Sequence[Delivery] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DailyCount:
+class DailyCount(Struct, frozen=True):
     date: str
     """``2026-11-22`` in the zone that was asked for."""
     event: str
@@ -298,8 +284,7 @@ class DailyCount:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
+class StoreStatus(Struct, frozen=True):
     path: str
     schema: int
     events: int

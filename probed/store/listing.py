@@ -16,10 +16,11 @@ import heapq
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
+
+from msgspec.structs import replace
 
 from probed.model import CANARY, Event
 from probed.store import AuditQuery, EventDetail, EventQuery, Numbering, TransitionRecord

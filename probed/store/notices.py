@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from probed.model import Event
 
@@ -37,8 +38,7 @@ class Fate(StrEnum):
     """Its receiver is not configured any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """One transition that one receiver is to be told of."""
 
     id: int
@@ -52,8 +52,7 @@ class Notice:
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """What came of sending some notices of one receiver at once; Unix seconds."""
 
     ids: tuple[int, ...]
@@ -64,8 +63,7 @@ class Attempt:
     """``HTTP 503``, ``refused`` …: one line without secrets."""
 
 
-@dataclass(frozen=True, slots=True)
-class GivenUp:
+class GivenUp(Struct, frozen=True):
     """Everything that a receiver is owed, or what of it is older than ``owed_before``, is not tried any more."""
 
     receiver: str
@@ -75,8 +73,7 @@ class GivenUp:
     owed_before: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reminder:
+class Reminder(Struct, frozen=True):
     """A receiver is to be told again of an event, if that is still open and not acknowledged."""
 
     event_id: str
@@ -84,8 +81,7 @@ class Reminder:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """The history of one notice."""
 
     id: int
@@ -105,8 +101,7 @@ class Delivery:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryQuery:
+class DeliveryQuery(Struct, frozen=True):
     """Filters of the delivery history; newest first."""
 
     receiver: str | None = None
@@ -116,8 +111,7 @@ class DeliveryQuery:
     before_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(Struct, frozen=True):
     """What one receiver is owed."""
 
     notices: int

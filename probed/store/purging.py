@@ -10,7 +10,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed.store import ageing, inspections
 
@@ -58,8 +59,7 @@ _COUNTS_BY_DATE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """How much history is kept; what is beyond either goes."""
 
     age: float = 90 * DAY

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, slots=True)
-class InspectedRecord:
+
+class InspectedRecord(Struct, frozen=True):
     """What an inspection found of one instance."""
 
     instance: str
@@ -20,8 +20,7 @@ class InspectedRecord:
     """As ``inspection.packing`` makes it; empty in a list."""
 
 
-@dataclass(frozen=True, slots=True)
-class InspectionRecord:
+class InspectionRecord(Struct, frozen=True):
     """A report, or one in the making. Times are Unix seconds."""
 
     id: str
@@ -40,8 +39,7 @@ class InspectionRecord:
     """The worst first."""
 
 
-@dataclass(frozen=True, slots=True)
-class InspectionQuery:
+class InspectionQuery(Struct, frozen=True):
     """Filters of the list; newest first."""
 
     instance: str | None = None
@@ -51,8 +49,7 @@ class InspectionQuery:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(Struct, frozen=True):
     """The newest report before one, as far as it is about an instance."""
 
     id: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from typing import Any, Protocol
+
+from msgspec.structs import asdict
 
 from probed.model import (
     FRESH,
@@ -115,8 +116,7 @@ def streak_text(streak: Streak) -> str:
 
 def streak_of(text: str) -> Streak:
     """Unknown fields, left by another version, are dropped."""
-    known = {item.name for item in fields(Streak)}
-    values = {name: value for name, value in json.loads(text).items() if name in known}
+    values = {name: value for name, value in json.loads(text).items() if name in Streak.__struct_fields__}
     if "phase" in values:
         values["phase"] = Phase(values["phase"])
     if "increments" in values:

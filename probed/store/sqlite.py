@@ -20,12 +20,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
+from msgspec.structs import replace
 
 from probed.clock import Clock, SystemClock, boot_id
 from probed.errors import StoreError

@@ -9,8 +9,9 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from probed.errors import StoreError
 from probed.store.migrating import SCHEMA, migrate, version_of
@@ -32,8 +33,7 @@ _ENDS = (
 _TRANSITIONS = "SELECT seq, (SELECT ifnull(max(seq), 0) FROM transition) FROM purged"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """What there is to know of a store. Numbers of events are ``None`` while its schema is too old to tell."""
 
     path: Path

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from msgspec import Struct
 
 from probed.api.audits import ACTION, SUBJECT, WHO
 from probed.api.audits import PATH as API
@@ -20,8 +20,7 @@ NOUNS = ("policy", "shadow", "event", "silence", "token", "login", "inspection",
 """What the log's actions begin with, as links; another is typed."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditPage:
+class AuditPage(Struct, frozen=True):
     records: Sequence[Mapping[str, Any]]
     next: str | None
     given: Mapping[str, str | None]

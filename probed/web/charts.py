@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from probed import wording
 from probed.model import Outcome, Reading
@@ -12,8 +13,7 @@ from probed.web import drawing
 from probed.web.drawing import Dot, Plot
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """One sample, from memory or from the store. ``at`` is Unix seconds."""
 
     at: float
@@ -22,8 +22,7 @@ class Taken:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Struct, frozen=True):
     name: str
     now: str
     """The newest value with its unit."""

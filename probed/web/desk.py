@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import hdrs, web
+from msgspec import Struct
+from msgspec.structs import replace
 from multidict import MultiDict
 
 from probed.api.access import NOBODY, WHO, Principal
@@ -54,8 +55,7 @@ RECOVERABLE = frozenset({"invalid", "refused-by-rule", "stale", "bad-body", "con
 THEME_COOKIE, ZONE_COOKIE = "probed_theme", "probed_zone"
 
 
-@dataclass(frozen=True, slots=True)
-class Unsent:
+class Unsent(Struct, frozen=True):
     """A form that was not taken because its session is over, or was another: what it said, to be sent again."""
 
     signed_in: bool

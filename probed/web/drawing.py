@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from probed import wording
 from probed.scales import bounds
@@ -36,8 +37,7 @@ Height = Callable[[float], float]
 """A value's place on the y axis."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(Struct, frozen=True):
     """One sample: when, what it came to, the reading's value if it has one."""
 
     at: float
@@ -46,23 +46,20 @@ class Dot:
     said: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Flagged:
+class Flagged(Struct, frozen=True):
     at: float
     label: str
     look: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Struct, frozen=True):
     x: float
     y: float
     look: str
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True):
     x: float
     y: float
     label: str
@@ -70,15 +67,13 @@ class Flag:
     anchor: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     x: float
     label: str
     anchor: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
+class Plot(Struct, frozen=True):
     ground: int
     """Where the axis lies."""
     points: tuple[Point, ...]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import replace
 
 from probed.api import events
 from probed.api.events import ACTIVE_SINCE, CURSOR, EVENT, FILTERS, INSTANCE
@@ -27,8 +28,7 @@ ACK, NOTIFICATIONS = "/api/v1/events/{id}/ack", "/api/v1/notifications"
 MAX_CHAIN, MAX_CONSEQUENCES = 10, 50
 
 
-@dataclass(frozen=True, slots=True)
-class EventsPage:
+class EventsPage(Struct, frozen=True):
     rows: tuple[Row, ...]
     grid: Grid
     next: str | None
@@ -52,8 +52,7 @@ class EventsPage:
         return datetime.combine(date.fromisoformat(day), time(), self.zone).isoformat()
 
 
-@dataclass(frozen=True, slots=True)
-class EventTools:
+class EventTools(Struct, frozen=True):
     """What hangs on an event beside what it is."""
 
     deliveries: Sequence[Mapping[str, Any]]

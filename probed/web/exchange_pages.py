@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from probed.api.policy_exchange import YAML
 from probed.api.problems import Refused
@@ -22,8 +22,7 @@ PATH = "/policies/import"
 POLICY = Field("policy", "Only of this policy.")
 
 
-@dataclass(frozen=True, slots=True)
-class ImportPage:
+class ImportPage(Struct, frozen=True):
     document: str = ""
     reason: str = ""
     problems: Sequence[Mapping[str, object]] = ()
@@ -33,16 +32,14 @@ class ImportPage:
     """What it would change; ``None``: nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proposed:
+class Proposed(Struct, frozen=True):
     name: str
     item: Mapping[str, Any]
     patch: str
     """As the form of the policy takes it; empty when no value speaks for itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalsPage:
+class ProposalsPage(Struct, frozen=True):
     proposed: tuple[Proposed, ...]
     since: str
     until: str

@@ -6,10 +6,11 @@ All addresses are relative to the page, so that the daemon works under any path 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from probed import wording
 from probed.api.origins import is_local
@@ -33,8 +34,7 @@ PAGES = (
 THEMES = ("system", "light", "dark")
 
 
-@dataclass(frozen=True, slots=True)
-class Banner:
+class Banner(Struct, frozen=True):
     """Something about this daemon that makes the page worth less than usual."""
 
     title: str
@@ -42,8 +42,7 @@ class Banner:
     look: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Looker:
+class Looker(Struct, frozen=True):
     """Who looks at the page, and what it may offer."""
 
     name: str = ""
@@ -55,8 +54,7 @@ class Looker:
     csrf: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     path: str
     """Of the page as it was asked for, without a leading slash: ``events/01a2``."""
     query: Mapping[str, str]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from probed import wording
 from probed.digests import digest
@@ -26,8 +27,7 @@ MAX_BODY_LINES = 200
 SLACK_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """One event in the tree of causes."""
 
     event: Event
@@ -38,8 +38,7 @@ class Branch:
     below: tuple[Branch, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     age: str
     """Seconds from the moment that it is about: ``-17 s``, ``+2 s``."""
     lines: tuple[str, ...]
@@ -48,8 +47,7 @@ class Snapshot:
     """All of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exhibit:
+class Exhibit(Struct, frozen=True):
     """What one collector saw on one target: before, and after the trigger, and around the end."""
 
     name: str
@@ -64,8 +62,7 @@ class Exhibit:
         return f"exhibit-{crc32(f'{self.name} {self.target}'.encode('utf-8', 'replace')):08x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sampled:
+class Sampled(Struct, frozen=True):
     at: float | None
     mark: Mark
     took: str
@@ -73,8 +70,7 @@ class Sampled:
     said: str
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(Struct, frozen=True):
     event: Event
     mark: Mark
     state: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from probed import wording
 from probed.api.inspections import PATH as API
@@ -30,15 +31,13 @@ MAX_NAMED = 4
 _RECENT = "10"
 
 
-@dataclass(frozen=True, slots=True)
-class Graded:
+class Graded(Struct, frozen=True):
     instance: str
     grade: str
     look: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One inspection in the list."""
 
     id: str
@@ -54,8 +53,7 @@ class Line:
     progress: Progress | None
 
 
-@dataclass(frozen=True, slots=True)
-class InspectionsPage:
+class InspectionsPage(Struct, frozen=True):
     lines: tuple[Line, ...]
     next: str | None
     schedules: Sequence[Mapping[str, Any]]
@@ -71,8 +69,7 @@ class InspectionsPage:
     problems: Sequence[Mapping[str, object]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class InspectionPage:
+class InspectionPage(Struct, frozen=True):
     id: str
     paper: Paper
     state: str
@@ -81,8 +78,7 @@ class InspectionPage:
     """What is fetched again and again needs no report that does not change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Last:
+class Last(Struct, frozen=True):
     """What the newest inspection that came to its end says of an instance."""
 
     id: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
+
+from msgspec import Struct
 
 from probed.model import Event, EventState, Severity
 from probed.store import DailyCount
@@ -17,16 +18,14 @@ DAYS = 30
 SHADES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     event: Event
     mark: Mark
     state: str
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """``shade`` is 0 (none) to 4 (the most of the grid)."""
 
     day: str
@@ -36,8 +35,7 @@ class Cell:
     shade: int
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     event: str
     name: str
     mark: Mark
@@ -46,8 +44,7 @@ class Line:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(Struct, frozen=True):
     days: tuple[date, ...]
     lines: tuple[Line, ...]
     total: int

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from probed.api.states import State, is_stale
 from probed.board import Entry
 from probed.model import Outcome, Severity
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """``look`` is the class that the style sheet colours; ``rank`` sorts, 0 is the worst."""
 
     look: str

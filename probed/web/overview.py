@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed import wording
 from probed.model import Event, EventState, Severity
@@ -19,8 +20,7 @@ MAX_UNFOLDED = 10
 LATELY_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
+class Headline(Struct, frozen=True):
     """One open or recent event with what was held back under it."""
 
     event: Event
@@ -33,16 +33,14 @@ class Headline:
     """Id of the cause that it outlived, or that a fatal one has beside it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(Struct, frozen=True):
     """An instance in one line, or whole."""
 
     instance: Instance
     whole: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(Struct, frozen=True):
     verdict: str
     """The first thing that is read: ``1 fatal, 1 critical`` or ``all well``."""
     worst: Mark

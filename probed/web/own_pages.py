@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from zoneinfo import available_timezones
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from probed import wording
 from probed.api.origins import is_local
@@ -35,15 +35,13 @@ BACK = Field("back", "The page to go back to.")
 SET = Field("set", "Whether to keep what the form says.")
 
 
-@dataclass(frozen=True, slots=True)
-class ViewPage:
+class ViewPage(Struct, frozen=True):
     back: str
     zones: tuple[str, ...]
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AboutPage:
+class AboutPage(Struct, frozen=True):
     groups: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     own: tuple[Row, ...]
     gaps: tuple[GapRecord, ...]

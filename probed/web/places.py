@@ -7,8 +7,9 @@ that nothing bad is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from probed import wording
 from probed.api import states
@@ -43,16 +44,14 @@ _DRAWN = frozenset(
 MAX_TROUBLES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(Struct, frozen=True):
     label: str
     value: str
     probe: str
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One thing of the drawing."""
 
     name: str
@@ -63,8 +62,7 @@ class Part:
     role: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """A streak that is running and has not opened anything yet."""
 
     event: str
@@ -73,8 +71,7 @@ class Pending:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """Targets that are bad for one reason."""
 
     mark: Mark
@@ -83,8 +80,7 @@ class Trouble:
     said: str
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(Struct, frozen=True):
     """``proxy`` is ``None`` when no HAProxy is declared, ``etcd`` empty when no member is."""
 
     name: str
@@ -129,8 +125,7 @@ class Instance:
         return sum(part.mark is marks.OK for part in self.etcd)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What an instance view is made of. ``now`` is monotonic."""
 
     name: str
@@ -344,8 +339,7 @@ def _summary(entries: Sequence[Entry], now: float) -> str:
 # --- the table of targets -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One probe on one target."""
 
     key: str

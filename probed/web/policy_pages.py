@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from probed.api.problems import Refused, shown
 from probed.api.query import Field
@@ -34,8 +34,7 @@ PATCH = Field("patch", "A change to fill the form in with: a JSON merge patch, a
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class PoliciesPage:
+class PoliciesPage(Struct, frozen=True):
     groups: Mapping[str, list[Rule]]
     origins: Mapping[str, str]
     exports: bool
@@ -46,8 +45,7 @@ class PoliciesPage:
     """Whether the history is of all policies."""
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyPage:
+class PolicyPage(Struct, frozen=True):
     rule: Rule
     origin: str
     etag: str

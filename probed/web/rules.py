@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed import wording
 from probed.model import Change, Increase, Occurrence, Policy, Threshold
@@ -17,8 +18,7 @@ NOISY = 30
 """Triggers in 30 days from which a policy is called noisy: one a day."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One parameter: its value as people write it, and what it may be."""
 
     name: str
@@ -30,8 +30,7 @@ class Field:
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     policy: Policy
     mark: Mark
     rule: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from msgspec import Struct, field
 
 from probed.api.problems import Refused
 from probed.api.query import Word
@@ -20,8 +20,7 @@ NODE = Word("node", "Fills the form in.")
 LISTS = ("instances", "nodes", "events", "severities")
 
 
-@dataclass(frozen=True, slots=True)
-class SilencesPage:
+class SilencesPage(Struct, frozen=True):
     silences: Sequence[Mapping[str, Any]]
     may_add: bool
     instances: tuple[str, ...]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from aiohttp import web
+from msgspec import Struct
 
 from probed import wording
 from probed.api.problems import Refused, shown
@@ -34,8 +34,7 @@ TARGET = Word("target", "Key of a target: orders/node-a/postgres.")
 PROBE = Word("probe", "Name of a probe.")
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(Struct, frozen=True):
     at: float
     what: str
     old: str
@@ -43,8 +42,7 @@ class Passage:
     outage: str
 
 
-@dataclass(frozen=True, slots=True)
-class InstancePage:
+class InstancePage(Struct, frozen=True):
     instance: Instance
     day: tuple[Column, ...]
     open: tuple[Headline, ...]
@@ -54,8 +52,7 @@ class InstancePage:
     """By the newest inspection that came to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadingsPage:
+class ReadingsPage(Struct, frozen=True):
     instance: str
     target: str
     probe: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probed.model import Event, EventState, Severity
 from probed.store import GapRecord
@@ -16,8 +17,7 @@ _HEIGHTS = {Severity.FATAL: 28, Severity.CRITICAL: 20, Severity.NORMAL: 12}
 QUIET_HEIGHT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """``look`` is a severity, ``gap`` (nobody looked) or ``quiet``. Times are Unix seconds."""
 
     x: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from msgspec import Struct, field
 
 from probed.api.problems import Refused
 from probed.api.routing import Call, Route
@@ -19,8 +19,7 @@ SCOPES = {"metrics": "metrics (GET /metrics)", "api": "the API (everything else)
 """Word of the API -> words."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokensPage:
+class TokensPage(Struct, frozen=True):
     tokens: Sequence[Mapping[str, Any]]
     given: Mapping[str, str] = field(default_factory=dict)
     """What the form holds."""

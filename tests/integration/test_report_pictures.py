@@ -8,11 +8,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from probed.errors import MissingExtra, Unprintable
 from probed.inspection import NodeLine, Report

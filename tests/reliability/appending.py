@@ -11,8 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from probed.incidents import new_id
 from probed.model import Event, EventState, Phase, Severity, Streak, Target

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from probed.board import Board
 from probed.config.settings import Defaults
@@ -161,7 +163,7 @@ class Bench:
 
     def change_policy(self, identity: str, **values: object) -> None:
         """Edit a policy and reload."""
-        self.policies = {**self.policies, identity: replace(self.policies[identity], **values)}  # type: ignore[arg-type]
+        self.policies = {**self.policies, identity: replace(self.policies[identity], **values)}
         self.bind()
 
     def restart(self, absence: float = 10.0, *, new_boot: bool = False) -> None:

@@ -7,12 +7,12 @@ import json
 import ssl
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import bcrypt
+from msgspec.structs import replace
 
 from probed.access.tokens import mint
 from probed.access.web_file import WebFile

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from probed.inspection import (
     Chart,
@@ -221,7 +222,7 @@ def report(*instances: Inspected, **more: object) -> Report:
         chosen=CHOSEN,
         instances=instances,
     )
-    return replace(made, **more)  # type: ignore[arg-type]  # by name
+    return replace(made, **more)
 
 
 def kept(made: Report) -> InspectionRecord:

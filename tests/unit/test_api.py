@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +19,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from probed.api import app, guarding, listening

@@ -6,10 +6,10 @@ import asyncio
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from probed.errors import Undelivered
 from probed.model import EventState, Severity, Target

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import replace
 
 import bcrypt
 import pytest
+from msgspec.structs import replace
 
 from probed.access import passwords
 from probed.access.limiting import IN_ALL, PER_PLACE, Limiter, place_of
@@ -198,7 +198,7 @@ def test_what_the_limiter_remembers_is_bounded(clock: FakeClock) -> None:
 def a_token(**values: object) -> tuple[str, TokenRecord]:
     token_id, text, digest = mint()
     record = TokenRecord(token_id, "ci", "viewer", ("metrics", "api"), digest, 100.0, "local:root")
-    return text, replace(record, **values)  # type: ignore[arg-type]  # fields with values of their types
+    return text, replace(record, **values)  # fields with values of their types
 
 
 def test_a_token_holds_256_random_bits_and_only_its_hash_is_kept() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from probed.api.app import serve
 from probed.cli import cli

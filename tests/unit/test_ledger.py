@@ -9,13 +9,13 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from probed.incidents import new_id
 from probed.model import Event, EventState, Evidence, Moment, Severity, Side

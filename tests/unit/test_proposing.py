@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from probed.backtest.comparing import Figures, Told, compare, events_of, figures
 from probed.backtest.proposing import Survey, lengths, propose, quantiles

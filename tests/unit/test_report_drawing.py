@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from itertools import cycle, pairwise
@@ -17,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from markdown_it import MarkdownIt
+from msgspec.structs import replace
 
 from probed.inspection import Chart, Item, NodeLine, Report, ReportState, Section, Series, Verdict
 from probed.inspection.charts import GROUND, LEFT, RIGHT, TOP, drawings

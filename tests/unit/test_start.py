@@ -20,7 +20,7 @@ NEVER = (
     "probed.backtest.replaying", "probed.inspection.examining", "probed.inspection.html", "probed.demo", "probed.docs",
 )  # fmt: skip
 """What only some command, receiver or visitor needs."""
-MODULES = 560
+MODULES = 575
 """When the first look is over, a dozen more than there are: of Python, of what it comes with, and of ours."""
 
 RUN = """

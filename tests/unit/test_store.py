@@ -10,13 +10,13 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from probed.clock import Clock
 from probed.errors import StoreError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from probed.leadership import Passage, Promotion
 from probed.model import EventState, Policy, Reading, Severity, Threshold

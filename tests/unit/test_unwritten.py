@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 import structlog
+from msgspec.structs import replace
 
 from probed.board import Board
 from probed.couriers import Appointment, Couriers

@@ -6,13 +6,13 @@ import base64
 import os
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+from msgspec.structs import replace
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from probed.api import shapes

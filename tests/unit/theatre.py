@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
 import yaml
+from msgspec.structs import replace
 
 from probed.config.settings import Instance
 from probed.incidents import new_id
