@@ -39,7 +39,7 @@ from probed.store import Change, Commit
 from probed.store.purging import Limits
 from probed.store.sqlite import SqliteStore
 from probed.testing import make_policy, make_sample
-from probed.tidying import tidy
+from probed.tidying import by_hand
 from probed.watches import Watch
 from tests.reliability import test_store_kills as kills
 
@@ -131,16 +131,16 @@ async def longest_block(instances: int = FLEET) -> Goal:
     _multiply(fleet, instances // 20)
     gc.collect()
     gc.freeze()
-    tidying = asyncio.create_task(tidy(SystemClock()))  # as beside a daemon
     worked, blocked, size, writer = list[float](), list[float](), 0, Writer()
-    async with _beats(worked, blocked):
-        for _ in range(3):
-            written = await writer.write(fleet)
-            size = written.size
-            for _ in one_by_one(written.pieces):
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.02)
-    tidying.cancel()
+    with by_hand(SystemClock()) as tidy:  # as beside a daemon
+        async with _beats(worked, blocked):
+            for _ in range(3):
+                written = await writer.write(fleet)
+                size = written.size
+                for _ in one_by_one(written.pieces):
+                    await asyncio.sleep(0)
+                tidy()
+                await asyncio.sleep(0.02)
     gc.unfreeze()
     return Goal(
         "P16b", f"longest time at a stretch that a scrape of {instances} instances keeps the loop busy",

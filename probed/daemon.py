@@ -49,8 +49,9 @@ from probed.store.reports import InspectionQuery
 from probed.store.sqlite import HEARTBEAT_SECONDS, SqliteStore
 from probed.supervising import Supervisor
 from probed.thrift import without_authorities
-from probed.tidying import settle, tidy
+from probed.tidying import settle
 from probed.unwritten import Unwritten
+from probed.upkeep import upkeep
 from probed.vitals import Gap, Vitals
 from probed.watching import InstancePlan, detection_seconds, own_plan, plan
 
@@ -209,9 +210,7 @@ class Daemon:
         await self._recover_inspections()
         await self.timetable.make_up(recovered.absence)
         _ = self.tasks.own(self.timetable.run, "timetable")
-        _ = self.tasks.own(self.vitals.beat, "vitals")
-        _ = self.tasks.own(lambda: tidy(self.clock), "tidying")
-        _ = self.tasks.own(self.unwritten.watch, "unwritten")
+        _ = self.tasks.own(lambda: upkeep(self.clock, self.vitals, self.unwritten), "upkeep")
         self._started = True
         _log.info(
             "daemon.started",

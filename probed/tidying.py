@@ -11,12 +11,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+from collections.abc import Callable, Iterator
 
-from probed import cadence
 from probed.clock import Clock
 
-YOUNG_EACH = 0.5
-"""Seconds between two looks at what is new: about a millisecond's work with a thousand targets each second."""
 ALL_EACH = 600.0
 """Seconds between two walks over everything: for cycles that were old when they ended."""
 _BY_ITSELF = 5_000, 1_000_000
@@ -24,17 +22,22 @@ _BY_ITSELF = 5_000, 1_000_000
 first scrape of a fleet): 2 ms. And after how many such looks at anything older, which is to say never."""
 
 
-async def tidy(clock: Clock) -> None:
-    """For ever: the collector's work, in its place. What it was set to before holds again at the end."""
+@contextlib.contextmanager
+def by_hand(clock: Clock) -> Iterator[Callable[[], None]]:
+    """The collector works when it is called, twice a second; what it was set to before holds again at the end."""
     before = gc.get_threshold()
     gc.set_threshold(*_BY_ITSELF)
     walked = clock.mono()
+
+    def tidy() -> None:
+        nonlocal walked
+        whole = clock.mono() - walked >= ALL_EACH
+        gc.collect(2 if whole else 0)
+        if whole:
+            walked = clock.mono()
+
     try:
-        async for _ in cadence.every(YOUNG_EACH, 0.0, clock):
-            whole = clock.mono() - walked >= ALL_EACH
-            gc.collect(2 if whole else 0)
-            if whole:
-                walked = clock.mono()
+        yield tidy
     finally:
         gc.set_threshold(*before)
 

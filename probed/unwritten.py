@@ -16,7 +16,6 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from probed import cadence
 from probed.clock import Clock
 from probed.courier import Queue
 from probed.errors import StoreError
@@ -29,7 +28,6 @@ _log = structlog.get_logger(__name__)
 
 PATIENCE = 3.0
 """Seconds for which something waits for the disk before it is told from memory."""
-LOOK_SECONDS = 0.5
 READ_SECONDS = 10.0
 """A disk that hangs must not hang who brings what is known without it."""
 
@@ -73,12 +71,8 @@ class Unwritten:
         since = self._store.refused_since
         return since is not None and self._clock.mono() - since >= PATIENCE
 
-    async def watch(self) -> None:
-        """For ever: have told what has waited for long."""
-        async for _ in cadence.every(LOOK_SECONDS, 0.0, self._clock):
-            self.look()
-
     def look(self) -> None:
+        """Have told what has waited for long; twice a second."""
         ahead = self.ahead
         if ahead != self._said:
             self._said = ahead

@@ -13,15 +13,11 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
-from probed import cadence
 from probed.clock import Clock
 from probed.reachability import Reachability
 
 BEAT = 0.5
-"""Seconds between two looks at the clock; a stall is known to within this.
-
-What else is due twice a second starts on the same grid, from 0: to wake up costs more than most of what is done then.
-"""
+"""Seconds between two looks at the clock; a stall is known to within this."""
 REMEMBERED = 120
 """Beats: a minute of them, longer than any cycle."""
 
@@ -84,7 +80,7 @@ class Trip(Struct, frozen=True):
 
 
 class Vitals(Struct):
-    """Lives as long as the daemon; ``beat`` is one of its tasks."""
+    """Lives as long as the daemon, whose ``upkeep`` calls ``beat``."""
 
     clock: Clock
     longest_pause: float = 10.0
@@ -103,14 +99,16 @@ class Vitals(Struct):
     _gaps: list[Gap] = field(default_factory=list)
     _inspected: list[str] = field(default_factory=list)
     _asleep: Callable[[], float] = field(default=suspended_seconds)
+    _slept: float = 0.0
 
-    async def beat(self) -> None:
-        """For ever: note by how much each look at the clock came late."""
-        slept = self._asleep()
-        async for slot in cadence.every(BEAT, 0.0, self.clock):
-            now, slept_now = self.clock.mono(), self._asleep()
-            self.note(now, max(0.0, now - slot.due) + max(0.0, slept_now - slept))
-            slept = slept_now
+    def __post_init__(self) -> None:
+        self._slept = self._asleep()
+
+    def beat(self, due: float) -> None:
+        """Note by how much a look at the clock came late that was due at a monotonic time; each ``BEAT``."""
+        now, slept = self.clock.mono(), self._asleep()
+        self.note(now, max(0.0, now - due) + max(0.0, slept - self._slept))
+        self._slept = slept
 
     def note(self, now: float, late: float) -> None:
         """The loop came ``late`` seconds late to its look at the clock at ``now`` (monotonic)."""

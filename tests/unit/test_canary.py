@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from probed import cadence
 from probed.api import shapes
 from probed.board import Board
 from probed.canary import AGAIN_SECONDS, Canary
@@ -30,7 +31,7 @@ from probed.supervising import Supervisor
 from probed.telling import Shapes
 from probed.testing import FakeClock, settle
 from probed.unwritten import Unwritten
-from probed.vitals import Vitals
+from probed.vitals import BEAT, Vitals
 from probed.watching import detection_seconds, own_plan
 from tests.receiving import Sink
 from tests.unit.bench import SHIPPED
@@ -88,9 +89,13 @@ class Way:
         self.pipeline.on_announce(lambda change: None if self.deaf else self.post.announced(change))
         await self.post.appoint(self.settings)
         self.pipeline.bind(OBSERVER, {}, (), PLAN.watches, all_policies=JUDGED)
-        _ = self.tasks.own(self.vitals.beat, "vitals")
+        _ = self.tasks.own(self._beats, "vitals")
         await settle()
         await self.quiet()
+
+    async def _beats(self) -> None:
+        async for slot in cadence.every(BEAT, 0.0, self.clock):
+            self.vitals.beat(slot.due)
 
     async def stop(self) -> None:
         await self.post.couriers.close()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from probed import steps
+from probed import cadence, steps
 from probed.clock import SystemClock
 from probed.model import Outcome, Sample, Target
 from probed.probes import Combined, Context, Probe, Readings, View, catalogue
@@ -32,6 +32,11 @@ def vitals(clock: FakeClock, gaps: list[Gap] | None = None, asleep: list[float] 
     )
 
 
+async def beats(seen: Vitals, clock: FakeClock) -> None:
+    async for slot in cadence.every(BEAT, 0.0, clock):
+        seen.beat(slot.due)
+
+
 async def ask(name: str, seen: Vitals, memory: dict[str, object] | None = None) -> Sample:
     one = catalogue()[name]
     assert isinstance(one, Probe)
@@ -45,7 +50,7 @@ async def ask(name: str, seen: Vitals, memory: dict[str, object] | None = None) 
 async def test_a_loop_that_is_on_time_has_no_lag_and_no_gap() -> None:
     clock, gaps = FakeClock(), list[Gap]()
     seen = vitals(clock, gaps)
-    beat = asyncio.create_task(seen.beat())
+    beat = asyncio.create_task(beats(seen, clock))
     await clock.move(60)
     assert seen.lag_since(0.0) == 0.0
     assert gaps == []
@@ -55,7 +60,7 @@ async def test_a_loop_that_is_on_time_has_no_lag_and_no_gap() -> None:
 async def test_a_stall_is_known_by_its_length_and_forgotten_by_who_asks_for_later_times() -> None:
     clock = FakeClock()
     seen = vitals(clock)
-    beat = asyncio.create_task(seen.beat())
+    beat = asyncio.create_task(beats(seen, clock))
     await clock.move(1)
     clock.step(3.0)
     await settle()
@@ -68,7 +73,7 @@ async def test_a_stall_is_known_by_its_length_and_forgotten_by_who_asks_for_late
 async def test_a_process_that_was_stopped_for_twenty_seconds_has_one_gap_with_both_ends() -> None:
     clock, gaps = FakeClock(), list[Gap]()
     seen = vitals(clock, gaps)
-    beat = asyncio.create_task(seen.beat())
+    beat = asyncio.create_task(beats(seen, clock))
     await clock.move(1)
     began = clock.wall()
     clock.step(20.0)
@@ -87,7 +92,7 @@ async def test_a_process_that_was_stopped_for_twenty_seconds_has_one_gap_with_bo
 async def test_a_machine_that_was_suspended_has_a_gap_although_its_monotonic_clock_stood_still() -> None:
     clock, gaps, asleep = FakeClock(), list[Gap](), [0.0]
     seen = vitals(clock, gaps, asleep)
-    beat = asyncio.create_task(seen.beat())
+    beat = asyncio.create_task(beats(seen, clock))
     await clock.move(1)
     asleep[0] = 300.0
     clock.step_wall(300.0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import gc
 import weakref
-from collections.abc import AsyncIterator
 
-from probed.testing import FakeClock, settle
-from probed.tidying import ALL_EACH, YOUNG_EACH, tidy
+from probed.testing import FakeClock
+from probed.tidying import ALL_EACH, by_hand
+from probed.vitals import BEAT
 
 
 class Cycle:
@@ -19,40 +17,32 @@ class Cycle:
         self.itself = self
 
 
-@contextlib.asynccontextmanager
-async def tidied() -> AsyncIterator[FakeClock]:
-    clock = FakeClock()
-    task = asyncio.create_task(tidy(clock))
-    await settle()
-    try:
-        yield clock
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
-
-async def test_a_cycle_that_ends_young_goes_within_half_a_second() -> None:
-    async with tidied() as clock:
+def test_a_cycle_that_ends_young_goes_at_the_next_call() -> None:
+    with by_hand(FakeClock()) as tidy:
         gone = weakref.ref(Cycle())
-        await clock.move(YOUNG_EACH)
+        tidy()
         assert gone() is None
 
 
-async def test_what_lives_longer_is_not_walked_over_again_until_everything_is() -> None:
-    async with tidied() as clock:
+def test_what_lives_longer_is_not_walked_over_again_until_everything_is() -> None:
+    clock = FakeClock()
+    with by_hand(clock) as tidy:
         kept: list[Cycle] = [Cycle()]
         gone = weakref.ref(kept[0])
-        await clock.move(YOUNG_EACH)
+        tidy()
         kept.clear()
-        await clock.move(10.0)
+        for _ in range(20):
+            clock.step(BEAT)
+            tidy()
         assert gone() is not None
-        await clock.move(ALL_EACH)
+        clock.step(ALL_EACH)
+        tidy()
         assert gone() is None
 
 
-async def test_the_collector_is_left_as_it_was_found() -> None:
+def test_the_collector_is_left_as_it_was_found() -> None:
     before = gc.get_threshold()
-    async with tidied():
+    with by_hand(FakeClock()):
         assert gc.get_threshold() != before
     assert gc.get_threshold() == before
     assert gc.isenabled()

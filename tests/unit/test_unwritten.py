@@ -15,6 +15,7 @@ import pytest_asyncio
 import structlog
 from msgspec.structs import replace
 
+from probed import cadence
 from probed.board import Board
 from probed.couriers import Appointment, Couriers
 from probed.errors import Undelivered
@@ -27,8 +28,8 @@ from probed.store import AuditRecord, Change, EventQuery, sqlite
 from probed.store.notices import DeliveryQuery, Told
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock, settle
-from probed.unwritten import LOOK_SECONDS, PATIENCE, Unwritten
-from probed.vitals import Refusal, Vitals
+from probed.unwritten import PATIENCE, Unwritten
+from probed.vitals import BEAT, Refusal, Vitals
 from tests.unit.bench import ONESELF, SHIPPED
 from tests.unit.refusing import no_file_may_grow
 from tests.unit.test_couriers import NOON, Far, an_event, over
@@ -53,7 +54,11 @@ class House:
         self.pipeline.on_announce(lambda change: self.announced.append(f"{change.kind} {change.event.id}"))
         self.pipeline.on_announce(self.couriers.announced)
         self.pipeline.ahead, self.pipeline.written = self.unwritten.take, self._written
-        _ = self._own(self.unwritten.watch, "unwritten")
+        _ = self._own(self._looks, "unwritten")
+
+    async def _looks(self) -> None:
+        async for _ in cadence.every(BEAT, 0.0, self.clock):
+            self.unwritten.look()
 
     def _written(self, change: Change) -> None:
         self.unwritten.written(change)
@@ -141,7 +146,7 @@ async def test_what_the_disk_does_not_take_is_told_after_three_seconds_and_never
         await house.refuses()
         await house.pass_(PATIENCE - 0.1)
         assert (far.got, house.announced) == ([], []), "a disk that is only slow is waited for"
-        await house.pass_(0.1 + LOOK_SECONDS)
+        await house.pass_(0.1 + BEAT)
         await house.until(lambda: len(far.got) == len(other.got) == 1, "the alarm, though the disk takes nothing")
         house.resolve(event)
         await house.pass_(4)
@@ -332,9 +337,9 @@ async def test_people_hear_within_ten_seconds_that_the_store_cannot_write_and_th
         await house.refuses()
         began = house.clock.mono()
         while not any(notice.event.event == policy.id for notice in far.got):
-            await house.pass_(2.9, by=LOOK_SECONDS)
+            await house.pass_(2.9, by=BEAT)
             await look()  # the worst phase: the first look comes just before the limit, the next a whole interval later
-            await house.pass_(policy.interval - 2.9, by=LOOK_SECONDS)
+            await house.pass_(policy.interval - 2.9, by=BEAT)
             await look()
             assert house.clock.mono() - began <= 10
     await house.takes()
