@@ -44,7 +44,7 @@ def step(streak: Streak, policy: Policy, sample: Sample) -> Step:
     rule = policy.detect
     if isinstance(rule, Threshold):
         met = rule.when.met_by(sample)
-        if not met and streak.phase is _QUIET:  # nearly every sample there is
+        if not met and streak.phase is _QUIET:
             return streak, None
         streak = _after_gap(streak, policy, sample)
         if met is None:
@@ -57,6 +57,12 @@ def step(streak: Streak, policy: Policy, sample: Sample) -> Step:
     if isinstance(rule, Change):
         return _change(streak, rule, sample)
     return _occurrence(streak, rule, sample)
+
+
+def leaves_quiet(policy: Policy, sample: Sample) -> bool:
+    """Whether a quiet streak stays what it is, whatever else is known: nearly every sample there is."""
+    rule = policy.detect
+    return isinstance(rule, Threshold) and not rule.when.met_by(sample)
 
 
 def inconclusive(streak: Streak, policy: Policy, sample: Sample) -> Streak:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from probed import flapping, incidents, leadership, topology
 from probed.board import Board
-from probed.evaluators import at_rest, inconclusive, step
+from probed.evaluators import at_rest, inconclusive, leaves_quiet, step
 from probed.leadership import Passage, Promotion
 from probed.model import Event, Kind, Outcome, Phase, Policy, Sample, Streak, Transition
 from probed.silences import mute, mute_from_birth, unmute
@@ -48,6 +48,8 @@ class Judge:
     def _judge(self, state: Instance, watch: Watch, sample: Sample, *, cut_off: bool) -> Sequence[Change]:
         policy = watch.policy
         watch.held = False
+        if watch.streak.phase is _QUIET and watch.event is None and leaves_quiet(policy, sample):
+            return ()
         if policy.switchover_grace and sample.outcome is not _NOT_APPLICABLE and self._in_grace(state, sample):
             watch.streak = inconclusive(watch.streak, policy, sample)
             return ()

@@ -247,7 +247,7 @@ class Pipeline:
             fresh_sample = fresh.get((watch.policy.probe, watch.target.key))
             if fresh_sample is not None:
                 changes += judge(state, watch, fresh_sample, cut_off=cut_off)
-                if differs(watch.streak, watch.saved):
+                if watch.streak is not watch.saved and differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
         news = self._news_to_keep(fresh)
         if changes or streaks or passages or news:

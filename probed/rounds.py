@@ -130,16 +130,16 @@ class Rounds:
                     if cycle.probe.tell is not None:
                         samples.append(told(cycle.probe, self._context(cycle), self._clock))
                     else:
-                        running.append(asyncio.create_task(self._cycle(cycle), name=cycle.probe.name))
+                        sample = take_sample(
+                            cycle.probe, self._context(cycle), cycle.timeout, self._clock, self._pulse.stalled
+                        )
+                        running.append(asyncio.create_task(sample, name=cycle.probe.name))
             # The last first: it has mostly been waited for longest, and who waits is woken once, not for each.
             samples += [await task for task in reversed(running)]
             return samples
         finally:
             for task in running:
                 task.cancel()
-
-    async def _cycle(self, cycle: Cycle) -> Sample:
-        return await take_sample(cycle.probe, self._context(cycle), cycle.timeout, self._clock, self._pulse.stalled)
 
     def _context(self, cycle: Cycle) -> Context:
         context = self._context_of(cycle)

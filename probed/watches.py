@@ -126,8 +126,6 @@ def _stand_in(event: Event) -> Watch:
 
 def differs(streak: Streak, saved: Streak) -> bool:
     """Whether the store must hear of it: that a sample came, or that an open event goes on, is not worth a write."""
-    if streak is saved:  # as nearly always
-        return False
     if _essence(streak) != _essence(saved):
         return True
     return streak.phase is not Phase.OPEN and streak.meeting != saved.meeting
