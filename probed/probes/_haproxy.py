@@ -87,13 +87,16 @@ def _columns(header: str) -> tuple[int, Callable[[_Cells], tuple[str, ...]]]:
 
 def _row(cells: _Cells) -> Row:
     proxy, name, type_, status, check, said, address, *numbers = cells
-    # Whole numbers, empty where they do not apply.
-    sessions, limit, queued, errors, since = [
-        float(text) if text.isdecimal() and len(text) <= 15 else 0.0 for text in numbers
-    ]
+    sessions, limit, queued, errors, since = map(_number, numbers)
     return Row(
         proxy, name, type_, status, check.removeprefix("* "), sessions, limit, queued, errors, since, said, address
     )
+
+
+@lru_cache(maxsize=1024)  # most cells are 0, and the others seldom change
+def _number(text: str) -> float:
+    """Of a whole number; empty where it does not apply."""
+    return float(text) if text.isdecimal() and len(text) <= 15 else 0.0
 
 
 def _clean(cells: _Cells) -> _Cells:
