@@ -31,7 +31,7 @@ WARM_UP = 2
 """Cycles after a pause that are not measured."""
 STARTED_WITHIN = 60.0
 SETTLED = 20.0
-"""Seconds after a daemon's start at which nothing of it is left: it settles after 15 (daemon.SETTLED_AFTER)."""
+"""Seconds after a daemon's start at which nothing of it is left: it settles after 15 (life.SETTLED_AFTER)."""
 
 
 @dataclass(frozen=True)

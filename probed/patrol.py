@@ -23,6 +23,9 @@ from probed.supervising import Supervisor
 from probed.vitals import Vitals
 from probed.watching import Cycle, InstancePlan
 
+FIRST_LOOK_SECONDS = 1.0
+"""Rounds that begin within so long after the start have the machine for themselves: nobody is let in before."""
+
 
 class Patrol:
     """Follows plans. ``judged`` (instance) is called after each of its rounds, when its connections are idle."""
@@ -47,6 +50,9 @@ class Patrol:
         self._contexts = Contexts(self._context)
         self._rounds: dict[tuple[str, float], tuple[Rounds, asyncio.Task[None]]] = {}
         self._plans: dict[str, InstancePlan] = {}
+        self._unlooked: set[str] = set()
+        """Instances whose first round is waited for."""
+        self._looked = asyncio.Event()
 
     @property
     def instances(self) -> AbstractSet[str]:
@@ -63,7 +69,15 @@ class Patrol:
         """Seconds; 0 while there are no rounds."""
         return min((interval for _, interval in self._rounds), default=0.0)
 
-    def beginning(self, seconds: float) -> set[str]:
+    async def first_look(self) -> None:
+        """Until the rounds that begin at once were judged, for twice as long at most."""
+        self._unlooked = self._beginning(FIRST_LOOK_SECONDS)
+        if self._unlooked:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * FIRST_LOOK_SECONDS):
+                    await self._looked.wait()
+
+    def _beginning(self, seconds: float) -> set[str]:
         """Instances with a grid whose next slot is within so many seconds, without the observer's own."""
         now = self._clock.mono()
         return {
@@ -71,6 +85,12 @@ class Patrol:
             for name, interval in self._rounds
             if name != OBSERVER and (cadence.phase(name, interval) - now) % interval <= seconds
         }
+
+    def _after_round(self, name: str) -> None:
+        self._unlooked.discard(name)
+        if not self._unlooked:
+            self._looked.set()
+        self._judged(name)
 
     def session(self, key: str) -> Session | None:
         """The connection of a reach, once a probe has asked for it."""
@@ -133,7 +153,7 @@ class Patrol:
             if (planned.name, interval) not in self._rounds:
                 pulse = self._own_pulse if planned.name == OBSERVER else self.pulse
                 rounds = Rounds(planned, interval, self._pipeline, self._contexts.of, self._clock, pulse)
-                rounds.after_round = self._judged
+                rounds.after_round = self._after_round
                 task = self._tasks.own(rounds.run, f"rounds {planned.name} {interval:g}s")
                 self._rounds[planned.name, interval] = (rounds, task)
 

@@ -6,8 +6,7 @@ from aiohttp import web
 
 from probed.api import schemas, shapes
 from probed.api.answers import as_json
-from probed.api.problems import Refused
-from probed.api.query import SINCE, UNTIL, Word, cursor, limit
+from probed.api.query import SINCE, UNTIL, Word, cursor, limit, number
 from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.model import Role
@@ -15,7 +14,7 @@ from probed.store import AuditQuery
 
 PATH = "/api/v1/audit"
 LIMIT = limit()
-CURSOR = cursor("audit")
+CURSOR = cursor("audit", number)
 WHO = Word("who", "Only what this user, token, certificate or local user did; as the log names it.")
 ACTION = Word("action", "Only this, such as policy.edit; or a noun alone, such as policy, for all that is done to it.")
 SUBJECT = Word("subject", "Only what was done to this: the id of a policy, an event, a silence; the name of a token …")
@@ -24,9 +23,7 @@ FILTERS = (WHO, ACTION, SUBJECT, SINCE, UNTIL)
 
 def routes(served: Served) -> list[Route]:
     async def listing(call: Call) -> web.Response:
-        limit, after = call.query[LIMIT], call.query[CURSOR]
-        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
-            raise Refused("bad-query", "cursor: expected the next_cursor of an earlier answer")
+        limit = call.query[LIMIT]
         wanted = AuditQuery(
             who=call.query[WHO],
             action=call.query[ACTION],
@@ -34,7 +31,7 @@ def routes(served: Served) -> list[Route]:
             since=call.query[SINCE],
             until=call.query[UNTIL],
             limit=limit + 1,
-            before_seq=None if after is None else int(after),
+            before_seq=call.query[CURSOR],
         )
         found = await served.store.audit(wanted)
         more = CURSOR.at(str(found[limit - 1].seq)) if len(found) > limit else None

@@ -19,7 +19,7 @@ from probed.model import EventState, Severity
 from probed.store import EventQuery
 
 LIMIT = limit()
-CURSOR = cursor("events")
+CURSOR = cursor("events", str)
 INSTANCE = Word("instance", "Only of this instance.")
 EVENT = Word("event", "Only of this type: the id of a policy.")
 SEVERITY = Choice("severity", "Only of this severity.", Severity)

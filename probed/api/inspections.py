@@ -34,7 +34,7 @@ from probed.strict_yaml import Strict, did_you_mean
 PATH = "/api/v1/inspections"
 LINES = "application/x-ndjson"
 LIMIT = limit(500, 50)
-CURSOR = cursor("inspections")
+CURSOR = cursor("inspections", str)
 INSTANCE = Word("instance", "Only those about this instance.")
 NAME = Word("name", "Only those of this schedule.")
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from probed.api import schemas, shapes
 from probed.api.answers import as_json
 from probed.api.problems import Refused, shown
-from probed.api.query import Choice, Word, cursor, limit
+from probed.api.query import Choice, Word, cursor, limit, number
 from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.model import Role
@@ -17,7 +17,7 @@ from probed.store.notices import DeliveryQuery, Fate
 from probed.strict_yaml import Strict, did_you_mean
 
 LIMIT = limit()
-CURSOR = cursor("notifications")
+CURSOR = cursor("notifications", number)
 RECEIVER = Word("receiver", "Only to this receiver, by its name.")
 FATE = Choice("fate", "Only what came to this.", Fate)
 EVENT = Word("event_id", "Only about the event with this id.")
@@ -29,15 +29,13 @@ class TestMessage(Strict):
 
 def routes(served: Served) -> list[Route]:
     async def listing(call: Call) -> web.Response:
-        limit, after = call.query[LIMIT], call.query[CURSOR]
-        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
-            raise Refused("bad-query", "cursor: expected the next_cursor of an earlier answer")
+        limit = call.query[LIMIT]
         wanted = DeliveryQuery(
             receiver=call.query[RECEIVER],
             fate=call.query[FATE],
             event_id=call.query[EVENT],
             limit=limit + 1,
-            before_id=None if after is None else int(after),
+            before_id=call.query[CURSOR],
         )
         found = await served.store.deliveries(wanted)
         backlog = await served.store.backlog()

@@ -22,7 +22,7 @@ from probed.revisions import MergePatch, RevisionKind
 from probed.strict_yaml import Strict, did_you_mean
 
 LIMIT = limit()
-CURSOR = cursor("policies")
+CURSOR = cursor("policies", str)
 MAX_REASON = 500
 
 

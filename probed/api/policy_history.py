@@ -12,7 +12,7 @@ from probed.api import policy_shapes as shapes
 from probed.api.answers import as_json
 from probed.api.policies import Reason
 from probed.api.problems import Refused
-from probed.api.query import Word, cursor, limit
+from probed.api.query import Word, cursor, limit, number
 from probed.api.revising import revised
 from probed.api.routing import Call, Route
 from probed.api.schemas import Page
@@ -25,7 +25,7 @@ from probed.revisions import FILES, MergePatch, Patch, RevisionKind
 from probed.strict_yaml import Strict
 
 LIMIT = limit()
-CURSOR = cursor("policy-history")
+CURSOR = cursor("policy-history", number)
 POLICY = Word("policy", "Only what touched this policy.")
 
 
@@ -36,11 +36,8 @@ class Rollback(Strict):
 
 def routes(served: Served) -> list[Route]:
     async def history(call: Call) -> web.Response:
-        limit, after = call.query[LIMIT], call.query[CURSOR]
-        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
-            raise Refused("bad-query", "cursor: expected the next_cursor of an earlier answer")
-        before = None if after is None else int(after)
-        found = await served.store.revisions(call.query[POLICY], before, limit + 1)
+        limit = call.query[LIMIT]
+        found = await served.store.revisions(call.query[POLICY], call.query[CURSOR], limit + 1)
         more = CURSOR.at(str(found[limit - 1].version)) if len(found) > limit else None
         return as_json(page([shapes.revision(made) for made in found[:limit]], more))
 

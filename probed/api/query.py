@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -169,24 +169,26 @@ class Zone(Parameter[ZoneInfo]):
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor(Parameter[str | None]):
+class Cursor(Parameter[_T | None]):
     """The key inside a cursor of one listing, made by ``at``."""
 
     of: str
+    key: Callable[[str], _T]
+    """Of its text; ValueError when no page of the listing ends there."""
 
     def at(self, key: str) -> str:
         """An opaque cursor: the next page begins after ``key``."""
         return base64.urlsafe_b64encode(f"{self.of}:{key}".encode()).decode().rstrip("=")
 
-    def read(self, text: str, now: float) -> str:
+    def read(self, text: str, now: float) -> _T:
         try:
             inside = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
+            kind, _, key = inside.partition(":")
+            if kind != self.of or not key or not key.isprintable():
+                raise ValueError(inside)
+            return self.key(key)
         except ValueError:
-            inside = ""
-        kind, _, key = inside.partition(":")
-        if kind != self.of or not key or not key.isprintable():
-            raise ValueError(f"expected the next_cursor of an earlier answer, got {shown(text)}")
-        return key
+            raise ValueError(f"expected the next_cursor of an earlier answer, got {shown(text)}") from None
 
     def absent(self) -> None:
         return None
@@ -196,8 +198,15 @@ SINCE = Time("since", "Only what is not older: RFC 3339, or relative to now (-24
 UNTIL = Time("until", "Only what is older: RFC 3339, or relative to now (-1h).")
 
 
-def cursor(of: str) -> Cursor:
-    return Cursor("cursor", "The next_cursor of the page before.", of)
+def cursor(of: str, key: Callable[[str], _T]) -> Cursor[_T]:
+    return Cursor("cursor", "The next_cursor of the page before.", of, key)
+
+
+def number(text: str) -> int:
+    """A cursor's key that is a number. ValueError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 19):  # SQLite counts no further
+        raise ValueError(text)
+    return int(text)
 
 
 def limit(most: int = 1000, default: int = 100) -> Whole:

@@ -7,7 +7,7 @@ from aiohttp import web
 from probed.api import schemas, shapes
 from probed.api.answers import as_json
 from probed.api.problems import Refused
-from probed.api.query import SINCE, UNTIL, Whole, Word, cursor, limit
+from probed.api.query import SINCE, UNTIL, Whole, Word, cursor, limit, number
 from probed.api.routing import Call, Route
 from probed.api.served import Served
 from probed.strict_yaml import did_you_mean
@@ -15,7 +15,7 @@ from probed.strict_yaml import did_you_mean
 TARGET = Word("target", "Key of the target, such as orders/node-a/postgres.")
 PROBE = Word("probe", "Name of the probe.")
 LIMIT = limit(10_000, 1_000)
-CURSOR = cursor("samples")
+CURSOR = cursor("samples", number)
 POINTS = Whole(
     "points",
     "Instead of pages: about so many samples that show the shape of the span, no peak lost; 0: all.",
@@ -39,7 +39,7 @@ def routes(served: Served) -> list[Route]:
             thinned = await served.archive.thinned(probe, target, since, until, query[POINTS])
             return as_json(shapes.page([shapes.recorded_sample(sample) for sample in thinned], None))
         limit = query[LIMIT]
-        start = max(since, _after(query[CURSOR]))
+        start = max(since, (query[CURSOR] or 0) / 1000)
         found = await served.archive.samples(probe, target, start, until, limit + 1)
         more = CURSOR.at(str(round(found[limit].at * 1000))) if len(found) > limit else None
         return as_json(shapes.page([shapes.recorded_sample(sample) for sample in found[:limit]], more))
@@ -84,12 +84,3 @@ def routes(served: Served) -> list[Route]:
             takes=(TARGET,), gives=schemas.Page[schemas.Recorded],
         ),
     ]  # fmt: skip
-
-
-def _after(cursor: str | None) -> float:
-    """The time at which the next page begins, Unix seconds."""
-    if cursor is None:
-        return 0.0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
-        raise Refused("bad-query", "cursor: expected the next_cursor of an earlier answer")
-    return int(cursor) / 1000

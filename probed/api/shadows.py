@@ -30,9 +30,16 @@ from probed.strict_yaml import Strict
 
 _log = structlog.get_logger(__name__)
 
+
+def _key(cursor: str) -> tuple[float, str]:
+    """(opened_at, target) after which a page begins."""
+    opened_at, _, target = cursor.partition(" ")
+    return float(opened_at), target
+
+
 PATH = "/api/v1/policies/{id}/shadow"
 LIMIT = limit()
-CURSOR = cursor("shadow")
+CURSOR = cursor("shadow", _key)
 MAX_COUNTED = 10_000
 """Events of the live policy that are counted beside its shadow's."""
 
@@ -52,7 +59,7 @@ def routes(served: Served) -> list[Route]:
         return as_json(page(found, None))
 
     async def one(call: Call) -> web.Response:
-        shadow, limit, after = _shadow(call), call.query[LIMIT], _key(call.query[CURSOR])
+        shadow, limit, after = _shadow(call), call.query[LIMIT], call.query[CURSOR]
         events = await served.store.shadow_events(shadow.policy, after, limit + 1)
         more = CURSOR.at(f"{events[limit - 1].opened_at!r} {events[limit - 1].target}") if len(events) > limit else None
         live = await served.store.events(EventQuery(event=shadow.policy, since=shadow.created_at, limit=MAX_COUNTED))
@@ -136,14 +143,3 @@ def routes(served: Served) -> list[Route]:
             refusals=("not-found", "refused-by-rule"),
         ),
     ]  # fmt: skip
-
-
-def _key(cursor: str | None) -> tuple[float, str] | None:
-    """(opened_at, target) after which a page begins."""
-    if cursor is None:
-        return None
-    opened_at, _, target = cursor.partition(" ")
-    try:
-        return float(opened_at), target
-    except ValueError:
-        raise Refused("bad-query", "cursor: expected the next_cursor of an earlier answer") from None

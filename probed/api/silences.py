@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/silences"
 LIMIT = limit()
-CURSOR = cursor("silences")
+CURSOR = cursor("silences", str)
 STATE = Choice("state", "Only in this state.", SilenceState)
 DRY_RUN = Flag("dry_run", "Only say what it would do: which open events it covers, and what is wrong with it.")
 MAX_LISTED = 10_000

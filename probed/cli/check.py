@@ -54,20 +54,12 @@ def command(files: Sequence[str]) -> None:
 def _check(path: Path, kind: str | None) -> None:
     match kind or _kind(path):
         case "config":
-            from probed.config import load
-            from probed.config.inspections import unfit
-            from probed.config.notifications import misdirected
-            from probed.config.silences import misnamed
+            from probed.config import fitting, load
             from probed.policy.site import Site
 
             settings = load.load_file(path)
             policies = checked_policies(settings.policies.directory, settings.defaults, site=Site.of(settings))
-            problems = [
-                *misnamed(settings.silences, policies),
-                *misdirected(settings.notifications, policies, str(path)),
-                *unfit(settings.inspections, policies),
-            ]
-            if problems:
+            if problems := fitting.policy_problems(settings, policies, str(path)):
                 raise ConfigError(problems)
             if settings.web.config_file is not None:
                 _check(settings.web.config_file, "web-config")

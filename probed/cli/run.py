@@ -47,7 +47,7 @@ def command(
     with _uncollected():
         import asyncio
 
-        from probed import daemon
+        from probed import life
         from probed.cli.sources import source
 
         chosen = source(config_file, patroni, postgres, storage_path, web_listen_address, web_config_file)
@@ -59,7 +59,7 @@ def command(
         else:
             loop_factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            code = runner.run(daemon.run(settings, chosen.read))
+            code = runner.run(life.run(settings, chosen.read))
     click.get_current_context().exit(code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import os
@@ -632,6 +633,29 @@ async def test_a_bad_query_is_refused_naming_the_parameter_and_what_was_expected
     assert error["path"] == path
     assert says in error["detail"]
     assert path in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "listing, key",
+    [
+        ("notifications", "x"),
+        ("notifications", "9" * 19),
+        ("policy-history", "-1"),
+        ("samples", "١"),
+        ("shadow", "soon orders/node-a/postgres"),
+    ],
+)
+async def test_a_cursor_of_the_right_listing_with_a_key_that_it_never_gives_is_refused_as_any_other(
+    api: Api, listing: str, key: str
+) -> None:
+    path = {"policy-history": "policies/history", "shadow": "policies/no_leader/shadow"}.get(listing, listing)
+    forged = base64.urlsafe_b64encode(f"{listing}:{key}".encode()).decode().rstrip("=")
+    problem = await api.refused(f"/api/v1/{path}?cursor={forged}", 400)
+    [error] = problem["errors"]
+    assert error == {
+        "path": "cursor",
+        "detail": f'expected the next_cursor of an earlier answer, got "{forged}"',
+    }
 
 
 async def test_all_problems_of_a_query_come_at_once(api: Api) -> None:

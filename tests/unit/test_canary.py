@@ -357,7 +357,7 @@ async def test_a_daemon_that_misses_a_canary_is_not_ready_and_is_not_started_ane
     daemon.vitals.note(clock.mono(), 0.0)
     (reason,) = [reason for reason in daemon.unready() if reason not in before]
     assert reason.startswith("alarms may not arrive, a canary of our own did not: it is not judged")
-    assert reason not in daemon._stuck()
+    assert reason not in daemon.readiness.stuck()
 
 
 def test_the_setting_is_a_duration_or_off_and_the_name_is_taken() -> None:

@@ -99,9 +99,9 @@ def test_a_private_module_of_the_probes_is_seen_only_where_targets_are_reached()
     }
 
 
-def test_nothing_imports_the_daemon_but_the_commands_that_run_one() -> None:
+def test_nothing_imports_the_daemon_but_its_life_and_the_demo() -> None:
     importers = {module for module, path in FILES.items() if "daemon" in ours(path)}
-    assert importers <= {"cli.run", "demo.show"}
+    assert importers <= {"life", "demo.show"}
 
 
 def test_only_the_daemon_constructs_the_store() -> None:

@@ -20,7 +20,7 @@ NEVER = (
     "probed.backtest.replaying", "probed.inspection.examining", "probed.inspection.html", "probed.demo", "probed.docs",
 )  # fmt: skip
 """What only some command, receiver or visitor needs."""
-MODULES = 575
+MODULES = 579
 """When the first look is over, a dozen more than there are: of Python, of what it comes with, and of ours."""
 
 RUN = """
@@ -32,10 +32,11 @@ from probed.cli import run, sources
 from probed import logs
 logs.set_up("warning", "json")
 from probed.config import load
-from probed import daemon
+from probed import life
+from probed.patrol import Patrol
 
 seen = {}
-look = daemon.Daemon.first_look
+look = Patrol.first_look
 
 async def looked(self):
     await look(self)
@@ -43,9 +44,9 @@ async def looked(self):
     seen["looked"] = self._looked.is_set()
     os.kill(os.getpid(), signal.SIGTERM)
 
-daemon.Daemon.first_look = looked
+Patrol.first_look = looked
 import asyncio
-code = asyncio.run(daemon.run(load.load_file(Path(sys.argv[1]))))
+code = asyncio.run(life.run(load.load_file(Path(sys.argv[1]))))
 seen["end"] = sorted(sys.modules)
 from aiohttp import connector
 seen["authorities"] = connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"]
