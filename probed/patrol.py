@@ -87,9 +87,10 @@ class Patrol:
         }
 
     def _after_round(self, name: str) -> None:
-        self._unlooked.discard(name)
-        if not self._unlooked:
-            self._looked.set()
+        if name in self._unlooked:
+            self._unlooked.remove(name)
+            if not self._unlooked:
+                self._looked.set()
         self._judged(name)
 
     def session(self, key: str) -> Session | None:
