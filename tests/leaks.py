@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import gc
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import pytest
@@ -33,6 +35,31 @@ async def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> AsyncIterator
     # A fixture ends in another phase than the test that it looks after.
     records = {id(record): record for phase in ("setup", "call", "teardown") for record in caplog.get_records(phase)}
     assert [record.getMessage() for record in records.values() if record.levelno >= logging.WARNING] == []
+
+
+@contextlib.contextmanager
+def nothing_for_the_collector() -> Iterator[None]:
+    """What came and went inside went by its counts of references: it left no cycle of ours that only a walk finds."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = collections.Counter(filter(None, map(_of_ours, gc.garbage)))
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == {}
+
+
+def _of_ours(thing: object) -> str:
+    """What it is, if it is ours: an object of the daemon's, or a frame that an error's traceback has kept."""
+    if isinstance(thing, FrameType):
+        return thing.f_code.co_qualname if thing.f_globals.get("__name__", "").startswith("probed.") else ""
+    kind = type(thing)
+    return kind.__qualname__ if kind.__module__.startswith("probed.") else ""
 
 
 def descriptors() -> int:

@@ -7,6 +7,7 @@ docs/adr/0016.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import json
 import math
@@ -200,6 +201,7 @@ class HttpClient:
 
     async def _say(self, line: Line, question: bytes, method: str) -> Incoming:
         begun: Callable[[], None] | None = None
+        whole: asyncio.Future[Incoming] | None = None
         if self._by_hand:
             steps.begin("request")
             context = contextvars.copy_context()
@@ -211,6 +213,7 @@ class HttpClient:
                 steps.begin("first byte")
             incoming = await whole
         except BaseException:  # the deadline, too: what it may still say is nobody's answer
+            whole = None  # its error knows this frame by its traceback: left in it, both would wait for the collector
             line.hang_up()
             raise
         if self._by_hand:

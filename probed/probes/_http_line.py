@@ -83,8 +83,9 @@ class Line(asyncio.Protocol):
 
     def hang_up(self) -> None:
         """Now: TLS would wait for the peer's farewell."""
-        if self._transport is not None:
-            self._transport.abort()
+        transport, self._transport = self._transport, None  # uvloop's does not always let go of us, so that we must
+        if transport is not None:
+            transport.abort()
 
     # --- asyncio's ----------------------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class Line(asyncio.Protocol):
                 try:
                     incoming.end()
                 except Malformed as malformed:
-                    error = malformed
+                    error = malformed.with_traceback(None)  # as above
             self._end(incoming, error)
         self._transport = None
         self._lost(self)

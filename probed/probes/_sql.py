@@ -244,6 +244,7 @@ class Session:
             raise
         except Exception as error:  # noqa: BLE001 - what a hostile server makes the driver raise has no common name
             wire.abort()
+            await asyncio.sleep(0)  # the driver learns of it then; a half-made connection that goes before complains
             raise self._noted(error) from None
         steps.end("login")
         self._refused = None
@@ -288,13 +289,19 @@ class Session:
         connection.terminate()
 
     def _translated(self, error: Exception) -> ProbeError:
+        """As ours. The driver's is taken apart: what it knows, its frames and our refusals, knows it again."""
+        ours = self._meant(error)
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return ours
+
+    def _meant(self, error: Exception) -> ProbeError:
         login = self.login
         if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
             if login.sslmode in ("require", "verify-ca", "verify-full"):
                 text = f'{login.address} does not offer TLS, which sslmode "{login.sslmode}" demands'
                 return Blind("tls", f"{text}; set sslmode: prefer, or ssl = on at the server")
             if isinstance(error.__cause__, Exception):  # sslmode allow: why it was not let in without TLS says more
-                return self._translated(error.__cause__)
+                return self._meant(error.__cause__)
         return translate(error, login.address, login.role, login.database)
 
 

@@ -27,7 +27,7 @@ async def accept(context: Context, host: str, port: int) -> None:
                     await asyncio.get_running_loop().sock_connect(door, (address, port))
                 return
         except OSError as raised:
-            error = raised
+            error = raised.with_traceback(None)  # which holds this frame, as the frame holds the error
     if error is None:
         raise TargetFailed("no_answer", f"{shown}: the name has no address")
     raise translate_os_error(error, shown)

@@ -85,6 +85,7 @@ class Wire:
 
     async def start_tls(self, pipe: _Pipe, protocol: asyncio.Protocol, *args: Any, **options: Any) -> _Pipe:
         steps.end(_ASKING)
+        pipe.let_go()  # its gate is never told that the connection is lost: TLS takes its place
         with steps.step("TLS"):
             transport = await self._loop.start_tls(pipe.transport, protocol, *args, **options)
         assert transport is not None

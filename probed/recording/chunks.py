@@ -351,7 +351,8 @@ def _pack_column(out: Writer, name: str, column: _Column) -> None:
 
 
 def _deflated(data: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    # A chunk is 0.1 to 4 KiB: a larger window and table save no byte, and take 256 KiB each time instead of 32.
+    packer = zlib.compressobj(9, zlib.DEFLATED, wbits=-12, memLevel=5)
     return packer.compress(data) + packer.flush()
 
 

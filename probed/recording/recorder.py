@@ -13,14 +13,16 @@ from probed.recording.chunks import Buffer, Columns
 SECONDS = 300.0
 """Samples of so long are together in memory, and may be lost with the daemon."""
 SAMPLES = 120
-"""At this many a buffer is full earlier: while a streak is confirmed faster than usual."""
+"""At this many, at the latest, a buffer is full earlier: of short intervals, or while a streak is confirmed faster."""
 
 
 class _Place(Struct):
-    """What is kept of one probe and target."""
+    """What is kept of one probe and target. When a buffer is full is spread: not all are to be packed at one moment."""
 
     due: float
-    """Wall time at which the buffer is full; spread, so that not all are packed at one moment."""
+    """Wall time at which it is."""
+    most: int
+    """Samples with which it is."""
     buffer: Buffer | None = None
 
 
@@ -39,13 +41,15 @@ class Recorder:
             key = (sample.probe, sample.target.key)
             place = places.get(key)
             if place is None:
-                place = places[key] = _Place(sample.at + SECONDS * (0.2 + 0.8 * _share(key)))
+                share = _share(key)
+                due, most = sample.at + SECONDS * (0.2 + 0.8 * share), round(SAMPLES * (1 - share / 4))
+                place = places[key] = _Place(due, most)
             buffer = place.buffer
             if buffer is None:
                 buffer = place.buffer = Buffer(sample.probe, sample.target)
             count = buffer.put(sample)
             # The clock was set back: what is due then is due now.
-            if not place.due - SECONDS <= sample.at < place.due or count >= SAMPLES:
+            if not place.due - SECONDS <= sample.at < place.due or count >= place.most:
                 place.due = sample.at + SECONDS
                 self._hand_on(place)
         if samples and abs(samples[0].at - self._swept_at) >= SECONDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,7 +16,14 @@ from probed.probes._http import MAX_BODY, HttpClient
 from probed.sampling import take_sample
 from tests import hostile
 from tests.hostile import HTTP, listening
-from tests.leaks import descriptors, eventually, nothing_left_behind, peak_growth, unstarved
+from tests.leaks import (
+    descriptors,
+    eventually,
+    nothing_for_the_collector,
+    nothing_left_behind,
+    peak_growth,
+    unstarved,
+)
 
 HEALTHY = b'{"state": "running", "role": "primary", "timeline": 3}'
 DEADLINE = 0.25
@@ -101,6 +109,20 @@ async def test_a_hostile_peer_fails_its_own_sample_in_time(http: HttpClient, nam
         assert peer.most_open == 1
         assert len(peer.requests) <= 4  # the client asks a second time where a connection ends without an answer
         assert other.accepted == 0
+
+
+@pytest.mark.parametrize("name", [*HTTP, "nobody"])
+async def test_a_failure_leaves_nothing_for_the_garbage_collector(http: HttpClient, name: str) -> None:
+    deadline = DEADLINE if name in HANGING else PATIENT
+    async with contextlib.AsyncExitStack() as peers:
+        url = f"http://127.0.0.1:{hostile.refusing()}"
+        if name in HTTP:
+            url = (await peers.enter_async_context(listening(HTTP[name], elsewhere=url))).url
+        await sample(http, url, deadline=deadline)
+        with nothing_for_the_collector():
+            await sample(http, url, deadline=deadline)
+            await http.close()
+            await asyncio.sleep(0)
 
 
 async def test_a_refused_connection_is_refused(http: HttpClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +18,14 @@ from probed.probes._sql import Login, Session
 from probed.sampling import take_sample
 from tests import hostile
 from tests.hostile import POSTGRES, listening
-from tests.leaks import descriptors, eventually, nothing_left_behind, peak_growth, unstarved
+from tests.leaks import (
+    descriptors,
+    eventually,
+    nothing_for_the_collector,
+    nothing_left_behind,
+    peak_growth,
+    unstarved,
+)
 
 DEADLINE = 0.25
 PATIENT = 10.0
@@ -102,6 +110,22 @@ async def test_a_hostile_server_fails_its_own_sample_in_time(name: str, password
             await eventually(lambda: peer.open == 0)
         assert peer.most_open == 1
         assert not session.warm
+
+
+@pytest.mark.parametrize("name", [*EXPECTED, "nobody"])
+async def test_a_failure_leaves_nothing_for_the_garbage_collector(name: str, password: Path) -> None:
+    deadline = DEADLINE if "timeout" in EXPECTED.get(name, "") else PATIENT
+    async with contextlib.AsyncExitStack() as peers:
+        port = hostile.refusing()
+        if name in EXPECTED:
+            port = (await peers.enter_async_context(listening(POSTGRES[name]))).port
+        session = session_at(port, password)
+        await sample(session, deadline=deadline)
+        with nothing_for_the_collector():
+            for probe in ("postgres_liveness", "postgres_stats"):
+                await sample(session, probe, deadline)
+            session.drop()
+            await asyncio.sleep(0)
 
 
 async def test_every_hostile_server_has_its_expectation() -> None:

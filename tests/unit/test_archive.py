@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from probed.errors import StoreError
 from probed.model import Outcome, Sample
@@ -233,7 +234,21 @@ def test_buffers_are_handed_on_when_they_are_full_or_old_and_when_a_target_is_go
         sample = make_sample(probe="connections", mono=0.1 * number, at=1_790_010_000 + 0.1 * number)
         recorder.observe([sample])
     assert {buffer.probe for buffer in kept} == {PROBE, "connections"}
-    assert max(map(len, kept)) == SAMPLES
+    assert SAMPLES / 2 < max(map(len, kept)) <= SAMPLES
+
+
+def test_what_is_sampled_often_is_not_all_packed_at_one_moment() -> None:
+    kept: list[Buffer] = []
+    recorder = Recorder(kept.append)
+    targets = [replace(TARGET, instance=f"i{number}") for number in range(40)]
+    at_once = []
+    for number in range(4 * SAMPLES):
+        at = 0.1 * number
+        recorder.observe([make_sample(target=target, mono=at, at=1_790_000_000 + at) for target in targets])
+        at_once.append(len(kept))
+        kept.clear()
+    assert 3 * len(targets) <= sum(at_once)
+    assert max(at_once) <= len(targets) / 4
 
 
 def test_a_clock_that_is_set_back_keeps_no_buffer_for_ever() -> None:
