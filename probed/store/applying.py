@@ -86,7 +86,8 @@ def _change(connection: sqlite3.Connection, change: Change) -> None:
         outbox.erase_canaries(connection, also_owed=True)
         number = numbering.CANARY
     seq = numbering.add(connection, event.id, change.kind, change.at, change.who, change.comment, number=number)
-    outbox.owe(connection, seq, change)
+    if change.owed:
+        outbox.owe(connection, seq, change)
     if event.canary:
         return
     for moment in _OWES.get(change.kind, ()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -27,7 +26,6 @@ from probed.recurrence import Recurrence
 from probed.revisions import Difference, Mark, Patch, Touched
 from probed.silences import Scope, Silence
 from probed.store import AuditRecord, TransitionRecord
-
 
 _encode = msgspec.json.Encoder(enc_hook=dict).encode
 """Of mappings that are read-only, too."""
@@ -56,7 +54,7 @@ def event_row(event: Event) -> tuple[Any, ...]:
         event.resolved_at, event.resolve_reason, event.count,
         None if event.value is None else json_text(event.value), event.threshold, event.message, event.suggestion,
         event.policy_version, event.observer, event.caused_by, int(event.suppressed), event.acked_by,
-        json_text(event.labels), int(event.flapping), json_text(event.details),
+        json_text(event.labels), int(event.flapping), json_text(event.details) if event.details else "{}",
         int(event.silenced), event.silenced_by,
     )  # fmt: skip
 
