@@ -49,9 +49,18 @@ ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name i
 """  # noqa: S608 - column names are constants
 """``event_row`` and JSON of the samples before and after; ``None`` leaves those that are there."""
 SHELVE = """
-UPDATE shelving SET last = (SELECT max(id) FROM event) WHERE last < (SELECT max(id) FROM event)
+UPDATE shelving SET
+    last = max(last, newest.id), filed = max(filed, newest.seq),
+    settled = ifnull((SELECT min(seq) - 1 FROM transition WHERE seq > settled AND owes <> ''), newest.seq)
+FROM (SELECT
+    ifnull((SELECT max(id) FROM event), '') AS id, max(0, ifnull((SELECT max(seq) FROM transition), 0)) AS seq
+) AS newest WHERE last < newest.id OR filed < newest.seq
 """
-"""Puts what came since the last time on its shelves, and counts it (schema 0014)."""
+"""Puts what came since the last time on its shelves, counts it (schema 0014), and files its transitions (0015)."""
+_SETTLE = """
+UPDATE transition SET owes = trim(replace(owes, ?2, ''))
+WHERE seq IN (SELECT seq FROM turn WHERE event_id = ?1) AND instr(owes, ?2)
+"""
 _KEEP_EVIDENCE = f"""
 INSERT OR REPLACE INTO evidence ({", ".join(EVIDENCE_COLUMNS)}) VALUES ({", ".join("?" * len(EVIDENCE_COLUMNS))})
 """  # noqa: S608 - as above
@@ -59,9 +68,11 @@ _KEEP_SILENCE = f"""
 INSERT OR REPLACE INTO silence ({", ".join(SILENCE_COLUMNS)}) VALUES ({", ".join("?" * len(SILENCE_COLUMNS))})
 """  # noqa: S608 - as above
 _FORGET = "DELETE FROM streak WHERE watch = ?"
-_OWES: Mapping[str, tuple[Moment, ...]] = {
-    "opened": (Moment.TRIGGER,), "occurred": (Moment.TRIGGER, Moment.RECOVERY), "resolved": (Moment.RECOVERY,),
-}  # fmt: skip
+_OWES = {
+    "opened": Moment.TRIGGER.value,
+    "occurred": f"{Moment.TRIGGER} {Moment.RECOVERY}",
+    "resolved": Moment.RECOVERY.value,
+}
 """Moments of which a kind of change asks for evidence."""
 
 
@@ -81,18 +92,13 @@ def _changes(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
 def _change(connection: sqlite3.Connection, change: Change) -> None:
     event = change.event
     connection.execute(UPSERT, (*event_row(event), _samples(change.before), _samples(change.after)))
-    number = None
-    if event.canary:  # it takes the place of the last
+    number, owes = None, _OWES.get(change.kind, "")
+    if event.canary:  # it takes the place of the last, and asks for no evidence
         outbox.erase_canaries(connection, also_owed=True)
-        number = numbering.CANARY
-    seq = numbering.add(connection, event.id, change.kind, change.at, change.who, change.comment, number=number)
+        number, owes = numbering.CANARY, ""
+    seq = numbering.add(connection, event.id, change.kind, change.at, change.who, change.comment, owes, number=number)
     if change.owed:
         outbox.owe(connection, seq, change)
-    if event.canary:
-        return
-    for moment in _OWES.get(change.kind, ()):
-        owed = (event.id, moment, change.at)
-        connection.execute("INSERT OR REPLACE INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)", owed)
 
 
 def _samples(samples: Sequence[Sample]) -> str | None:
@@ -118,7 +124,7 @@ def _evidence(connection: sqlite3.Connection, evidence: Mapping[str, Sequence[Ev
 
 
 def _settled(connection: sqlite3.Connection, settled: Sequence[tuple[str, Moment]]) -> None:
-    connection.executemany("DELETE FROM evidence_owed WHERE event_id = ? AND moment = ?", settled)
+    connection.executemany(_SETTLE, settled)
 
 
 def _members(connection: sqlite3.Connection, members: Sequence[Member]) -> None:

@@ -93,9 +93,10 @@ _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, Memo
 """What rows raise that are not of this schema, whatever its number says; a damaged length asks for all of memory."""
 
 _OWED = """
-SELECT event.*, owed.moment, owed.at,
+SELECT event.*, column1 AS moment, transition.at AS at,
        EXISTS (SELECT 1 FROM evidence WHERE event_id = event.id AND side = 'before') AS frozen
-FROM evidence_owed owed JOIN event ON event.id = owed.event_id ORDER BY owed.at
+FROM transition JOIN (VALUES ('trigger'), ('recovery')) ON instr(owes, column1) JOIN event ON event.id = event_id
+WHERE seq > (SELECT settled FROM shelving) AND owes <> '' ORDER BY transition.at
 """
 _SWITCHOVERS = """
 SELECT event.instance, max(event.opened_at) AS at FROM (

@@ -363,7 +363,7 @@ class TestAge:
             assert await store.leadership(None, 0, NOON * 2) == []
             assert len(await store.audit(AuditQuery(limit=10))) == 1, "who changed what is kept longer"
         assert rows(tmp_path, "SELECT target FROM shadow_event") == [("billing",)], "it is open yet"
-        for table in ("event", "transition", "evidence", "evidence_owed", "placed", "shelf", "silence"):
+        for table in ("event", "transition", "filed", "evidence", "placed", "shelf", "silence"):
             assert rows(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)], table
 
     async def test_what_somebody_is_owed_news_of_stays_until_that_is_settled(
