@@ -29,7 +29,7 @@ def add(
     *,
     number: int | None = None,
 ) -> int:
-    """Write a transition, with the moments of which it owes evidence; what it was numbered. Raises what sqlite3 raises."""
+    """Write a transition, and of which moments it owes evidence; what it was numbered. Raises what sqlite3 raises."""
     seq = connection.execute(_ADD, (number, event_id, kind, at, who, comment, owes)).lastrowid
     assert seq is not None
     return seq

@@ -11,7 +11,7 @@ from probed.errors import StoreError
 
 FILE, LOCK = "probed.db", "probed.lock"
 LOG_PAGES = 256
-"""Of the write-ahead log before it is begun anew: to write over what is there costs a commit half of what growing does."""
+"""Of the write-ahead log, before it is begun anew: to write over what is there costs less than to let it grow."""
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
