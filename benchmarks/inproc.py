@@ -274,6 +274,7 @@ def _commits(seed: int) -> list[Commit]:
 def _commit(event: Any) -> Commit:
     opened = replace(event, id=new_id(time.time()), state=EventState.OPEN, resolved_at=None, suppressed=False,
                      target=replace(event.target, node=new_id(time.time())))  # fmt: skip
+    assert opened.fingerprint, "which its watch has asked for already"
     return Commit(changes=(Change(opened, "opened", opened.opened_at),))
 
 

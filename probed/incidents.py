@@ -27,12 +27,10 @@ from probed.quantity import human_bytes, human_seconds
 
 
 def new_id(at: float) -> str:
-    """A time-ordered id: UUID version 7 of ``at`` (RFC 9562)."""
-    stamp = (int(at * 1000) & ((1 << 48) - 1)) << 80
-    value = stamp | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | (7 << 76)
-    value = value & ~(0x3 << 62) | (2 << 62)
-    text = f"{value:032x}"
+    """A time-ordered id: UUID version 7 of ``at``, to a quarter of a microsecond (RFC 9562, 6.2, method 3)."""
+    milliseconds, fraction = divmod(int(at * 4_096_000) & ((1 << 60) - 1), 4096)
+    random = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
+    text = f"{milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -6,6 +6,7 @@ wall time (Unix seconds, for people), ``mono`` is monotonic (seconds, for arithm
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -459,4 +460,9 @@ class Evidence(Struct, frozen=True):
 
 def fingerprint(event_type: str, target: Target) -> str:
     """16 hex digits naming an event across observers and restarts: a hash of (event type, target)."""
-    return hashlib.sha256(f"{event_type}\0{target.key}".encode()).hexdigest()[:16]
+    return _fingerprint(event_type, target.key)
+
+
+@functools.lru_cache(maxsize=16_384)  # watches ask for theirs at each plan, and events at each change
+def _fingerprint(event_type: str, key: str) -> str:
+    return hashlib.sha256(f"{event_type}\0{key}".encode()).hexdigest()[:16]

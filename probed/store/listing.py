@@ -63,7 +63,10 @@ _LONG_SECONDS = 86400.0
 """How long an episode lasts that has a place in the index: as the index says it."""
 _EVIDENCE = "SELECT * FROM evidence WHERE event_id = ? ORDER BY taken_at, rowid"
 _CONSEQUENCES = "SELECT id FROM event WHERE caused_by = ? ORDER BY id"
-_HISTORY = "SELECT seq, kind, at AS turned_at, who, comment FROM transition WHERE event_id = ? ORDER BY seq"
+_HISTORY = """
+SELECT seq, kind, at AS turned_at, who, comment FROM transition
+WHERE seq IN (SELECT seq FROM turn WHERE event_id = ?) ORDER BY seq
+"""
 _TRANSITIONS = """
 SELECT seq, kind, transition.at AS turned_at, who, comment, event.*
 FROM transition JOIN event ON event.id = transition.event_id WHERE seq > ? ORDER BY seq LIMIT ?

@@ -12,8 +12,8 @@ CANARY = -1
 """What the transition of a canary is numbered: it is no history."""
 
 _ADD = """
-INSERT INTO transition (seq, event_id, kind, at, who, comment) VALUES (
-    ifnull(?, (SELECT max(seq, ifnull((SELECT max(seq) FROM transition), 0)) + 1 FROM purged)), ?, ?, ?, ?, ?
+INSERT INTO transition (seq, event_id, kind, at, who, comment, owes) VALUES (
+    ifnull(?, (SELECT max(seq, ifnull((SELECT max(seq) FROM transition), 0)) + 1 FROM purged)), ?, ?, ?, ?, ?, ?
 )
 """
 
@@ -25,10 +25,11 @@ def add(
     at: float,
     who: str = "",
     comment: str = "",
+    owes: str = "",
     *,
     number: int | None = None,
 ) -> int:
-    """Write a transition; what it was numbered. Raises what sqlite3 raises."""
-    seq = connection.execute(_ADD, (number, event_id, kind, at, who, comment)).lastrowid
+    """Write a transition, and of which moments it owes evidence; what it was numbered. Raises what sqlite3 raises."""
+    seq = connection.execute(_ADD, (number, event_id, kind, at, who, comment, owes)).lastrowid
     assert seq is not None
     return seq

@@ -10,6 +10,8 @@ from pathlib import Path
 from probed.errors import StoreError
 
 FILE, LOCK = "probed.db", "probed.lock"
+LOG_PAGES = 256
+"""Of the write-ahead log, before it is begun anew: to write over what is there costs less than to let it grow."""
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -23,6 +25,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     # Read back: a file system that cannot do WAL would silently weaken what a commit promises.
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if mode != "wal" or connection.execute("PRAGMA synchronous").fetchone()[0] != 2:

@@ -34,7 +34,7 @@ def owe(connection: sqlite3.Connection, seq: int, change: Change) -> None:
     opening, and to nobody else.
     """
     told = change.told
-    if told is None or not change.owed:
+    if told is None:
         return
     sql = "SELECT receiver FROM delivery WHERE event_id = ? AND told = 'opened' AND fate <> 'dropped'"
     heard = {row[0] for row in connection.execute(sql, (change.event.id,))}

@@ -33,13 +33,18 @@ _BATCH, _PAGES = 100, 32
 _WALK = "SELECT seq, event_id FROM transition WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 _OLD = """
 SELECT (SELECT state FROM event WHERE id = ?1) AS state,
-       (SELECT max(seq) FROM transition WHERE event_id = ?1) AS newest,
+       (SELECT max(seq) FROM turn WHERE event_id = ?1) AS newest,
        EXISTS (SELECT 1 FROM event WHERE caused_by = ?1)
        OR EXISTS (SELECT 1 FROM delivery WHERE event_id = ?1 AND fate = 'owed') AS needed
 """
-_NOTICES = "DELETE FROM notice WHERE seq IN (SELECT seq FROM transition WHERE event_id = ?)"
-_PARTS = ("evidence", "evidence_owed", "delivery", "transition")
-"""Tables whose rows belong to an event, by their ``event_id``."""
+_PARTS = (
+    "DELETE FROM evidence WHERE event_id = ?",
+    "DELETE FROM delivery WHERE event_id = ?",
+    "DELETE FROM notice WHERE seq IN (SELECT seq FROM turn WHERE event_id = ?)",
+    "DELETE FROM transition WHERE seq IN (SELECT seq FROM turn WHERE event_id = ?)",
+    "DELETE FROM event WHERE id = ?",
+)
+"""All that there is of an event."""
 _OLD_SHADOWS = """
 DELETE FROM shadow_event WHERE (policy, opened_at, target) IN (
     SELECT policy, opened_at, target FROM shadow_event
@@ -138,10 +143,8 @@ class Purge:
         if found["needed"]:
             walk.held += 1
             return
-        connection.execute(_NOTICES, (event_id,))
-        for table in _PARTS:
-            connection.execute(f"DELETE FROM {table} WHERE event_id = ?", (event_id,))  # noqa: S608 - a constant
-        connection.execute("DELETE FROM event WHERE id = ?", (event_id,))
+        for sql in _PARTS:
+            connection.execute(sql, (event_id,))
         connection.execute("UPDATE purged SET seq = max(seq, ?)", (found["newest"],))
         walk.gone += 1
         self.purged += 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
 from typing import Any, Protocol
 
+import msgspec
 from msgspec.structs import asdict
 
 from probed.model import (
@@ -26,6 +26,9 @@ from probed.recurrence import Recurrence
 from probed.revisions import Difference, Mark, Patch, Touched
 from probed.silences import Scope, Silence
 from probed.store import AuditRecord, TransitionRecord
+
+_encode = msgspec.json.Encoder(enc_hook=dict).encode
+"""Of mappings that are read-only, too."""
 
 
 class Row(Protocol):
@@ -49,16 +52,19 @@ def event_row(event: Event) -> tuple[Any, ...]:
         event.id, event.event, event.name, event.severity.value, event.state.value, target.instance, target.node,
         target.component, target.member, target.address, event.fingerprint, event.opened_at, event.first_failed_at,
         event.resolved_at, event.resolve_reason, event.count,
-        None if event.value is None else json.dumps(event.value), event.threshold, event.message, event.suggestion,
+        None if event.value is None else json_text(event.value), event.threshold, event.message, event.suggestion,
         event.policy_version, event.observer, event.caused_by, int(event.suppressed), event.acked_by,
-        _object(event.labels), int(event.flapping), _object(event.details),
+        json_text(event.labels), int(event.flapping), json_text(event.details) if event.details else "{}",
         int(event.silenced), event.silenced_by,
     )  # fmt: skip
 
 
-def _object(values: Mapping[str, Any]) -> str:
-    """JSON; most events have no details."""
-    return json.dumps(dict(values)) if values else "{}"
+def json_text(value: object) -> str:
+    """JSON; ``null`` for numbers that it has no word for. Raises what ``json.dumps`` raises."""
+    try:
+        return _encode(value).decode()
+    except (ValueError, TypeError):  # half a surrogate pair, which JSON can escape; else it raises once more
+        return json.dumps(value)
 
 
 def event_of(row: Row) -> Event:

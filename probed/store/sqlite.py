@@ -93,9 +93,10 @@ _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, Memo
 """What rows raise that are not of this schema, whatever its number says; a damaged length asks for all of memory."""
 
 _OWED = """
-SELECT event.*, owed.moment, owed.at,
+SELECT event.*, column1 AS moment, transition.at AS at,
        EXISTS (SELECT 1 FROM evidence WHERE event_id = event.id AND side = 'before') AS frozen
-FROM evidence_owed owed JOIN event ON event.id = owed.event_id ORDER BY owed.at
+FROM transition JOIN (VALUES ('trigger'), ('recovery')) ON instr(owes, column1) JOIN event ON event.id = event_id
+WHERE seq > (SELECT settled FROM shelving) AND owes <> '' ORDER BY transition.at
 """
 _SWITCHOVERS = """
 SELECT event.instance, max(event.opened_at) AS at FROM (
@@ -203,16 +204,18 @@ class SqliteStore:
             connection, recovered = self._open()
         except (OSError, sqlite3.Error, StoreError, *_UNREADABLE) as error:
             problem = error if isinstance(error, StoreError) else StoreError(self._cannot(error))
-            self._call(lambda: ready.set_exception(problem))
+            self._call(ready.set_exception, problem)
             return
         self.progress_at = self._clock.mono()
-        self._call(lambda: ready.set_result(recovered))
+        self._call(ready.set_result, recovered)
         stopping = False
         while not stopping:
             jobs, stopping = self._next_group()
+            beat_at = self._beat_at
             if jobs or not self._purge.busy or self._clock.mono() - self._beat_at >= HEARTBEAT_SECONDS:
                 self._write(connection, jobs)
-            if not stopping and not self.degraded:
+            # What is left to do when a commit is done keeps the loop from the GIL: so once a second, not each time.
+            if not stopping and not self.degraded and (self._purge.busy or self._beat_at != beat_at):
                 self._purge_a_little(connection)
         with contextlib.suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -224,7 +227,7 @@ class SqliteStore:
             job = self._queue.get(timeout=PURGE_PAUSE_SECONDS if self._purge.busy else HEARTBEAT_SECONDS)
             while job is not None:
                 jobs.append(job)
-                if len(jobs) >= MAX_GROUP:
+                if len(jobs) >= MAX_GROUP or self._queue.empty():
                     return jobs, False
                 job = self._queue.get_nowait()
         except queue.Empty:
@@ -267,9 +270,10 @@ class SqliteStore:
     def _transaction(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
+            unshelved = self._unshelved
             for job in jobs:
                 apply(connection, job.commit)
-            unshelved = self._unshelved + sum(len(job.commit.changes) for job in jobs)
+                unshelved += len(job.commit.changes)
             if unshelved and (unshelved >= SHELVED_TOGETHER or not jobs):
                 connection.execute(SHELVE)
                 unshelved = 0
@@ -298,25 +302,27 @@ class SqliteStore:
             _log.warning("store.purge_failed", path=str(self._path), error=str(error))
 
     def _finish(self, jobs: Sequence[_Job], error: StoreError | None) -> None:
-        def settle() -> None:
-            for job in jobs:
-                self._queued -= 1
-                self._waiting.popleft()
-                if job.done.done():
-                    continue
-                if error is None:
-                    job.done.set_result(None)
-                else:
-                    job.done.set_exception(error)
-
         if jobs:
-            self._call(settle)
+            self._call(self._settle, jobs, error)
 
-    def _call(self, function: Callable[[], None]) -> None:
-        """Into the event loop; after the loop has gone nobody is left to be told."""
+    def _settle(self, jobs: Sequence[_Job], error: StoreError | None) -> None:
+        for job in jobs:
+            self._queued -= 1
+            self._waiting.popleft()
+            if job.done.done():
+                continue
+            if error is None:
+                job.done.set_result(None)
+            else:
+                job.done.set_exception(error)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Into the event loop."""
         assert self._loop is not None
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function)
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            return  # the loop has gone: nobody is left to be told
 
     # --- opening ------------------------------------------------------------------------------------------
 

@@ -363,7 +363,7 @@ class TestAge:
             assert await store.leadership(None, 0, NOON * 2) == []
             assert len(await store.audit(AuditQuery(limit=10))) == 1, "who changed what is kept longer"
         assert rows(tmp_path, "SELECT target FROM shadow_event") == [("billing",)], "it is open yet"
-        for table in ("event", "transition", "evidence", "evidence_owed", "placed", "shelf", "silence"):
+        for table in ("event", "transition", "filed", "evidence", "placed", "shelf", "silence"):
             assert rows(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)], table
 
     async def test_what_somebody_is_owed_news_of_stays_until_that_is_settled(
@@ -575,6 +575,32 @@ async def test_an_older_store_is_counted_and_shelved_when_it_is_migrated(tmp_pat
             assert (await migrated.status()).events == 100
 
 
+async def test_what_an_older_store_owes_and_knows_of_an_event_is_still_known_when_it_is_migrated(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    occurred, over, settled = an_event(state=EventState.OCCURRED), an_event(), an_event()
+    with contextlib.closing(sqlite3.connect(tmp_path / "probed.db", isolation_level=None)) as connection:
+        for number, file in enumerate(SCHEMA[:14], start=1):
+            connection.executescript(file.read_text(encoding="utf-8") + f"\nPRAGMA user_version = {number};")
+        columns = f"INSERT INTO event ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))})"
+        connection.executemany(columns, [event_row(event) for event in (occurred, over, settled)])
+        turns = [(settled, "opened", 0), (over, "opened", 1), (occurred, "occurred", 2), (over, "resolved", 3)]
+        insert = "INSERT INTO transition (event_id, kind, at) VALUES (?, ?, ?)"
+        connection.executemany(insert, [(event.id, kind, NOON + second) for event, kind, second in turns])
+        owing = [(over, "trigger", 1), (occurred, "trigger", 2), (occurred, "recovery", 2), (over, "recovery", 3)]
+        insert = "INSERT INTO evidence_owed (event_id, moment, at) VALUES (?, ?, ?)"
+        connection.executemany(insert, [(event.id, moment, NOON + second) for event, moment, second in owing])
+    store = SqliteStore(tmp_path, clock=clock)
+    recovered = await store.open()
+    try:
+        owed = {(owed.event.id, owed.moment.value, owed.at - NOON) for owed in recovered.owed}
+        assert owed == {(event.id, moment, second) for event, moment, second in owing}
+        detail = await store.event(over.id)
+        assert detail is not None and [turn.kind for turn in detail.history] == ["opened", "resolved"]
+    finally:
+        await store.close()
+
+
 QUERIES = [
     EventQuery(instance, event, severity, state, suppressed, silenced, active_since=active, limit=limit)
     for instance, event, severity, state, suppressed, silenced, active, limit in itertools.product(
@@ -585,12 +611,13 @@ QUERIES = [
 
 
 def all_that_is_told(connection: sqlite3.Connection, queries: list[EventQuery]) -> list[Any]:
-    """Pages, days and totals: what depends on shelves and counts."""
+    """Pages, days, totals and whose transitions are whose: what depends on shelves, counts and what is filed."""
     spans = ((0.0, 2 * NOON), (NOON + 5.5, NOON + 35.5), (NOON - 900, NOON + DAY))
     return [
         [listing.page(connection, query) for query in queries],
         [counting.daily(connection, since, until, ZoneInfo("Asia/Kathmandu")) for since, until in spans],
         dict(counting.totals(connection)),
+        sorted(tuple(row) for row in connection.execute("SELECT seq, event_id FROM turn")),
     ]
 
 
@@ -619,12 +646,19 @@ class TestShelving:
                 apply(connection, Commit(changes=tuple(changes)))
                 if connection is at_once or chance.random() < 0.1:
                     connection.execute(SHELVE)
+                connection.execute(
+                    "DELETE FROM transition WHERE seq IN (SELECT seq FROM turn WHERE event_id = ?)", (gone,)
+                )
                 connection.execute("DELETE FROM event WHERE id = ?", (gone,))
             if step % 10 == 9:
                 queries = chance.sample(QUERIES, 60)
                 assert all_that_is_told(later, queries) == all_that_is_told(at_once, queries)
         later.execute(SHELVE)
+        assert (
+            later.execute("SELECT count(*) FROM transition WHERE seq NOT IN (SELECT seq FROM filed)").fetchone()[0] == 0
+        )
         kept = (
+            "SELECT event_id, seq FROM filed ORDER BY 1, 2",
             "SELECT event, instance, severity, total FROM series WHERE total ORDER BY 1, 2, 3",
             "SELECT quarter, event, instance, severity, number FROM tally JOIN series ON id = series ORDER BY 1, 2, 3, 4",
             "SELECT day, event, instance, severity, number FROM tally_day JOIN series ON id = series ORDER BY 1, 2, 3, 4",

@@ -401,6 +401,20 @@ class TestContract:
             assert isinstance(recovered.owed[0], Owed)
             assert recovered.owed[0].event.state is EventState.RESOLVED
 
+    async def test_what_is_owed_is_known_however_much_came_since(self, make: Make, tmp_path: Path) -> None:
+        first, *others = [an_event() for _ in range(250)]
+        async with opening(make, tmp_path) as (store, _):
+            for event in (first, *others):
+                await store.append(opened(event))
+                if event is not first:
+                    await store.append(Commit(settled=((event.id, Moment.TRIGGER),)))
+        async with opening(make, tmp_path) as (store, recovered):
+            assert [owed.event.id for owed in recovered.owed] == [first.id]
+            await store.append(Commit(settled=((first.id, Moment.TRIGGER),)))
+            await store.append(resolved(others[0], NOON + 60))
+        async with opening(make, tmp_path) as (_, recovered):
+            assert [(owed.event.id, owed.moment) for owed in recovered.owed] == [(others[0].id, Moment.RECOVERY)]
+
     async def test_an_occurrence_owes_the_evidence_of_its_aftermath_too(self, make: Make, tmp_path: Path) -> None:
         event = an_event(state=EventState.OCCURRED)
         async with opening(make, tmp_path) as (store, _):
