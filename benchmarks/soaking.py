@@ -20,6 +20,7 @@ from benchmarks.contenders import default_loop, loop_factory
 from benchmarks.figures import resident
 from probed.config import load
 from probed.daemon import Daemon
+from probed.life import settle_down
 
 LOOKS = 50
 """Of which, for memory, the median counts; of descriptors and tasks the fewest, when the least is under way."""
@@ -37,7 +38,7 @@ async def main(file: Path, warm_up: int, cycles: int, seconds: float) -> dict[st
     await daemon.start()
     try:
         daemon.on_late(count)
-        await daemon.settle_down()  # gives back what the start needed, and what each round needs again: no growth
+        await settle_down(daemon)  # gives back what the start needed, and what each round needs again: no growth
         settled = made
         while made < settled + warm_up:  # noqa: ASYNC110 - a count wakes nobody
             await asyncio.sleep(0.05)

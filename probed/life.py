@@ -47,7 +47,7 @@ async def run(settings: Settings, read_settings: ReadSettings | None = None) -> 
         raise
     loop.add_signal_handler(signal.SIGHUP, daemon.tasks.own, lambda: _reload(daemon), "reload")
     _ = daemon.tasks.own(lambda: _feed_watchdog(daemon), "watchdog")
-    _ = daemon.tasks.own(lambda: _settle_down(daemon), "settle")
+    _ = daemon.tasks.own(lambda: settle_down(daemon), "settle")
     settle()
     systemd.notify("READY=1", f"STATUS=probing {len(settings.instances)} instances")
     waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(daemon.tasks.failed.wait())]
@@ -77,7 +77,7 @@ def _serving() -> _Serve:
     return serve
 
 
-async def _settle_down(daemon: Daemon) -> None:
+async def settle_down(daemon: Daemon) -> None:
     """Once the first rounds are over; before, a walk over what they made would stop the loop for 0.2 s later on."""
     await daemon.clock.sleep_until(daemon.clock.mono() + SETTLED_AFTER)
     # What a visitor will want: when somebody comes, the disk may be ill, or may hold another version of us.
