@@ -168,6 +168,8 @@ def _outbox(connection: sqlite3.Connection, commit: Commit) -> None:
         outbox.erase_canaries(connection)
     for reminder in commit.reminders:
         outbox.remind(connection, reminder)
+    for resend in commit.resends:
+        outbox.resend(connection, resend)
 
 
 def _tokens(connection: sqlite3.Connection, commit: Commit) -> None:
@@ -194,7 +196,7 @@ _WRITERS: Sequence[tuple[tuple[str, ...], Callable[[sqlite3.Connection, Commit],
     (("revisions",), _revisions),
     (("silences",), _silences),
     (("shadows",), _shadows),
-    (("attempts", "given_up", "reminders"), _outbox),
+    (("attempts", "given_up", "reminders", "resends"), _outbox),
     (("tokens",), _tokens),
     (("inspections",), _inspections),
 )

@@ -16,9 +16,14 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, async_p
 from probed.access.sessions import IDLE_SECONDS
 from probed.api import app
 from probed.api.doorkeeping import KnownPeople
+from probed.couriers import Appointment
+from probed.errors import Undelivered
 from probed.model import Outcome
+from probed.receivers import Receiver
+from probed.store import Change, Commit
 from tests.unit.people import PASSWORDS, know
 from tests.unit.serving import Stack, free_port
+from tests.unit.test_couriers import Far, an_event
 from tests.unit.test_page import PAGES, PAYLOADS, an_operator
 from tests.unit.theatre import healthy, hostile_stage, leave, play, stage
 
@@ -390,6 +395,36 @@ async def test_what_no_field_has_to_answer_for_has_the_focus_itself(shown: Shown
     await expect(message).to_contain_text("nothing differs from the policy as it is")
     await expect(page.locator("[aria-invalid]")).to_have_count(0)
     assert await complaints_of_axe(page) == []
+
+
+@pytest.mark.parametrize("shown", ["operator"], indirect=True)
+async def test_dead_letters_are_sent_again_all_or_those_of_one_event(shown: Shown) -> None:
+    far, letters = Far(otherwise=Undelivered("HTTP 410", final=True)), 3
+    await shown.seen.couriers.appoint([Appointment(Receiver("tickets"), lambda: far)])
+    events = [an_event(shown.seen.clock.wall(), node=f"node-{number}") for number in range(letters)]
+    for event in events:
+        change = Change(event, "opened", shown.seen.clock.wall(), owed=("tickets",))
+        await shown.seen.store.append(Commit(changes=(change,)))
+        shown.seen.couriers.announced(change)
+    page = await shown.open("/notifications", java_script_enabled=False)
+    button = page.get_by_role("button", name="Send again")
+    one = page.get_by_role("button", name="Send again database_unavailable of orders to tickets")
+    while await button.count() < letters + 1:
+        await page.reload()
+    checker = await shown.context()
+    assert await complaints_of_axe(page, checker) == []
+    far.otherwise = None
+    await one.first.click()
+    await expect(page.get_by_role("status").last).to_have_text("tickets is owed 1 notice again.")
+    while await one.count() > letters - 1:
+        await page.goto(shown.base + "/notifications")
+    await page.get_by_role("button", name="Send again what tickets did not take").click()
+    await expect(page.get_by_role("status").last).to_have_text("tickets is owed 2 notices again.")
+    while await page.locator("tr", has_text="delivered").count() < letters:
+        await page.goto(shown.base + "/notifications")
+    assert await button.count() == 0 and await complaints_of_axe(page, checker) == []
+    assert [notice.event.id for notice in far.got] == [events[-1].id, events[0].id, events[1].id]
+    await shown.seen.couriers.close()
 
 
 @pytest.mark.parametrize("shown", ["people"], indirect=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -18,7 +19,7 @@ from probed.api import app
 from probed.couriers import Appointment
 from probed.errors import Undelivered
 from probed.receivers import Receiver
-from probed.store import AuditQuery
+from probed.store import AuditQuery, Change, Commit
 from tests.unit.people import PASSWORDS, know
 from tests.unit.serving import free_port
 from tests.unit.test_couriers import Far
@@ -390,6 +391,28 @@ async def test_a_receiver_is_tested_by_a_button_that_says_what_came_of_it(site: 
         assert status == 200 and says in told and active(told) == []
         assert (await actions(site))[0] == ("olga", "notifications.test")
     assert "HTTP 500 &lt;b&gt;" in told
+    await site.seen.couriers.close()
+
+
+async def test_dead_letters_are_sent_again_by_a_button_that_operators_have(site: Site) -> None:
+    far = Far(otherwise=Undelivered("HTTP 410", final=True))
+    await site.seen.couriers.appoint([Appointment(Receiver("tickets"), lambda: far)])
+    event = (await site.seen.store.event(site.outage)).event  # type: ignore[union-attr]  # it is there
+    change = Change(event, "opened", site.seen.clock.wall(), owed=("tickets",))
+    await site.seen.store.append(Commit(changes=(change,)))
+    site.seen.couriers.announced(change)
+    olga, vera = await person(site, "olga"), await person(site, "vera")
+    text = ""
+    for _ in range(2000):
+        _, text = await olga.get("/notifications")
+        if text.count("Send again") == 2:
+            break
+        await asyncio.sleep(0.005)
+    assert "what tickets did not take" in text and "of orders to tickets" in text
+    assert "Send again" not in (await vera.get("/notifications"))[1]
+    status, _, told = await olga.send(text, "/notifications", press="resend")
+    assert status == 200 and "tickets is owed 1 notice again" in told
+    assert (await actions(site))[0] == ("olga", "notifications.resend")
     await site.seen.couriers.close()
 
 
