@@ -27,11 +27,11 @@ EVENT = Word("event_id", "Only about the event with this id.")
 
 
 class TestMessage(Strict):
-    receiver: str = Field(description="Its name.")
+    receiver: str = Field(description="Its name.", examples=["tickets"])
 
 
 class Resending(Strict):
-    receiver: str = Field(description="Its name.")
+    receiver: str = Field(description="Its name.", examples=["tickets"])
     event_id: str | None = Field(default=None, max_length=64, description="Only of this event; without it, of all.")
     reason: str = Field(default="", max_length=500, description="Why, for the audit log.")
 
