@@ -74,9 +74,13 @@ class Couriers:
     def announced(self, change: Change) -> None:
         """A change became durable; for ``Pipeline.on_announce``."""
         for name in change.owed:
-            courier = self._couriers.get(name)
-            if courier is not None:
-                courier.wake()
+            self.wake(name)
+
+    def wake(self, name: str) -> None:
+        """Something new is owed to a receiver, if there is one of this name."""
+        courier = self._couriers.get(name)
+        if courier is not None:
+            courier.wake()
 
     async def appoint(self, wanted: Sequence[Appointment]) -> None:
         """Have exactly these receivers; at the start and at every reload. What was owed to others is dropped."""

@@ -114,7 +114,7 @@ class Evidence(TypedDict):
 
 TransitionWord = Literal[
     "opened", "resolved", "occurred", "lifted", "told", "linked", "amended", "silenced", "unsilenced", "acked",
-    "unacked", "reminded",
+    "unacked", "reminded", "resent",
 ]  # fmt: skip
 
 
@@ -145,6 +145,8 @@ class Delivery(TypedDict):
     tried_at: Instant | None
     settled_at: Instant | None
     answer: str
+    dead_letter: bool
+    """Whether it was given up, and nothing later of the event arrived or is owed: it can be sent again."""
 
 
 class Receiver(TypedDict):
@@ -152,6 +154,7 @@ class Receiver(TypedDict):
     kind: Literal["alertmanager", "webhook", "apprise"]
     owed: int
     oldest_owed_at: Instant | None
+    dead_letters: int
     failing_since: Instant | None
     answer: str
 
@@ -167,6 +170,14 @@ class Tested(TypedDict):
     delivered: bool
     answer: str
     seconds: float
+
+
+class Resent(TypedDict):
+    receiver: str
+    owed: int
+    """Notices that it is owed again."""
+    held_back: int
+    """Open events that nobody is told of now (a silence, a cause, flapping): they stay dead letters."""
 
 
 class EventDetail(Event):

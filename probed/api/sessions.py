@@ -48,8 +48,8 @@ _PAGE = """<!doctype html>
 <title>Sign in · probed on {observer}</title><style>{style}</style></head>
 <body><main><h1>Sign in</h1><p>probed on {observer}</p>{problem}<form method="post" action="login">
 <input type="hidden" name="back" value="{back}">
-<label>User <input name="username" value="{name}" autocomplete="username" maxlength="200" required autofocus></label>
-<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+<label>User <input name="username" value="{name}" autocomplete="username" maxlength="200" required{at_name}></label>
+<label>Password <input name="password" type="password" autocomplete="current-password" required{at_password}></label>
 <button>Sign in</button></form></main></body></html>
 """
 
@@ -72,11 +72,15 @@ def doors(served: Served, people: KnownPeople) -> list[Route]:
     """Of the page, not of the API."""
 
     def page(back: str, problem: str = "", status: int = 200, *, name: str = "", again: str = "") -> web.Response:
-        told = f'<p role="alert">{escape(problem)}</p>' if problem else ""
+        told = f'<p role="alert" id="problem">{escape(problem)}</p>' if problem else ""
+        # Which of the two is wrong is nobody's business; the password is what has to be typed again.
+        wrong = (' aria-describedby="problem"' if problem else "") + (' aria-invalid="true"' if status == 401 else "")
+        focus = {"name": wrong, "password": f"{wrong} autofocus"} if problem else {"name": " autofocus", "password": ""}
         observer = escape(served.settings.observer)
         text = _PAGE.format(
-            observer=observer, style=_STYLE, problem=told, back=escape(back), name=escape(visible(name)), again=again
-        )
+            observer=observer, style=_STYLE, problem=told, back=escape(back), name=escape(visible(name)), again=again,
+            at_name=focus["name"], at_password=focus["password"],
+        )  # fmt: skip
         headers = {"Content-Security-Policy": _POLICY}
         return web.Response(status=status, text=text, content_type=HTML, headers=headers)
 

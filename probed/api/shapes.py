@@ -199,15 +199,17 @@ def delivery(one: Delivery) -> schemas.Delivery:
         "tried_at": instant(one.tried_at),
         "settled_at": instant(one.settled_at),
         "answer": one.answer,
+        "dead_letter": one.dead_letter,
     }
 
 
-def receiver(state: ReceiverState, backlog: Backlog | None) -> schemas.Receiver:
+def receiver(state: ReceiverState, backlog: Backlog | None, dead_letters: int) -> schemas.Receiver:
     return {
         "name": state.name,
         "kind": cast(Literal["alertmanager", "webhook", "apprise"], state.kind),
         "owed": backlog.notices if backlog else 0,
         "oldest_owed_at": instant(backlog.oldest_at) if backlog else None,
+        "dead_letters": dead_letters,
         "failing_since": instant(state.failing_since),
         "answer": state.answer,
     }

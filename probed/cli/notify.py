@@ -41,6 +41,7 @@ def _tell(answer: dict[str, Any]) -> None:
 
     receivers = [
         Column("name", "receiver"), Column("kind"), Column("owed", right=True), Column("oldest_owed_at", "oldest"),
+        Column("dead_letters", "dead letters", right=True),
         Column("failing_since", "failing since"), Column("answer", prose=True),
     ]  # fmt: skip
     emit("table", answer, receivers, answer["receivers"], empty=NO_RECEIVERS)
@@ -66,3 +67,26 @@ def test(receiver: str, where: flags.Where) -> None:
         click.echo(f"probed: {text(receiver)} did not take it: {text(answer['answer'])}", err=True)
         click.get_current_context().exit(1)
     click.echo(f"{text(receiver)} took it ({text(answer['answer'])}, {answer['seconds']:.2f} s)")
+
+
+@command.command("resend")
+@click.argument("receiver", metavar="NAME")
+@flags.flag("--event-id", metavar="ID", help="Only what is about this event; without it, everything.")
+@flags.flag("--reason", default="", metavar="TEXT", help="Why, for the audit log.")
+@flags.client_flags
+def resend(receiver: str, event_id: str | None, reason: str, where: flags.Where) -> None:
+    """Send a receiver what was given up (refused, or expired after a day), once it takes something again.
+
+    Each event is told once and as it is now: what has ended meanwhile as resolved, and not as an alarm out of date.
+    """
+    body = {"receiver": receiver, "event_id": event_id, "reason": reason}
+    answer = where.client().change("POST", "/api/v1/notifications/resend", body)
+    from probed.cli.output import text
+
+    if answer["held_back"]:
+        why = "open, and nobody is told of them now (silenced, held back, flapping)"
+        click.echo(f"probed: left as they are, because {why}: {answer['held_back']}", err=True)
+    if answer["owed"]:
+        click.echo(f"owed to {text(receiver)} again: {answer['owed']}")
+    else:
+        click.echo(f"{text(receiver)} is owed nothing again: it has no other dead letter")

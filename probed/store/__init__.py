@@ -16,7 +16,7 @@ from probed.model import Event, EventState, Evidence, Moment, Sample, Severity, 
 from probed.revisions import FILES, Patch, Revision
 from probed.shadows import RecoveredShadows, ShadowChanges, ShadowEvent
 from probed.silences import Silence
-from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, GivenUp, Notice, Reminder, Told
+from probed.store.notices import Attempt, Backlog, Delivery, DeliveryQuery, GivenUp, Notice, Reminder, Resend, Told
 from probed.store.reports import Earlier, InspectionQuery, InspectionRecord
 
 _TOLD = {
@@ -165,6 +165,7 @@ class Commit(Struct, frozen=True):
     """What came of sending notices."""
     given_up: tuple[GivenUp, ...] = ()
     reminders: tuple[Reminder, ...] = ()
+    resends: tuple[Resend, ...] = ()
     tokens: tuple[TokenRecord, ...] = ()
     """Written whole."""
     inspections: tuple[InspectionRecord, ...] = ()
@@ -380,6 +381,14 @@ class Store(Protocol):
 
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
         """What is owed (since before a time) by receiver; who is owed nothing is missing."""
+        ...
+
+    async def dead_letters(self) -> Mapping[str, int]:
+        """How many there are, by receiver; see ``Delivery.dead_letter``. Who has none is missing."""
+        ...
+
+    async def given_up(self, receiver: str, event_id: str | None = None) -> Sequence[Event]:
+        """The events of a receiver's dead letters as they are by now, in the order of the letters; or only this one."""
         ...
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[Delivery]: ...

@@ -25,7 +25,7 @@ from probed.store import (
     shadowed,
     tokens,
 )
-from probed.store.notices import Attempt, GivenUp, Reminder
+from probed.store.notices import Attempt, GivenUp, Reminder, Resend
 from probed.store.rows import (
     EVENT_COLUMNS,
     EVIDENCE_COLUMNS,
@@ -210,6 +210,11 @@ def _reminders(connection: sqlite3.Connection, reminders: Sequence[Reminder]) ->
         outbox.remind(connection, reminder)
 
 
+def _resends(connection: sqlite3.Connection, resends: Sequence[Resend]) -> None:
+    for resend in resends:
+        outbox.resend(connection, resend)
+
+
 def _tokens(connection: sqlite3.Connection, records: Sequence[TokenRecord]) -> None:
     connection.executemany(tokens.KEEP, [tokens.row_of(record) for record in records])
 
@@ -232,6 +237,7 @@ _WRITERS: Mapping[str, Callable[[sqlite3.Connection, Any], None]] = {
     "attempts": _attempts,
     "given_up": _given_up,
     "reminders": _reminders,
+    "resends": _resends,
     "tokens": _tokens,
     "inspections": inspections.apply,
 }

@@ -81,6 +81,16 @@ class Reminder(Struct, frozen=True):
     at: float
 
 
+class Resend(Struct, frozen=True):
+    """Somebody has a receiver told after all of an event that was given up, as that is by now."""
+
+    event_id: str
+    receiver: str
+    at: float
+    who: str
+    comment: str = ""
+
+
 class Delivery(Struct, frozen=True):
     """The history of one notice."""
 
@@ -99,6 +109,8 @@ class Delivery(Struct, frozen=True):
     settled_at: float | None
     """When it was delivered or given up."""
     answer: str
+    dead_letter: bool = False
+    """Whether it was given up, and the receiver neither has nor is owed anything later of the event."""
 
 
 class DeliveryQuery(Struct, frozen=True):

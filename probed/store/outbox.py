@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from probed.model import Event
+from probed.model import Event, EventState
 from probed.store import Change, numbering
 from probed.store.notices import (
     Attempt,
@@ -18,6 +18,7 @@ from probed.store.notices import (
     GivenUp,
     Notice,
     Reminder,
+    Resend,
     Told,
     transition_id,
 )
@@ -25,6 +26,17 @@ from probed.store.rows import EVENT_COLUMNS, Row, event_of, event_row
 
 Sql = tuple[str, tuple[Any, ...]]
 """A statement and its values."""
+_IS_DEAD = """
+delivery.fate IN ('refused', 'expired') AND delivery.told <> 'reminded' AND NOT EXISTS (
+    SELECT 1 FROM delivery AS later
+    WHERE later.event_id = delivery.event_id AND later.receiver = delivery.receiver AND later.id > delivery.id
+    AND (later.fate IN ('owed', 'delivered') OR later.fate <> 'dropped' AND later.told <> 'reminded')
+)
+"""
+"""Whoever was told later how an event is, or is owed that, has missed nothing; after a reminder comes the next."""
+_NOW: Mapping[EventState, Told] = {
+    EventState.OPEN: Told.OPENED, EventState.RESOLVED: Told.RESOLVED, EventState.OCCURRED: Told.OCCURRED,
+}  # fmt: skip
 
 
 def owe(connection: sqlite3.Connection, seq: int, change: Change) -> None:
@@ -58,10 +70,24 @@ def remind(connection: sqlite3.Connection, reminder: Reminder) -> None:
     if row is None:
         return
     seq = numbering.add(connection, reminder.event_id, "reminded", reminder.at)
-    connection.execute("INSERT INTO notice (seq, event) VALUES (?, ?)", (seq, _frozen(event_of(row))))
+    _owe_now(connection, seq, reminder.receiver, event_of(row), Told.REMINDED, reminder.at)
+
+
+def resend(connection: sqlite3.Connection, resend: Resend) -> None:
+    """Owe an event as it is now, as a transition of its own, unless somebody was quicker to have it sent again."""
+    row = connection.execute(*given_up_sql(resend.receiver, resend.event_id)).fetchone()
+    if row is None:
+        return
+    event = event_of(row)
+    seq = numbering.add(connection, event.id, "resent", resend.at, resend.who, resend.comment)
+    _owe_now(connection, seq, resend.receiver, event, _NOW[event.state], resend.at)
+
+
+def _owe_now(connection: sqlite3.Connection, seq: int, receiver: str, event: Event, told: Told, at: float) -> None:
+    connection.execute("INSERT INTO notice (seq, event) VALUES (?, ?)", (seq, _frozen(event)))
     connection.execute(
-        "INSERT INTO delivery (seq, receiver, event_id, told, fate, owed_at) VALUES (?, ?, ?, 'reminded', 'owed', ?)",
-        (seq, reminder.receiver, reminder.event_id, reminder.at),
+        "INSERT INTO delivery (seq, receiver, event_id, told, fate, owed_at) VALUES (?, ?, ?, ?, 'owed', ?)",
+        (seq, receiver, event.id, told.value, at),
     )
 
 
@@ -129,6 +155,22 @@ def backlog_of(rows: Sequence[Row]) -> Mapping[str, Backlog]:
     return {row["receiver"]: Backlog(row["notices"], row["oldest_at"]) for row in rows}
 
 
+DEAD_LETTERS = f"""
+SELECT receiver, count(*) AS letters FROM delivery NOT INDEXED WHERE {_IS_DEAD} GROUP BY receiver
+"""  # noqa: S608 - a constant
+"""Few are dead of many: reading all of them as they lie is quicker than by the index that would group them."""
+
+
+def given_up_sql(receiver: str, event_id: str | None = None) -> Sql:
+    """Events of dead letters, in the order of the letters."""
+    only = "AND delivery.event_id = ?" if event_id is not None else ""
+    sql = f"""
+        SELECT event.* FROM delivery JOIN event ON event.id = delivery.event_id
+        WHERE delivery.receiver = ? AND {_IS_DEAD} {only} ORDER BY delivery.id
+    """  # noqa: S608 - as above
+    return sql, (receiver,) if event_id is None else (receiver, event_id)
+
+
 HEARD = """
 SELECT DISTINCT event_id FROM delivery JOIN event ON event.id = delivery.event_id
 WHERE event.state = 'open' AND receiver = ? AND told = 'opened' AND fate <> 'dropped'
@@ -158,7 +200,8 @@ def history_sql(query: DeliveryQuery) -> Sql:
             values.append(value)
     where = "WHERE " + " AND ".join(clauses) if clauses else ""
     sql = f"""
-        SELECT delivery.*, event.event, event.instance FROM delivery JOIN event ON event.id = delivery.event_id
+        SELECT delivery.*, event.event, event.instance, {_IS_DEAD} AS dead_letter
+        FROM delivery JOIN event ON event.id = delivery.event_id
         {where} ORDER BY delivery.id DESC LIMIT ?
     """  # noqa: S608 - clauses are constants
     return sql, (*values, query.limit)
@@ -169,7 +212,7 @@ def delivery_of(row: Row) -> Delivery:
     return Delivery(
         row["id"], row["receiver"], transition_id(row["event_id"], told, row["owed_at"]), row["event_id"], row["event"],
         row["instance"], told, Fate(row["fate"]), row["owed_at"], row["attempts"], row["tried_at"],
-        row["settled_at"], row["answer"],
+        row["settled_at"], row["answer"], bool(row["dead_letter"]),
     )  # fmt: skip
 
 

@@ -468,6 +468,13 @@ class SqliteStore:
     async def backlog(self, before: float | None = None) -> Mapping[str, Backlog]:
         return outbox.backlog_of(await self._select(outbox.BACKLOG, (float("inf") if before is None else before,)))
 
+    async def dead_letters(self) -> Mapping[str, int]:
+        return {row["receiver"]: row["letters"] for row in await self._select(outbox.DEAD_LETTERS, ())}
+
+    async def given_up(self, receiver: str, event_id: str | None = None) -> Sequence[Event]:
+        sql = outbox.given_up_sql(receiver, event_id)
+        return await self._reading(lambda read: [event_of(row) for row in read.execute(*sql)])
+
     async def deliveries(self, query: DeliveryQuery) -> Sequence[Delivery]:
         return [outbox.delivery_of(row) for row in await self._select(*outbox.history_sql(query))]
 

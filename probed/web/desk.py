@@ -50,8 +50,6 @@ _NEEDED = {
     "audit": "/api/v1/audit",
 }
 """Pages that show what the API must have, and let who looks read."""
-RECOVERABLE = frozenset({"invalid", "refused-by-rule", "stale", "bad-body", "conflict", "too-many"})
-"""Refusals that are told in the form; others are a page."""
 THEME_COOKIE, ZONE_COOKIE = "probed_theme", "probed_zone"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -14,18 +14,22 @@ from probed.api.problems import Refused
 from probed.api.query import Field
 from probed.api.routing import JSON, MAX_BODY, Call, Route
 from probed.strict_yaml import MAX_BYTES
-from probed.web.desk import RECOVERABLE, Desk
+from probed.web import forms
+from probed.web.desk import Desk
+from probed.web.forms import FINE, Wrong
 from probed.web.policy_pages import API, ONE
 
 IMPORT, PROPOSALS = f"{API}/import", f"{API}/proposals"
 PATH = "/policies/import"
+FIELDS = ("file", "document", "reason")
+"""Of the form, in its order."""
 POLICY = Field("policy", "Only of this policy.")
 
 
 class ImportPage(Struct, frozen=True):
     document: str = ""
     reason: str = ""
-    problems: Sequence[Mapping[str, object]] = ()
+    wrong: Wrong = FINE
     looked: bool = False
     """Whether it is known what the document would change."""
     revision: Mapping[str, Any] | None = None
@@ -62,10 +66,7 @@ def routes(desk: Desk) -> list[Route]:
         try:
             answer = await desk.ask(call, "POST", IMPORT, query=query, body=body, said={hdrs.CONTENT_TYPE: kind})
         except Refused as refused:
-            if refused.kind not in RECOVERABLE | {"bad-query"}:
-                raise
-            problems = refused.errors or [{"path": "", "detail": refused.detail}]
-            page = ImportPage(document, reason, problems)
+            page = ImportPage(document, reason, _wrong(refused))
             return await desk.html(call, "import.html", page, status=422)
         if apply:
             return desk.seen(call, "../policies")
@@ -99,3 +100,17 @@ def routes(desk: Desk) -> list[Route]:
         # It replays all that was recorded: that takes as long as it takes.
         desk.page("/policies/proposals", proposals, "What the recording proposes.", POLICY, endless=True),
     ]
+
+
+def _wrong(refused: Refused) -> Wrong:
+    """Of a document each problem with its place in the text, which the form shows, also of a file."""
+    if refused.kind == "bad-query":
+        return forms.wrong(refused, FIELDS, otherwise="reason")
+    placed = [{"path": "document", "detail": _placed(problem)} for problem in refused.errors]
+    return forms.wrong(Refused(refused.kind, refused.detail, placed), FIELDS, otherwise="document")
+
+
+def _placed(problem: Mapping[str, object]) -> str:
+    line = problem.get("line")
+    place = f"line {line}, column {problem['column']}" if line else ""
+    return ": ".join(str(part) for part in (place, problem["path"], problem["detail"]) if part)

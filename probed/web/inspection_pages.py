@@ -21,13 +21,17 @@ from probed.inspection.packing import report_of, unpacked
 from probed.inspection.sheets import GRADES, Paper, paper
 from probed.model import OBSERVER
 from probed.store.reports import InspectionRecord
+from probed.web import forms
 from probed.web.desk import FRAGMENT, Desk, zone_of
+from probed.web.forms import FINE, Wrong
 
 INSTANCE = Field("instance", "Only inspections of this one; of a report of several, its sheet.")
 WATCH = Flag("watch", "Stay until it has come to its end.")
 CURSOR = Word("cursor", "Where the next page begins.")
 MAX_NAMED = 4
 """Instances that a line of the list names."""
+FIELDS = ("instances", "events", "days")
+"""Of the form, in its order."""
 _RECENT = "10"
 
 
@@ -66,7 +70,7 @@ class InspectionsPage(Struct, frozen=True):
     """(id, name) of those that are on and about an instance."""
     given: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What the form holds."""
-    problems: Sequence[Mapping[str, object]] = ()
+    wrong: Wrong = FINE
 
 
 class InspectionPage(Struct, frozen=True):
@@ -97,9 +101,7 @@ def routes(desk: Desk) -> list[Route]:
         name = call.query[INSTANCE]
         return await show(call, {"instances": [name]} if name else {})
 
-    async def show(
-        call: Call, given: Mapping[str, Sequence[str]], problems: Sequence[Mapping[str, object]] = ()
-    ) -> web.Response:
+    async def show(call: Call, given: Mapping[str, Sequence[str]], wrong: Wrong = FINE) -> web.Response:
         asked = {key: call.request.query[key] for key in (INSTANCE.name, CURSOR.name) if key in call.request.query}
         answer = await desk.ask(call, "GET", API, query=asked)
         lines = tuple(_line(item, progress_of(served, item["id"])) for item in answer["items"])
@@ -118,16 +120,13 @@ def routes(desk: Desk) -> list[Route]:
             served.inspector.instances,
             tuple(sorted(policies, key=lambda one: one[1])),
             given,
-            problems,
+            wrong,
         )
-        return await desk.html(call, "inspections.html", page, status=422 if problems else 200)
+        return await desk.html(call, "inspections.html", page, status=422 if wrong else 200)
 
     async def start(call: Call) -> web.Response:
         said = await desk.answers(call)
-        given = {
-            name: [value for given_name, value in said if given_name == name]
-            for name in ("instances", "events", "days")
-        }
+        given = {name: [value for given_name, value in said if given_name == name] for name in FIELDS}
         days = given["days"][0] if given["days"] else ""
         body: dict[str, Any] = {
             "instances": given["instances"],
@@ -138,9 +137,7 @@ def routes(desk: Desk) -> list[Route]:
         try:
             begun = await desk.ask(call, "POST", API, body=body)
         except Refused as refused:
-            if refused.kind == "forbidden":
-                raise
-            return await show(call, given, refused.errors or [{"path": "", "detail": refused.detail}])
+            return await show(call, given, forms.wrong(refused, FIELDS))
         return desk.seen(call, f"inspections/{begun['id']}?watch=true")
 
     async def one(call: Call) -> web.Response:

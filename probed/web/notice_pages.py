@@ -1,4 +1,4 @@
-"""Notifications: what was sent to whom, what is owed, what failed; and a test message by a button."""
+"""Notifications: what was sent to whom, what is owed, what failed; test messages and dead letters by buttons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from probed.api.routing import Call, Route
 from probed.web.desk import Desk
 
 API = "/api/v1/notifications"
-TEST = f"{API}/test"
+TEST, RESEND = f"{API}/test", f"{API}/resend"
 FATE = Word("fate", "Only what came to this.")
 RECEIVER = Word("receiver", "Only to this receiver.")
 CURSOR = Word("cursor", "Where the next page begins.")
@@ -31,18 +31,30 @@ def routes(desk: Desk) -> list[Route]:
         fate: str | None = None,
         receiver: str | None = None,
         tested: Mapping[str, Any] | None = None,
+        resent: Mapping[str, Any] | None = None,
     ) -> web.Response:
         answer = await desk.ask(call, "GET", API, query=query)
-        may_test = desk.may(call, "POST", TEST)
-        page = {**answer, "fate": fate, "receiver": receiver, "may_test": may_test, "tested": tested}
+        page = {
+            **answer,
+            "fate": fate,
+            "receiver": receiver,
+            "may_test": desk.may(call, "POST", TEST),
+            "may_resend": desk.may(call, "POST", RESEND),
+            "known": {one["name"] for one in answer["receivers"]},
+            "tested": tested,
+            "resent": resent,
+        }
         return await desk.html(call, "notifications.html", page)
 
-    async def test(call: Call) -> web.Response:
+    async def send(call: Call) -> web.Response:
         given = await desk.fields(call)
-        tested = await desk.ask(call, "POST", TEST, body={"receiver": given.get("receiver", "")})
-        return await show(call, {}, tested=tested)
+        body = {"receiver": given.get("receiver", "")}
+        if "resend" not in given:
+            return await show(call, {}, tested=await desk.ask(call, "POST", TEST, body=body))
+        body |= {name: given[name] for name in ("event_id",) if given.get(name)}
+        return await show(call, {}, resent=await desk.ask(call, "POST", RESEND, body=body))
 
     return [
         desk.page("/notifications", listing, "Notifications.", FATE, RECEIVER, CURSOR),
-        desk.form("/notifications", test, "Send a test message to a receiver."),
+        desk.form("/notifications", send, "Send a receiver a test message, or its dead letters again."),
     ]

@@ -18,6 +18,7 @@ from probed.store import GapRecord
 from probed.web import frame, places
 from probed.web.assets import assets
 from probed.web.desk import HEADERS, THEME_COOKIE, ZONE_COOKIE, Desk, zone_named
+from probed.web.forms import FINE, Wrong
 from probed.web.places import Row
 
 YEAR_SECONDS = 365 * 86400
@@ -38,7 +39,10 @@ SET = Field("set", "Whether to keep what the form says.")
 class ViewPage(Struct, frozen=True):
     back: str
     zones: tuple[str, ...]
-    problem: str = ""
+    theme: str = ""
+    """As it was chosen, when the form was refused; so the zone."""
+    zone: str = ""
+    wrong: Wrong = FINE
 
 
 class AboutPage(Struct, frozen=True):
@@ -59,7 +63,8 @@ def routes(desk: Desk) -> list[Route]:
         zone = zone_named(name)
         if zone is None:
             problem = f"Expected a time zone such as Europe/Berlin, got {shown(name)}."
-            return await desk.html(call, "view.html", ViewPage(back, zones(), problem), status=422)
+            page = ViewPage(back, zones(), theme, name, Wrong({ZONE.name: (problem,)}))
+            return await desk.html(call, "view.html", page, status=422)
         response = web.Response(status=303, headers={**HEADERS, hdrs.LOCATION: f"./{back}"})
         for cookie, value in ((THEME_COOKIE, theme if theme in frame.THEMES else ""), (ZONE_COOKIE, zone.key)):
             response.set_cookie(cookie, value, max_age=YEAR_SECONDS, httponly=True, samesite="Lax")

@@ -16,6 +16,11 @@ ALSO = "also"
 _SWITCH = {"on": True, "off": False}
 
 
+def fields_of(policy: Policy) -> tuple[str, ...]:
+    """What has a field of its own, in the order of the form."""
+    return (*(f"params.{field.name}" for field in rules.rule(policy, 0).fields), "severity", "enabled", "reason")
+
+
 def patch_of(policy: Policy, given: Mapping[str, str]) -> dict[str, Any]:
     """The merge patch that a form asks for: only what differs from what it was shown."""
     patch: dict[str, Any] = as_patch(given[ALSO]) if given.get(ALSO) else {}

@@ -17,9 +17,10 @@ from probed.model import Policy
 from probed.policy.layers import BUILT_IN
 from probed.store import DailyCount
 from probed.strict_yaml import did_you_mean
-from probed.web import rules
-from probed.web.desk import RECOVERABLE, Desk
-from probed.web.policy_forms import ALSO, as_patch, filled_in, patch_of
+from probed.web import forms, rules
+from probed.web.desk import Desk
+from probed.web.forms import FINE, Wrong
+from probed.web.policy_forms import ALSO, as_patch, fields_of, filled_in, patch_of
 from probed.web.rules import Rule
 
 API = "/api/v1/policies"
@@ -54,7 +55,7 @@ class PolicyPage(Struct, frozen=True):
     may_edit: bool
     given: Mapping[str, str]
     """What the form holds, when it was refused."""
-    problems: Sequence[Mapping[str, object]]
+    wrong: Wrong
     revisions: Sequence[Json] | None
     may_preview: bool
     preview: Json | None
@@ -70,11 +71,6 @@ class PolicyPage(Struct, frozen=True):
         """What of a proposed change has no field."""
         text = self.given.get(ALSO)
         return as_patch(text) if text else {}
-
-    @property
-    def known_paths(self) -> frozenset[str]:
-        """What has a field of its own."""
-        return frozenset({f"params.{each.name}" for each in self.rule.fields} | {"severity", "enabled", "reason"})
 
 
 def routes(desk: Desk) -> list[Route]:
@@ -96,12 +92,12 @@ def routes(desk: Desk) -> list[Route]:
     async def one(call: Call) -> web.Response:
         proposed = call.query[PATCH]
         given = filled_in(_policy(desk, call.path("id")), as_patch(proposed)) if proposed else {}
-        return await show(call, given, ())
+        return await show(call, given)
 
     async def show(
         call: Call,
         given: Mapping[str, str],
-        problems: Sequence[Mapping[str, object]],
+        wrong: Wrong = FINE,
         preview: Json | None = None,
     ) -> web.Response:
         policy = _policy(desk, call.path("id"))
@@ -115,14 +111,14 @@ def routes(desk: Desk) -> list[Route]:
             bool(detail.get("patch")),
             desk.may(call, "PATCH", ONE),
             given,
-            problems,
+            wrong,
             await _revisions(call, policy.id),
             desk.may(call, "POST", BACKTEST),
             preview,
             desk.may(call, "PUT", SHADOW),
             await _shadow(call, policy.id),
         )
-        return await desk.html(call, "policy.html", page, status=422 if problems else 200)
+        return await desk.html(call, "policy.html", page, status=422 if wrong else 200)
 
     async def edit(call: Call) -> web.Response:
         given = await desk.fields(call)
@@ -130,7 +126,8 @@ def routes(desk: Desk) -> list[Route]:
         patch = patch_of(policy, given)
         try:
             if "preview" in given:
-                return await show(call, given, (), await desk.ask(call, "POST", BACKTEST, body={"patch": patch}))
+                preview = await desk.ask(call, "POST", BACKTEST, body={"patch": patch})
+                return await show(call, given, preview=preview)
             if "shadow" in given:
                 if not patch:
                     raise Refused("invalid", "nothing differs from the policy as it is: change a field first")
@@ -139,9 +136,7 @@ def routes(desk: Desk) -> list[Route]:
                 body = {**patch, "reason": given.get("reason", "")}
                 await desk.ask(call, "PATCH", ONE, body=body, said={hdrs.IF_MATCH: given.get("etag", "")})
         except Refused as refused:
-            if refused.kind not in RECOVERABLE:
-                raise
-            return await show(call, given, refused.errors or [{"path": "", "detail": refused.detail}])
+            return await show(call, given, forms.wrong(refused, fields_of(policy)))
         return desk.seen(call, policy.id)
 
     async def restore(call: Call) -> web.Response:

@@ -11,13 +11,17 @@ from msgspec import Struct, field
 from probed.api.problems import Refused
 from probed.api.query import Word
 from probed.api.routing import Call, Route
+from probed.web import forms
 from probed.web.desk import Desk
+from probed.web.forms import FINE, Wrong
 
 API = "/api/v1/silences"
 INSTANCE = Word("instance", "Fills the form in.")
 EVENT = Word("event", "Fills the form in.")
 NODE = Word("node", "Fills the form in.")
 LISTS = ("instances", "nodes", "events", "severities")
+FIELDS = (*LISTS, "duration", "comment")
+"""Of the form, in its order."""
 
 
 class SilencesPage(Struct, frozen=True):
@@ -28,7 +32,7 @@ class SilencesPage(Struct, frozen=True):
     """(id, name)"""
     given: Mapping[str, str] = field(default_factory=dict)
     """What the form holds."""
-    problems: Sequence[Mapping[str, object]] = ()
+    wrong: Wrong = FINE
 
 
 def routes(desk: Desk) -> list[Route]:
@@ -39,7 +43,7 @@ def routes(desk: Desk) -> list[Route]:
         named = {"instances": call.query[INSTANCE], "events": call.query[EVENT], "nodes": call.query[NODE]}
         return await show(call, {name: value for name, value in named.items() if value})
 
-    async def show(call: Call, given: Mapping[str, str], problems: Sequence[Mapping[str, object]] = ()) -> web.Response:
+    async def show(call: Call, given: Mapping[str, str], wrong: Wrong = FINE) -> web.Response:
         answer = await desk.ask(call, "GET", API)
         policies = desk.served.policies.values()
         page = SilencesPage(
@@ -48,9 +52,9 @@ def routes(desk: Desk) -> list[Route]:
             tuple(sorted(instance.name for instance in desk.served.settings.instances)),
             tuple(sorted(((policy.id, policy.name) for policy in policies), key=lambda one: one[1])),
             given,
-            problems,
+            wrong,
         )
-        return await desk.html(call, "silences.html", page, status=422 if problems else 200)
+        return await desk.html(call, "silences.html", page, status=422 if wrong else 200)
 
     async def add(call: Call) -> web.Response:
         given = await desk.fields(call)
@@ -59,9 +63,7 @@ def routes(desk: Desk) -> list[Route]:
         try:
             await desk.ask(call, "POST", API, body=body)
         except Refused as refused:
-            if refused.kind == "forbidden":
-                raise
-            return await show(call, given, refused.errors or [{"path": "", "detail": refused.detail}])
+            return await show(call, given, forms.wrong(refused, FIELDS))
         return desk.seen(call, "silences")
 
     async def expire(call: Call) -> web.Response:

@@ -12,9 +12,13 @@ from probed.api.problems import Refused
 from probed.api.routing import Call, Route
 from probed.api.tokens import PATH as API
 from probed.model import Role
-from probed.web.desk import RECOVERABLE, Desk
+from probed.web import forms
+from probed.web.desk import Desk
+from probed.web.forms import FINE, Wrong
 
 PATH = "/tokens"
+FIELDS = ("name", "role", "scopes", "expires_in", "reason")
+"""Of the form, in its order."""
 SCOPES = {"metrics": "metrics (GET /metrics)", "api": "the API (everything else)"}
 """Word of the API -> words."""
 
@@ -25,7 +29,7 @@ class TokensPage(Struct, frozen=True):
     """What the form holds."""
     scopes: tuple[str, ...] = tuple(SCOPES)
     """Those that are ticked."""
-    problems: Sequence[Mapping[str, object]] = ()
+    wrong: Wrong = FINE
     made: Mapping[str, Any] | None = None
     """The token that was just made, with its text."""
 
@@ -58,10 +62,8 @@ def routes(desk: Desk) -> list[Route]:
         try:
             made = await desk.ask(call, "POST", API, body=body)
         except Refused as refused:
-            if refused.kind not in RECOVERABLE:
-                raise
-            problems = refused.errors or [{"path": "name", "detail": refused.detail}]
-            return await show(call, 422, given=given, scopes=scopes, problems=problems)
+            wrong = forms.wrong(refused, FIELDS, otherwise="name")
+            return await show(call, 422, given=given, scopes=scopes, wrong=wrong)
         return await show(call, 201, made=made)
 
     async def revoke(call: Call) -> web.Response:

@@ -18,8 +18,12 @@ from aiohttp import web
 from probed.api.access import NOBODY, Principal
 from probed.api.app import application
 from probed.api.problems import unauthorized
+from probed.couriers import Appointment
+from probed.errors import Undelivered
 from probed.model import Role
+from probed.receivers import Receiver
 from tests.unit.serving import Stack, free_port, stack
+from tests.unit.test_couriers import Far
 
 EXAMPLES = int(os.environ.get("PROBED_TEST_API_EXAMPLES", "8"))
 """Generated requests per route, for whom all is allowed; 200 make more than 5,000 in all."""
@@ -44,7 +48,7 @@ class ByHeader:
 
 @pytest_asyncio.fixture
 async def url(tmp_path: Path) -> AsyncIterator[str]:
-    """A served daemon's worth of state, with events of three kinds in it."""
+    """A served daemon's worth of state, with events of three kinds in it, and a receiver that takes none of them."""
     seen = await stack(tmp_path)
     seen.archive.open()
     await _fill(seen)
@@ -55,11 +59,16 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
     await web.TCPSite(runner, host, port).start()
     yield f"http://{address}"
     await runner.cleanup()
+    await seen.couriers.close()
     await seen.archive.close()
     await seen.store.close()
 
 
 async def _fill(seen: Stack) -> None:
+    gone = Far(otherwise=Undelivered("HTTP 410", final=True))
+    await seen.couriers.appoint([Appointment(Receiver("tickets"), lambda: gone)])
+    seen.pipeline.owe = seen.couriers.owed
+    seen.pipeline.on_announce(seen.couriers.announced)
     await seen.outage("node-a")
     for _ in range(2):
         seen.clock.step(5)

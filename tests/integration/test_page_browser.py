@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from msgspec.structs import replace
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
 from probed.access.sessions import IDLE_SECONDS
 from probed.api import app
 from probed.api.doorkeeping import KnownPeople
+from probed.couriers import Appointment
+from probed.errors import Undelivered
 from probed.model import Outcome
+from probed.receivers import Receiver
+from probed.store import Change, Commit
 from tests.unit.people import PASSWORDS, know
 from tests.unit.serving import Stack, free_port
+from tests.unit.test_couriers import Far, an_event
 from tests.unit.test_page import PAGES, PAYLOADS, an_operator
 from tests.unit.theatre import healthy, hostile_stage, leave, play, stage
 
@@ -285,7 +291,7 @@ async def test_an_admins_work_is_done_by_forms_and_axe_finds_nothing_wrong_on_th
     (tmp_path / "policies.yaml").write_text(DOCUMENT.replace("45", "soon"))
     await page.get_by_label("A file").set_input_files(tmp_path / "policies.yaml")
     await page.get_by_role("button", name="Show what would change").click()
-    assert "line 5" in await page.get_by_role("alert").inner_text()
+    await expect(page.get_by_label("Its text")).to_have_accessible_description(re.compile("line 5, column"))
     await look()
     await page.get_by_label("Its text").fill(DOCUMENT)
     await page.get_by_role("button", name="Show what would change").click()
@@ -307,6 +313,118 @@ async def test_an_admins_work_is_done_by_forms_and_axe_finds_nothing_wrong_on_th
         await page.goto(shown.base + path)
         await look()
     assert seen == []
+
+
+WRONG: Sequence[tuple[str, str, str, str, str]] = (
+    ("/tokens", "Lasts", "soon", "Make it", "expected a duration such as .* A duration such as 90d"),
+    ("/tokens", "Name", "a b", "Make it", "expected .* Who will use it"),
+    ("/silences", "For", "soon", "Silence", "expected a duration such as .* A duration such as 30m"),
+    (f"/policies/{LAG}", "lag_threshold_sec", "minus one", "Save", "expected .*, got"),
+    (f"/policies/{LAG}", "lag_threshold_sec", "minus one", "Preview", "expected .*, got"),
+    (f"/policies/{LAG}", "lag_threshold_sec", "minus one", "Run as a shadow", "expected .*, got"),
+    ("/policies/import", "or its text", DOCUMENT.replace("45", "soon"), "Show what would change", "line 5, column .*"),
+    ("/inspections", "Days of history", "900", "Inspect", "expected"),
+    ("/view", "Time zone", "Mars/Olympus", "Set", "Expected a time zone such as .* UTC, or a name"),
+)
+"""(page, field, what is typed into it, button, what is to be read out with the field)"""
+
+
+@pytest.mark.parametrize("shown", ["people"], indirect=True)
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+async def test_after_a_refusal_the_first_wrong_field_has_the_focus_and_says_what_is_wrong(
+    shown: Shown, scripts: bool
+) -> None:
+    page = await shown.open("/", java_script_enabled=scripts)
+    checker = await shown.context()
+
+    async def is_told(field: Locator, typed: str, says: str) -> None:
+        await expect(field).to_be_focused()
+        await expect(field).to_have_attribute("aria-invalid", "true")
+        await expect(field).to_have_accessible_description(re.compile(says))
+        await expect(field).to_have_value(typed)
+        await expect(page.locator("main [autofocus]")).to_have_count(1)
+        assert await complaints_of_axe(page, checker) == []
+
+    await page.get_by_label("User").fill("anna")
+    await page.get_by_label("Password").fill("a guess")
+    await page.get_by_role("button", name="Sign in").click()
+    await is_told(page.get_by_label("Password"), "", "The credentials are not right")
+    await page.get_by_label("Password").fill(PASSWORDS["anna"])
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("button", name="sign out").wait_for()
+    for path, label, typed, button, says in WRONG:
+        await page.goto(shown.base + path)
+        for folded in await page.locator("main details:not([open]) > summary").all():
+            if await folded.is_visible():
+                await folded.click()
+        # What the browser would find by itself is for the daemon to refuse here.
+        await page.locator("main form").evaluate_all("(all) => all.forEach((each) => { each.noValidate = true; })")
+        if path == "/silences":
+            await page.get_by_label("Instance").select_option("orders")
+            await page.get_by_label("Why").fill("an upgrade")
+        if path == "/tokens" and label != "Name":
+            await page.get_by_label("Name").fill("prometheus")
+        await page.get_by_label(label, exact=True).fill(typed)
+        await page.get_by_role("button", name=button).click()
+        await is_told(page.get_by_label("Its text" if path.endswith("import") else label, exact=True), typed, says)
+
+
+@pytest.mark.parametrize("shown", ["people"], indirect=True)
+async def test_of_several_wrong_fields_the_first_on_the_page_has_the_focus_and_all_are_marked(shown: Shown) -> None:
+    page = await shown.open("/tokens")
+    await shown.sign_in(page, "anna")
+    await page.get_by_label("Lasts").fill("soon")
+    for box in await page.get_by_role("checkbox").all():
+        await box.uncheck()
+    await page.get_by_label("Name").fill("prometheus")
+    await page.get_by_role("button", name="Make it").click()
+    boxes = page.get_by_role("group", name="For")
+    await expect(boxes).to_have_accessible_description(re.compile("expected"))
+    await expect(boxes.get_by_role("checkbox").first).to_be_focused()
+    await expect(page.locator("[aria-invalid=true]")).to_have_count(3)
+    assert await complaints_of_axe(page) == []
+
+
+@pytest.mark.parametrize("shown", ["operator"], indirect=True)
+async def test_what_no_field_has_to_answer_for_has_the_focus_itself(shown: Shown) -> None:
+    page = await shown.open("/policies/replication_lag_high")
+    await page.get_by_text("Edit", exact=True).click()
+    await page.get_by_role("button", name="Run as a shadow").click()
+    message = page.get_by_role("alert")
+    await expect(message).to_be_focused()
+    await expect(message).to_contain_text("nothing differs from the policy as it is")
+    await expect(page.locator("[aria-invalid]")).to_have_count(0)
+    assert await complaints_of_axe(page) == []
+
+
+@pytest.mark.parametrize("shown", ["operator"], indirect=True)
+async def test_dead_letters_are_sent_again_all_or_those_of_one_event(shown: Shown) -> None:
+    far, letters = Far(otherwise=Undelivered("HTTP 410", final=True)), 3
+    await shown.seen.couriers.appoint([Appointment(Receiver("tickets"), lambda: far)])
+    events = [an_event(shown.seen.clock.wall(), node=f"node-{number}") for number in range(letters)]
+    for event in events:
+        change = Change(event, "opened", shown.seen.clock.wall(), owed=("tickets",))
+        await shown.seen.store.append(Commit(changes=(change,)))
+        shown.seen.couriers.announced(change)
+    page = await shown.open("/notifications", java_script_enabled=False)
+    button = page.get_by_role("button", name="Send again")
+    one = page.get_by_role("button", name="Send again database_unavailable of orders to tickets")
+    while await button.count() < letters + 1:
+        await page.reload()
+    checker = await shown.context()
+    assert await complaints_of_axe(page, checker) == []
+    far.otherwise = None
+    await one.first.click()
+    await expect(page.get_by_role("status").last).to_have_text("tickets is owed 1 notice again.")
+    while await one.count() > letters - 1:
+        await page.goto(shown.base + "/notifications")
+    await page.get_by_role("button", name="Send again what tickets did not take").click()
+    await expect(page.get_by_role("status").last).to_have_text("tickets is owed 2 notices again.")
+    while await page.locator("tr", has_text="delivered").count() < letters:
+        await page.goto(shown.base + "/notifications")
+    assert await button.count() == 0 and await complaints_of_axe(page, checker) == []
+    assert [notice.event.id for notice in far.got] == [events[-1].id, events[0].id, events[1].id]
+    await shown.seen.couriers.close()
 
 
 @pytest.mark.parametrize("shown", ["people"], indirect=True)

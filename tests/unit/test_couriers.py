@@ -25,7 +25,7 @@ from probed.incidents import new_id
 from probed.model import Event, EventState, Severity, Target
 from probed.receivers import Receiver, owed
 from probed.store import Change, Commit
-from probed.store.notices import DeliveryQuery, Fate, Notice, Told
+from probed.store.notices import DeliveryQuery, Fate, Notice, Resend, Told
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock, settle
 from probed.vitals import Faring
@@ -135,6 +135,12 @@ class Office:
 
     async def resolve(self, event: Event) -> None:
         await self.commit(over(event, self.clock.wall()), "resolved")
+
+    async def resend(self, receiver: str, event: Event) -> None:
+        resend = Resend(event.id, receiver, self.clock.wall(), "olga", f"to {receiver}")
+        await self.store.append(Commit(resends=(resend,)))
+        self.couriers.wake(receiver)
+        await self.quiet()
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Real time only for the store's threads; the clock stands still."""
@@ -680,3 +686,142 @@ async def test_a_test_message_goes_past_the_queue_and_says_what_came_of_it(offic
     assert (dead.delivered, dead.answer) == (False, "refused")
     with pytest.raises(KeyError):
         await office.couriers.test("nobody")
+
+
+# --- dead letters sent again
+
+GONE = Undelivered("HTTP 410", final=True)
+
+
+async def test_a_dead_letter_is_sent_again_once_under_a_new_id_and_the_old_one_stays_in_the_history(
+    office: Office,
+) -> None:
+    far, other = Far(otherwise=GONE), Far()
+    await office.appoint(r=far, other=other)
+    event = await office.open()
+    await office.quiet()
+    assert await office.store.dead_letters() == {"r": 1}
+    office.clock.step(3600)
+    far.otherwise = None
+    await office.resend("r", event)
+    assert [(notice.told, notice.event.state) for notice in far.got] == [(Told.OPENED, EventState.OPEN)]
+    assert far.got[0].transition != other.got[0].transition and far.got[0].attempts == 0
+    assert await office.fates("r") == [("opened", "refused"), ("opened", "delivered")]
+    assert await office.store.dead_letters() == {}
+    await office.resend("r", event)
+    await office.resend("other", event)
+    assert (len(far.got), len(other.got)) == (1, 1), "nothing is dead any more, and nobody else was concerned"
+    detail = await office.store.event(event.id)
+    assert detail is not None
+    assert [(one.kind, one.who, one.comment) for one in detail.history][1:] == [("resent", "olga", "to r")]
+
+
+async def test_an_event_that_has_ended_is_told_as_it_is_now_and_once(office: Office) -> None:
+    far = Far(otherwise=GONE)
+    await office.appoint(r=far)
+    event = await office.open()
+    await office.quiet()
+    office.clock.step(60)
+    await office.resolve(event)
+    await office.quiet()
+    assert await office.fates("r") == [("opened", "refused"), ("resolved", "refused")]
+    assert await office.store.dead_letters() == {"r": 1}, "the newest says all"
+    far.otherwise = None
+    await office.resend("r", event)
+    assert [(notice.told, notice.event.state) for notice in far.got] == [(Told.RESOLVED, EventState.RESOLVED)]
+    assert await office.store.dead_letters() == {}
+
+
+async def test_who_wants_no_resolutions_is_told_that_what_it_never_heard_of_is_over(office: Office) -> None:
+    far = Far(otherwise=GONE)
+    await office.couriers.appoint([Appointment(Receiver("r", resolved=False), partial(_itself, far))])
+    event = await office.open()
+    await office.quiet()
+    await office.resolve(event)
+    await office.quiet()
+    far.otherwise = None
+    await office.resend("r", event)
+    assert [(notice.told, notice.event.state) for notice in far.got] == [(Told.RESOLVED, EventState.RESOLVED)]
+
+
+async def test_what_a_receiver_was_told_of_later_is_no_dead_letter(office: Office) -> None:
+    far = Far(script=[GONE])
+    await office.appoint(r=far)
+    event = await office.open()
+    await office.quiet()
+    await office.resolve(event)
+    await office.quiet()
+    assert await office.fates("r") == [("opened", "refused"), ("resolved", "delivered")]
+    assert await office.store.dead_letters() == {}
+    await office.resend("r", event)
+    assert [notice.told for notice in far.got] == [Told.RESOLVED], "an alarm after its end would never end"
+
+
+async def test_what_is_owed_of_an_event_is_not_owed_twice(office: Office) -> None:
+    far = Far(script=[GONE], otherwise=Undelivered("HTTP 503"))
+    await office.appoint(r=far)
+    event = await office.open()
+    await office.quiet()
+    await office.resolve(event)
+    await office.quiet()
+    await office.resend("r", event)
+    assert await office.fates("r") == [("opened", "refused"), ("resolved", "owed")]
+
+
+async def test_an_occurrence_is_sent_again_as_one(office: Office) -> None:
+    far = Far(script=[GONE])
+    await office.appoint(r=far)
+    event = an_event(office.clock.wall(), state=EventState.OCCURRED)
+    await office.commit(event, "occurred")
+    await office.quiet()
+    await office.resend("r", event)
+    assert [notice.told for notice in far.got] == [Told.OCCURRED]
+
+
+async def test_a_reminder_that_was_given_up_is_no_dead_letter_while_the_opening_arrived(office: Office) -> None:
+    far = Far(script=[None, GONE])
+    await office.couriers.appoint([Appointment(Receiver("r", reminders=3600.0), partial(_itself, far))])
+    await office.open()
+    await office.quiet()
+    await office.pass_(3700, by=60)
+    assert await office.fates("r") == [("opened", "delivered"), ("reminded", "refused")]
+    assert await office.store.dead_letters() == {}, "the next reminder follows by itself"
+
+
+async def test_what_was_dropped_with_its_receiver_is_no_dead_letter(office: Office) -> None:
+    await office.appoint(r=Far(otherwise=Undelivered("refused")))
+    event = await office.open()
+    await office.until(lambda: office.told["r", "failed"] == 1, "an attempt")
+    await office.appoint()
+    far = Far()
+    await office.appoint(r=far)
+    assert await office.store.dead_letters() == {}
+    await office.resend("r", event)
+    assert far.got == []
+
+
+async def test_what_is_sent_again_is_tried_for_a_day_again_however_old_the_event_is(office: Office) -> None:
+    far = Far(otherwise=Undelivered("HTTP 401"))
+    await office.appoint(r=far)
+    event = await office.open()
+    await office.pass_(88_000, by=2000)
+    assert await office.fates("r") == [("opened", "expired")]
+    await office.resend("r", event)
+    await office.pass_(43_200, by=2000)
+    assert await office.fates("r") == [("opened", "expired"), ("opened", "owed")]
+    far.otherwise = None
+    await office.pass_(330)
+    assert await office.fates("r") == [("opened", "expired"), ("opened", "delivered")]
+    fares = office.couriers.faring("r")
+    assert fares is not None and (fares.failing_seconds, fares.given_up) == (0.0, 0)
+
+
+async def test_a_dead_letter_that_dies_again_can_be_sent_again(office: Office) -> None:
+    far = Far(script=[GONE, GONE])
+    await office.appoint(r=far)
+    event = await office.open()
+    await office.quiet()
+    for left in (1, 0):
+        await office.resend("r", event)
+        assert sum((await office.store.dead_letters()).values()) == left
+    assert await office.fates("r") == [("opened", "refused"), ("opened", "refused"), ("opened", "delivered")]

@@ -18,6 +18,7 @@ from probed.api.app import serve
 from probed.cli import cli
 from probed.couriers import Appointment
 from probed.errors import Undelivered
+from probed.model import Outcome
 from probed.receivers import Receiver
 from probed.testing import settle
 from tests.unit.serving import Stack, free_port, stack
@@ -90,7 +91,7 @@ async def api(tmp_path: Path, place: Path) -> AsyncIterator[Api]:
 
 
 async def test_before_anything_happened_the_receivers_are_shown_and_nothing_else(api: Api) -> None:
-    nothing = {"owed": 0, "oldest_owed_at": None, "failing_since": None, "answer": ""}
+    nothing = {"owed": 0, "oldest_owed_at": None, "dead_letters": 0, "failing_since": None, "answer": ""}
     assert await api.get(PATH) == {
         "receivers": [{"name": name, "kind": "webhook", **nothing} for name in ("well", "dead")],
         "items": [],
@@ -171,3 +172,93 @@ async def test_the_commands_show_and_test(api: Api) -> None:
     assert (await api.command("test", "well")).startswith("well took it (HTTP 200, ")
     assert "dead did not take it: HTTP 500" in await api.command("test", "dead", code=1)
     assert 'no receiver is called "nobody"' in await api.command("test", "nobody", code=1)
+
+
+# --- dead letters
+
+
+async def given_up(api: Api) -> str:
+    """The event of which ``dead``, gone for good, did not take the opening; its id."""
+    api.dead.otherwise = Undelivered("HTTP 410", final=True)
+    await api.alarm()
+    (item,) = (await api.get(f"{PATH}?fate=refused"))["items"]
+    return str(item["event_id"])
+
+
+async def until_settled(api: Api) -> list[Json]:
+    """The deliveries to ``dead``, newest first, when none of them is owed."""
+    for _ in range(2000):
+        items: list[Json] = (await api.get(f"{PATH}?receiver=dead"))["items"]
+        if not [item for item in items if item["fate"] == "owed"]:
+            return items
+        await asyncio.sleep(0.005)
+    raise AssertionError("something is owed for ever")
+
+
+async def test_dead_letters_are_counted_and_marked_sent_again_and_who_did_it_is_kept(api: Api) -> None:
+    event = await given_up(api)
+    page = await api.get(PATH)
+    assert {one["name"]: one["dead_letters"] for one in page["receivers"]} == {"well": 0, "dead": 1}
+    assert {one["receiver"]: one["dead_letter"] for one in page["items"]} == {"well": False, "dead": True}
+    api.dead.otherwise = None
+    body = {"receiver": "dead", "reason": "mended"}
+    assert await api.ask("POST", f"{PATH}/resend", body) == (200, {"receiver": "dead", "owed": 1, "held_back": 0})
+    newest, oldest = await until_settled(api)
+    assert (newest["fate"], newest["event_id"], oldest["fate"], oldest["dead_letter"]) == (
+        "delivered", event, "refused", False,
+    )  # fmt: skip
+    assert await api.ask("POST", f"{PATH}/resend", body) == (200, {"receiver": "dead", "owed": 0, "held_back": 0})
+    _, audit = await api.ask("GET", "/api/v1/audit")
+    assert [(one["action"], one["subject"], one["reason"]) for one in audit["items"]] == [
+        ("notifications.resend", "dead", "mended"),
+    ]  # fmt: skip
+    history = (await api.get(f"/api/v1/events/{event}"))["history"]
+    assert [(one["kind"], one["comment"]) for one in history] == [("opened", None), ("resent", "to dead: mended")]
+
+
+async def test_those_of_one_event_are_sent_again_and_those_of_others_are_not(api: Api) -> None:
+    event = await given_up(api)
+    await api.seen.outage("node-b")
+    for _ in range(2000):
+        if (await api.seen.store.dead_letters()) == {"dead": 2}:
+            break
+        await asyncio.sleep(0.005)
+    api.dead.otherwise = None
+    status, answer = await api.ask("POST", f"{PATH}/resend", {"receiver": "dead", "event_id": event})
+    assert (status, answer["owed"]) == (200, 1)
+    await until_settled(api)
+    assert [notice.event.id for notice in api.dead.got] == [event]
+    assert await api.seen.store.dead_letters() == {"dead": 1}
+
+
+async def test_what_nobody_is_told_of_now_stays_a_dead_letter(api: Api) -> None:
+    await given_up(api)
+    scope = {"instances": ["orders"], "duration": "2h", "comment": "upgrade"}
+    assert (await api.ask("POST", "/api/v1/silences", scope))[0] == 201
+    api.seen.clock.step(5)
+    api.seen.sample("postgres_liveness", "node-a", Outcome.FAILED, kind="refused", reason="connection refused")
+    await api.seen.settle()
+    body = {"receiver": "dead"}
+    assert await api.ask("POST", f"{PATH}/resend", body) == (200, {"receiver": "dead", "owed": 0, "held_back": 1})
+    assert await api.seen.store.dead_letters() == {"dead": 1}
+
+
+async def test_sending_again_needs_an_operator_a_receiver_and_an_event_that_there_are(api: Api) -> None:
+    await given_up(api)
+    status, _ = await api.ask("POST", f"{PATH}/resend", {"receiver": "dead"}, tcp=True)
+    assert status in (401, 403)
+    await api.seen.couriers.appoint([Appointment(Receiver("well"), lambda: api.well)])
+    status, problem = await api.ask("POST", f"{PATH}/resend", {"receiver": "dead"})
+    assert (status, problem["type"]) == (404, "urn:probed:not-found")
+    assert 'no receiver is called "dead"' in problem["detail"] and "well" in problem["detail"]
+    status, problem = await api.ask("POST", f"{PATH}/resend", {"receiver": "well", "event_id": "nope"})
+    assert status == 404 and 'no event has the id "nope"' in problem["detail"]
+
+
+async def test_the_command_sends_again(api: Api) -> None:
+    event = await given_up(api)
+    api.dead.otherwise = None
+    assert await api.command("resend", "dead", "--event-id", event) == "owed to dead again: 1\n"
+    await until_settled(api)
+    assert "owed nothing again" in await api.command("resend", "dead", "--reason", "once more")
+    assert 'did you mean "dead"' in await api.command("resend", "daed", code=1)

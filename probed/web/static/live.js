@@ -8,7 +8,7 @@ const LISTEN_AFTER_MS = 1000;
 const RETRY_MS = 30_000;
 const KINDS = [
   "opened", "resolved", "occurred", "lifted", "told", "linked", "amended", "silenced", "unsilenced", "acked",
-  "unacked", "reminded",
+  "unacked", "reminded", "resent",
 ];
 
 const status = document.getElementById("live");
