@@ -25,7 +25,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks import history, ledger
+from benchmarks import history as past
+from benchmarks import ledger
+from benchmarks.contenders import default_loop, loop_factory
 from benchmarks.cycle import Fleet
 from benchmarks.floor import Policy as BarePolicy
 from benchmarks.goals import Goal, tell, versions
@@ -59,9 +61,10 @@ async def run(
     number = rounds or ROUNDS
     with tempfile.TemporaryDirectory(prefix="pi-") as name:
         place = Path(name)
-        goals = [*await exposition(number), await longest_block(), evaluators(number), *await events(place, number)]
+        goals = [*await exposition(number), await longest_block(), evaluators(number)]
+        goals += await asyncio.to_thread(stored, place, number)  # loops of its own
         goals += [await start(place), killed(place, KILLS if kill is None else kill)]
-    return tell(goals, versions(), markdown=markdown)
+    return tell(goals, versions(loop=default_loop()), markdown=markdown)
 
 
 # --- P16: /metrics
@@ -208,26 +211,38 @@ def _sample(number: int) -> Sample:
 # --- P18, P19: the store
 
 
-async def events(place: Path, rounds: int) -> list[Goal]:
+def stored(place: Path, rounds: int) -> list[Goal]:
     """An event made durable, one at a time; beside one row of the same size that SQLite is given by itself.
 
-    Beside it: the same events at once, as in a storm; and the bare row as the least that keeps a loop free could write
-    it, by a thread, and awaited.
+    Beside it: the same events at once, as in a storm; the bare row as the least that keeps a loop free could write it,
+    by a thread, and awaited; both when there is a history, and neither log grows any more, which is most of what the
+    first hundreds of rows cost. On the loop that the daemon takes; and once on asyncio's own.
     """
-    ours, stormy, theirs, apart = list[float](), list[float](), list[float](), list[float]()
+    usual, plain = place / "usual", place / "plain"
+    usual.mkdir()
+    plain.mkdir()
+    with asyncio.Runner(loop_factory=loop_factory(default_loop())) as runner:
+        goals = runner.run(_events(usual, rounds))
+    with asyncio.Runner() as runner:
+        ratios = runner.run(_ratios(plain, rounds))
+    return [*goals, Goal("P18f", "as P18, on asyncio's own event loop", ratios)]
+
+
+async def _events(place: Path, rounds: int) -> list[Goal]:
+    ours, stormy, theirs, apart, later, old = (list[float]() for _ in range(6))
     worked, blocked = list[float](), list[float]()
     for number in range(rounds):
-        commits = _commits(number)
+        commits, more = _commits(number), _commits(rounds + number)
         ours.append(await _appended(place / f"store{number}", commits, _one_by_one))
         theirs.append(_bare(place / f"bare{number}.db"))
         stormy.append(await _appended(place / f"storm{number}", commits, _at_once))
         apart.append(await _bare_apart(place / f"apart{number}.db"))
-    commits = _commits(rounds)
+        later.append(await _appended(place / f"later{number}", more, _one_by_one, history=commits))
+        old.append(_bare(place / f"old{number}.db", history=EVENTS))
+    commits = _commits(2 * rounds)
     async with _beats(worked, blocked):  # by itself: what it takes to look is not the event's
         await _appended(place / "watched", commits, _one_by_one)
-    ratios, storm, least = (
-        [one / other for one, other in zip(taken, theirs, strict=True)] for taken in (ours, stormy, apart)
-    )
+    ratios, storm, least = (_divided(taken, theirs) for taken in (ours, stormy, apart))
     return [
         Goal(
             "P18", f"CPU of a durable event / a row of {ROW_BYTES} bytes in SQLite (WAL, FULL)", ratios, 1.6, 1.2,
@@ -236,16 +251,35 @@ async def events(place: Path, rounds: int) -> list[Goal]:
         Goal("P18b", "longest time at a stretch that the loop computed meanwhile", [1000 * max(worked)], unit="ms"),
         Goal("P18c", f"as P18, of {EVENTS} events that are appended at once", storm, also={"us": _each(stormy)}),
         Goal("P18d", "as P18, of the bare row, written by a thread and awaited", least, also={"us": _each(apart)}),
+        Goal(
+            "P18e", f"as P18, when {EVENTS} of each are there already, and no log grows", _divided(later, old),
+            also={"us": _each(later), "bare_us": _each(old)},
+        ),
     ]  # fmt: skip
+
+
+async def _ratios(place: Path, rounds: int) -> list[float]:
+    ours, theirs = list[float](), list[float]()
+    for number in range(rounds):
+        ours.append(await _appended(place / f"store{number}", _commits(number), _one_by_one))
+        theirs.append(_bare(place / f"bare{number}.db"))
+    return _divided(ours, theirs)
+
+
+def _divided(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
 _Append = Callable[[SqliteStore, Sequence[Commit]], Awaitable[None]]
 
 
-async def _appended(directory: Path, commits: Sequence[Commit], append: _Append) -> float:
+async def _appended(
+    directory: Path, commits: Sequence[Commit], append: _Append, *, history: Sequence[Commit] = ()
+) -> float:
     """CPU seconds until all of them are durable."""
     store = SqliteStore(directory, limits=Limits(age=1e9, size=1 << 50))
     await store.open()
+    await append(store, history)
     before = time.process_time()
     await append(store, commits)
     took = time.process_time() - before
@@ -268,7 +302,7 @@ def _each(seconds: Sequence[float]) -> int:
 
 
 def _commits(seed: int) -> list[Commit]:
-    return [_commit(event) for event in history.events_of(EVENTS, time.time(), seed=seed)]
+    return [_commit(event) for event in past.events_of(EVENTS, time.time(), seed=seed)]
 
 
 def _commit(event: Any) -> Commit:
@@ -278,10 +312,12 @@ def _commit(event: Any) -> Commit:
     return Commit(changes=(Change(opened, "opened", opened.opened_at),))
 
 
-def _bare(file: Path) -> float:
+def _bare(file: Path, *, history: int = 0) -> float:
     with _bare_table(file) as connection:
+        for number in range(history):
+            _insert(connection, number)
         before = time.process_time()
-        for number in range(EVENTS):
+        for number in range(history, history + EVENTS):
             _insert(connection, number)
         return time.process_time() - before
 
@@ -324,7 +360,7 @@ def _insert(connection: sqlite3.Connection, number: int) -> None:
 async def start(place: Path) -> Goal:
     """As ``ledger`` measures it, with a history of a tenth of its length."""
     long = place / "long"
-    await asyncio.to_thread(history.write, long, STORED)
+    await asyncio.to_thread(past.write, long, STORED)
     figure = await asyncio.to_thread(ledger.start_figure, long, place / "empty")
     what = f"CPU of a start with {STORED:,} events / with none"
     return Goal("P19", what, [figure["value"]], 1.25, 1.1, also={"ms": figure["ms"], "empty_ms": figure["empty_ms"]})
