@@ -22,7 +22,7 @@ from probed.store.notices import (
     Told,
     transition_id,
 )
-from probed.store.rows import EVENT_COLUMNS, Row, event_of, event_row
+from probed.store.rows import EVENT_COLUMNS, Row, event_of, event_row, json_text
 
 Sql = tuple[str, tuple[Any, ...]]
 """A statement and its values."""
@@ -217,4 +217,4 @@ def delivery_of(row: Row) -> Delivery:
 
 
 def _frozen(event: Event) -> str:
-    return json.dumps(dict(zip(EVENT_COLUMNS, event_row(event), strict=True)))
+    return json_text(dict(zip(EVENT_COLUMNS, event_row(event), strict=True)))

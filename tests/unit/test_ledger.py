@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import random
 import sqlite3
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
@@ -208,6 +209,12 @@ class TestList:
         low, high = listing.ids(at + 1.001, at + 2)
         assert new_id(at) < low
         assert new_id(at + 2.001) >= high
+
+    def test_ids_lie_in_the_order_of_their_moments_within_a_millisecond_too(self) -> None:
+        moments = [NOON + 1e-6 * number for number in range(0, 2000, 3)]
+        made = [new_id(at) for at in moments]
+        assert made == sorted(made) and len(set(made)) == len(made)
+        assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in made} == {(7, uuid.RFC_4122)}
 
     async def test_no_page_reads_the_table_from_end_to_end(self, store: SqliteStore, tmp_path: Path) -> None:
         """Whatever the statement planner may come to think of them: every statement of a page seeks."""
