@@ -23,7 +23,7 @@ async def first_answer(context: Context, path: str) -> Answer:
             try:
                 answer = await ended
             except ProbeError as error:
-                last = error
+                last = error.with_traceback(None)  # which holds this frame, as the frame holds the error
                 continue
             if answer.status == 200:
                 return answer

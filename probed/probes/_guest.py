@@ -59,7 +59,7 @@ async def ask(session: Session, question: SqlQuestion, timeout: float, wanted: b
             except (asyncpg.PostgresError, Blind) as error:
                 if _ends_the_session(error):
                     raise
-                failure = error
+                failure = error.with_traceback(None)  # which holds this frame, as the frame holds the error
         await transaction.rollback()
         await connection.execute(RELEASE)
     if isinstance(failure, Blind):

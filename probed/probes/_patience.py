@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from probed.errors import Blind
+from probed.errors import Blind, ProbeError
 
 STARVED = 1.5
 """A wait that took so many times as long as it should was ours to blame."""
@@ -45,7 +45,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         if not task.done():
             task.cancel()
             left.append(task)
-        elif not task.cancelled():
-            task.exception()
+        elif not task.cancelled() and isinstance(error := task.exception(), ProbeError):
+            error.__traceback__ = None  # it knows the caller's frame, and that the task: work for the collector
     if left:
         await asyncio.gather(*left, return_exceptions=True)

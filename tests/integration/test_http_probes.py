@@ -125,6 +125,15 @@ async def test_a_failure_leaves_nothing_for_the_garbage_collector(http: HttpClie
             await asyncio.sleep(0)
 
 
+@pytest.mark.parametrize("probe", ["patroni_cluster", "etcd_member", "haproxy_stats", "api_gateway"])
+async def test_nor_does_a_failure_at_several_addresses(http: HttpClient, probe: str) -> None:
+    urls = [f"http://127.0.0.1:{hostile.refusing()}" for _ in range(3)]
+    await sample(http, *urls, probe=probe)
+    with nothing_for_the_collector():
+        taken = await sample(http, *urls, probe=probe)
+    assert taken.outcome is Outcome.FAILED
+
+
 async def test_a_refused_connection_is_refused(http: HttpClient) -> None:
     taken = await sample(http, f"http://127.0.0.1:{hostile.refusing()}")
     assert (taken.outcome, taken.kind) == (Outcome.FAILED, "refused")
