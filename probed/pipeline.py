@@ -302,7 +302,7 @@ class Pipeline:
         first = _first_input(probe, (target.node, "", *state.shape.nodes), single, several)
         at, mono = (first.at, first.mono) if first is not None else (self._clock.wall(), self._clock.mono())
         before = self.board.newest(probe.name, target)
-        return View(target, state.shape.nodes, single, at, mono, before, several)
+        return View(target, state.shape.nodes, single, at, mono, before, several, self.kept(probe.name, target))
 
     def _see_leader(
         self, state: Instance, fresh: Mapping[tuple[str, str], Sample]
