@@ -193,6 +193,9 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
             problem = document.problem(path, message, at_key=True)
         elif item["type"] == "missing":
             problem = document.problem(path, f'required key "{loc[-1]}" is missing')
+        elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):  # it is said of the map, and lies in one key
+            path = (*path, item["ctx"]["discriminator"].strip("'"))
+            problem = document.problem(path, _of_no_kind(item["ctx"], str(path[-1])))
         else:
             expected = alternatives.setdefault(path, [])
             expected.append(_expectation(item["type"], item["msg"]))
@@ -408,6 +411,14 @@ def _expectation(kind: str, message: str) -> str:
     message = re.sub(r"^\w+ should have (.*?)(?: after validation.*)?$", r"expected \1", message)
     message = message.replace("String should match pattern", "expected text that matches")
     return message.replace("Input should be", "expected").replace("valid ", "").replace("a integer", "an integer")
+
+
+def _of_no_kind(context: Mapping[str, str], key: str) -> str:
+    """What is wrong with the key that says of which kind a map is."""
+    if "tag" not in context:
+        return f'required key "{key}" is missing'
+    kinds = [kind.strip("'") for kind in context["expected_tags"].split(", ")]
+    return f"expected one of {', '.join(kinds)}, got {_shown(context['tag'])}" + did_you_mean(context["tag"], kinds)
 
 
 def _found(item: Any, path: Path_) -> str:

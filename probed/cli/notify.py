@@ -30,7 +30,10 @@ def command() -> None:
 )
 @flags.list_flags
 def list_(where: flags.Where, output: str, watch: float | None, limit: int, **filters: object) -> None:
-    """Receivers and how they fare; then what was sent, is owed, or was given up, newest first."""
+    """Receivers, how they fare, and what each was sent or is owed.
+
+    Also what was given up; newest first.
+    """
     from probed.cli import listing
 
     listing.show("/api/v1/notifications", filters, _ALL, _tell, where=where, output=output, watch=watch, limit=limit)
@@ -59,7 +62,10 @@ def _tell(answer: dict[str, Any]) -> None:
 @click.argument("receiver", metavar="NAME")
 @flags.client_flags
 def test(receiver: str, where: flags.Where) -> None:
-    """Send a test message to one receiver now; exit 1 when it does not take it."""
+    """Send a test message to one receiver now.
+
+    Exit 1 when it does not take it.
+    """
     answer = where.client().change("POST", "/api/v1/notifications/test", {"receiver": receiver})
     from probed.cli.output import text
 

@@ -251,6 +251,19 @@ def test_a_flag_is_read_from_its_variable(daemon: Daemon) -> None:
     assert daemon.asked == [("/api/v1/events", {"limit": "7", "suppressed": "true"})]
 
 
+def test_what_a_command_is_for_stands_whole_in_the_list_of_commands() -> None:
+    def cut(command: click.Command, *path: str) -> list[str]:
+        if not isinstance(command, click.Group):
+            return []
+        with click.Context(command, info_name="probed", terminal_width=80) as context:
+            shown = [line for line in command.get_help(context).splitlines() if line.endswith("...")]
+            below = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+        inner = [line for name, found in below if found is not None for line in cut(found, *path, name)]
+        return [" ".join((*path, line)) for line in shown if "Usage" not in line and "ARGS" not in line] + inner
+
+    assert cut(cli) == []
+
+
 def test_a_mistyped_command_is_a_usage_error_with_a_hint() -> None:
     result = run("stauts")
     assert result.exit_code == 2
