@@ -666,6 +666,15 @@ def test_check_finds_out_itself_what_a_file_is_and_is_quiet_about_good_ones(tmp_
     assert result.stdout == f"{config}: ok\n{override}: ok\n{built_in}: ok\n"
 
 
+def test_check_takes_every_policy_that_the_page_about_ones_own_shows(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "own-policies.md").read_text()
+    shown = re.findall(r"```yaml\n(id: .*?)```", page, re.DOTALL)
+    files = [write(tmp_path / f"{index}.yml", text) for index, text in enumerate(shown)]
+    result = run("check", *files)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(files) >= 4
+
+
 def test_check_reports_the_policies_of_a_configuration_too(tmp_path: Path) -> None:
     policies = tmp_path / "policies.d"
     policies.mkdir()
