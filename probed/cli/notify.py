@@ -81,9 +81,10 @@ def test(receiver: str, where: flags.Where) -> None:
 @flags.flag("--reason", default="", metavar="TEXT", help="Why, for the audit log.")
 @flags.client_flags
 def resend(receiver: str, event_id: str | None, reason: str, where: flags.Where) -> None:
-    """Send a receiver what was given up (refused, or expired after a day), once it takes something again.
+    """Send a receiver what was given up.
 
-    Each event is told once and as it is now: what has ended meanwhile as resolved, and not as an alarm out of date.
+    What it refused, or what expired after a day, once it takes something again. Each event is told once and as it is
+    now: what has ended meanwhile as resolved, and not as an alarm out of date.
     """
     body = {"receiver": receiver, "event_id": event_id, "reason": reason}
     answer = where.client().change("POST", "/api/v1/notifications/resend", body)

@@ -416,7 +416,7 @@ def test_status_shows_the_tree_and_what_is_open(daemon: Daemon) -> None:
 
 def test_status_of_one_instance_leaves_out_the_others(daemon: Daemon) -> None:
     assert json.loads(run("status", "--instance", "none", "-o", "json", "--url", daemon.url).stdout)["instances"] == []
-    assert "there is no instance none" in run("status", "--instance", "none", "--url", daemon.url).stdout
+    assert "There is no instance none" in run("status", "--instance", "none", "--url", daemon.url).stdout
 
 
 def on_a_terminal(*arguments: str, **environ: str) -> str:
