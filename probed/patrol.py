@@ -119,8 +119,7 @@ class Patrol:
 
     def forget_streaks(self) -> None:
         """Keep what the pipeline remembers of cycles that are still run."""
-        plans = self._plans.values()
-        self._pipeline.keep_only({(c.probe.name, c.reach.target.key) for planned in plans for c in planned.cycles})
+        self._pipeline.keep_only(self._places())
 
     async def close(self) -> None:
         """End the connections politely where that is done at once. The rounds were tasks, and are over."""
@@ -133,12 +132,16 @@ class Patrol:
 
     def _forget_unused(self) -> None:
         cycles = [cycle for planned in self._plans.values() for cycle in planned.cycles]
-        combined = [cycle for planned in self._plans.values() for cycle in planned.combined]
-        keys = {(cycle.probe.name, cycle.reach.target.key) for cycle in cycles}
-        self._board.keep_only(keys | {(cycle.probe.name, cycle.target.key) for cycle in combined})
+        self._board.keep_only(self._places())
         self._contexts.keep_only(cycles)
         for key in self._sessions.keys() - {cycle.session for cycle in cycles}:
             self._sessions.pop(key).drop()
+
+    def _places(self) -> set[tuple[str, str]]:
+        """(probe, key of the target) of everything that is sampled or combined."""
+        plans = self._plans.values()
+        cycles = {(cycle.probe.name, cycle.reach.target.key) for planned in plans for cycle in planned.cycles}
+        return cycles | {(cycle.probe.name, cycle.target.key) for planned in plans for cycle in planned.combined}
 
     def _run(self, planned: InstancePlan) -> None:
         """Have one runner per grid of the instance follow the plan; start and end runners as grids come and go."""

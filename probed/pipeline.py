@@ -249,6 +249,7 @@ class Pipeline:
                 changes += judge(state, watch, fresh_sample, cut_off=cut_off)
                 if watch.streak is not watch.saved and differs(watch.streak, watch.saved):
                     streaks[watch.key] = watch.saved = watch.streak
+        passages += _unseen(instance, changes)
         news = self._news_to_keep(fresh)
         if changes or streaks or passages or news:
             self._commit(Commit(changes=tuple(changes), streaks=streaks, leadership=tuple(passages), kept=news))
@@ -302,7 +303,7 @@ class Pipeline:
         first = _first_input(probe, (target.node, "", *state.shape.nodes), single, several)
         at, mono = (first.at, first.mono) if first is not None else (self._clock.wall(), self._clock.mono())
         before = self.board.newest(probe.name, target)
-        return View(target, state.shape.nodes, single, at, mono, before, several)
+        return View(target, state.shape.nodes, single, at, mono, before, several, self.kept(probe.name, target))
 
     def _see_leader(
         self, state: Instance, fresh: Mapping[tuple[str, str], Sample]
@@ -426,6 +427,17 @@ def _edited(watches: Iterable[Watch], at: float) -> Iterable[Change]:
         if watch.event is not None and watch.event.policy_version != watch.policy.version:
             watch.event = incidents.go_on_under(watch.event, watch.policy.version)
             yield Change(watch.event, "amended", at)
+
+
+def _unseen(instance: str, changes: Iterable[Change]) -> list[LeadershipRecord]:
+    """Switchovers that nobody saw: the event knows of them, and no sample does."""
+    return [
+        LeadershipRecord(instance, change.at, passage)
+        for change in changes
+        if change.kind == "occurred"
+        and isinstance(passage := change.event.details.get("switchover"), Mapping)
+        and passage["inferred"]
+    ]
 
 
 def _first_input(

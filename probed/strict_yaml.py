@@ -46,6 +46,21 @@ class Misplaced(ValueError):
         super().__init__("; ".join(message for _, message in found))
 
 
+class Flawed(ConfigError):
+    """What the text says is plain but for the places told: a duplicate key, a variable that is not set."""
+
+    def __init__(self, problems: Sequence[Problem], document: Document) -> None:
+        self.document = document
+        """With the first of duplicate keys, and nothing in place of variables."""
+        super().__init__(problems)
+
+    def with_all(self, further: Sequence[Problem]) -> ConfigError:
+        """Told together with what else is wrong with the document, once for each place."""
+        told = {(problem.line, problem.column) for problem in self.problems}
+        new = [problem for problem in further if (problem.line, problem.column) not in told]
+        return ConfigError(sorted([*self.problems, *new], key=lambda problem: (problem.line, problem.column)))
+
+
 class Strict(BaseModel):
     """Base of everything read from a file: unknown keys and loose types are errors, values are frozen."""
 
@@ -115,15 +130,18 @@ def parse(text: str, where: str, *, environ: Mapping[str, str] | None = None, ex
     document = Document(where, None)
     document.places[()] = (1, 1)
     variables = (os.environ if environ is None else environ) if expand else None
+    reader = _Reader(text, document, variables)
     try:
-        document.data, problems = _Reader(text, document, variables).read()
+        document.data = reader.read()
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(error, text, where)]) from None
     except UnicodeEncodeError as error:  # half a surrogate pair: no file holds one, an argument can
         line = text.count("\n", 0, error.start) + 1
         raise ConfigError([Problem(where, f"not valid YAML: {error.reason}", line, 1)]) from None
-    if problems:
-        raise ConfigError(problems[:MAX_PROBLEMS])
+    if reader.refused:
+        raise ConfigError(reader.refused[:MAX_PROBLEMS])
+    if reader.problems:
+        raise Flawed(reader.problems[:MAX_PROBLEMS], document)
     return document
 
 
@@ -193,6 +211,9 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
             problem = document.problem(path, message, at_key=True)
         elif item["type"] == "missing":
             problem = document.problem(path, f'required key "{loc[-1]}" is missing')
+        elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):  # it is said of the map, and lies in one key
+            path = (*path, item["ctx"]["discriminator"].strip("'"))
+            problem = document.problem(path, _of_no_kind(item["ctx"], str(path[-1])))
         else:
             expected = alternatives.setdefault(path, [])
             expected.append(_expectation(item["type"], item["msg"]))
@@ -257,8 +278,7 @@ class _Reader:
         self.problems: list[Problem] = []
         self.depth = 0
 
-    def read(self) -> tuple[Any, list[Problem]]:
-        """(the data, every problem)"""
+    def read(self) -> Any:
         data, documents = None, 0
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
@@ -267,7 +287,7 @@ class _Reader:
                     self.refuse(event, "expected one YAML document, found a second one")
             elif isinstance(event, yaml.NodeEvent):
                 data = self.value(event, ())
-        return data, self.refused or self.problems
+        return data
 
     def value(self, event: Any, path: Path_) -> Any:
         self.document.places[path] = _place(event)
@@ -408,6 +428,14 @@ def _expectation(kind: str, message: str) -> str:
     message = re.sub(r"^\w+ should have (.*?)(?: after validation.*)?$", r"expected \1", message)
     message = message.replace("String should match pattern", "expected text that matches")
     return message.replace("Input should be", "expected").replace("valid ", "").replace("a integer", "an integer")
+
+
+def _of_no_kind(context: Mapping[str, str], key: str) -> str:
+    """What is wrong with the key that says of which kind a map is."""
+    if "tag" not in context:
+        return f'required key "{key}" is missing'
+    kinds = [kind.strip("'") for kind in context["expected_tags"].split(", ")]
+    return f"expected one of {', '.join(kinds)}, got {_shown(context['tag'])}" + did_you_mean(context["tag"], kinds)
 
 
 def _found(item: Any, path: Path_) -> str:

@@ -80,10 +80,10 @@ def _kind(path: Path) -> str:
 
     document = strict_yaml.read(path)
     keys = set(document.data) if isinstance(document.data, dict) else set()
-    if "instances" in keys or keys & {"storage", "defaults", "policies", "notifications"}:
-        return "config"
-    if "id" in keys:
+    if "id" in keys:  # first: a policy may have ``instances`` too
         return "policy"
+    if keys & {"instances", "storage", "defaults", "policies", "notifications"}:
+        return "config"
     if keys & _WEB_KEYS:
         return "web-config"
     message = (

@@ -31,7 +31,10 @@ def command() -> None:
 @_place
 @flags.output_flag
 def status(config_file: Path | None, storage_path: Path | None, output: str) -> None:
-    """Schema, size, number of events and how far back they go; also while the daemon runs."""
+    """Schema, size, number of events and how far back they go.
+
+    Also while the daemon runs.
+    """
     from probed.cli.output import Column, emit, moment, pairs, rfc3339
     from probed.quantity import human_bytes, human_seconds
     from probed.store.tending import state_of

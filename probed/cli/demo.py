@@ -60,7 +60,7 @@ def heal(default: Path, name: str, directory: Path | None) -> None:
 
 @command.command("list")
 def list_() -> None:
-    """Name the faults that can be caused, and the events that each must lead to."""
+    """The faults that can be caused, and the events of each."""
     from probed.cli.output import Column, table
     from probed.demo import show
 

@@ -98,9 +98,9 @@ def list_(where: flags.Where, output: str, watch: float | None, limit: int, **fi
     help="json: one object a line, with the number of its transition.",
 )
 def stream(where: flags.Where, output: str, after: int | None, **filters: object) -> None:
-    """Events as they open, resolve, occur or are acknowledged, until Ctrl-C.
+    """Events as they open, resolve, occur or are acknowledged.
 
-    When the connection is lost another one goes on where it was: nothing is missed, nothing comes twice.
+    Until Ctrl-C. When the connection is lost another one goes on where it was: nothing is missed, nothing comes twice.
     """
     import json
 
@@ -128,7 +128,10 @@ def stream(where: flags.Where, output: str, after: int | None, **filters: object
 @flags.flag("--format", type=click.Choice(["csv", "json"]), default="csv", show_default=True, help="Of the file.")
 @flags.client_flags
 def export(where: flags.Where, **filters: object) -> None:
-    """All events that fit, however many, on stdout: newest first, as CSV or JSON."""
+    """All events that fit, however many, as CSV or JSON.
+
+    On stdout, newest first.
+    """
     out = sys.stdout.buffer
     with where.client().stream("/api/v1/events", filters, silence=30.0) as response:
         while part := response.read1(1 << 16):

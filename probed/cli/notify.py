@@ -30,7 +30,10 @@ def command() -> None:
 )
 @flags.list_flags
 def list_(where: flags.Where, output: str, watch: float | None, limit: int, **filters: object) -> None:
-    """Receivers and how they fare; then what was sent, is owed, or was given up, newest first."""
+    """Receivers, how they fare, and what each was sent or is owed.
+
+    Also what was given up; newest first.
+    """
     from probed.cli import listing
 
     listing.show("/api/v1/notifications", filters, _ALL, _tell, where=where, output=output, watch=watch, limit=limit)
@@ -59,7 +62,10 @@ def _tell(answer: dict[str, Any]) -> None:
 @click.argument("receiver", metavar="NAME")
 @flags.client_flags
 def test(receiver: str, where: flags.Where) -> None:
-    """Send a test message to one receiver now; exit 1 when it does not take it."""
+    """Send a test message to one receiver now.
+
+    Exit 1 when it does not take it.
+    """
     answer = where.client().change("POST", "/api/v1/notifications/test", {"receiver": receiver})
     from probed.cli.output import text
 
@@ -75,9 +81,10 @@ def test(receiver: str, where: flags.Where) -> None:
 @flags.flag("--reason", default="", metavar="TEXT", help="Why, for the audit log.")
 @flags.client_flags
 def resend(receiver: str, event_id: str | None, reason: str, where: flags.Where) -> None:
-    """Send a receiver what was given up (refused, or expired after a day), once it takes something again.
+    """Send a receiver what was given up.
 
-    Each event is told once and as it is now: what has ended meanwhile as resolved, and not as an alarm out of date.
+    What it refused, or what expired after a day, once it takes something again. Each event is told once and as it is
+    now: what has ended meanwhile as resolved, and not as an alarm out of date.
     """
     body = {"receiver": receiver, "event_id": event_id, "reason": reason}
     answer = where.client().change("POST", "/api/v1/notifications/resend", body)

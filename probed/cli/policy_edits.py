@@ -35,7 +35,9 @@ def quoted(policy_id: str) -> str:
 @flags.client_flags
 @flags.output_flag
 def set_(policy_id: str, changes: Sequence[str], reason: str | None, where: flags.Where, output: str) -> None:
-    """Change values of a policy: probed policy set no_leader no_leader_count=3 severity=critical
+    """Change values of a policy.
+
+    As in: probed policy set no_leader no_leader_count=3 severity=critical
 
     KEY is a key of the policy's file such as params.no_leader_count or detect.resolve_count; a parameter may be named
     alone. VALUE is as in the file: 3, 30s, 10GiB, true, [a, b]; nothing after the = takes the key away.
@@ -75,9 +77,9 @@ def disable(policy_id: str, reason: str | None, where: flags.Where, output: str)
 @flags.client_flags
 @flags.output_flag
 def restore(policy_id: str, key: str | None, reason: str | None, where: flags.Where, output: str) -> None:
-    """Take back what was changed of a policy: one value (KEY such as params.failure_count), else all.
+    """Take back what was changed of a policy, so that the files hold.
 
-    It is then as the files say.
+    One value (KEY such as params.failure_count), else all.
     """
     client = where.client()
     item, _ = _read(client, policy_id)
@@ -92,7 +94,10 @@ def restore(policy_id: str, key: str | None, reason: str | None, where: flags.Wh
 @flags.client_flags
 @flags.output_flag
 def history(policy_id: str | None, limit: int, where: flags.Where, output: str) -> None:
-    """What was changed while the daemon ran, newest first; of one policy, or of all."""
+    """What was changed while the daemon ran, newest first.
+
+    Of one policy, or of all.
+    """
     from probed.cli.output import Column, emit, moment, text
 
     answer = where.client().items(f"{PATH}/history", {"policy": policy_id}, limit)
@@ -123,7 +128,10 @@ def history(policy_id: str | None, limit: int, where: flags.Where, output: str) 
 @flags.client_flags
 @flags.output_flag
 def rollback(version: int, reason: str | None, where: flags.Where, output: str) -> None:
-    """Make all policies as they were at a version of the history; 1 is as the files say."""
+    """Make all policies as they were at a version of the history.
+
+    1 is as the files say.
+    """
     answer = where.client().change("POST", f"{PATH}/rollback", {"version": version, "reason": reason or ""})
     tell_revision(output, answer, answer["revision"])
 

@@ -43,7 +43,7 @@ def export(modified: bool, where: flags.Where, output: str) -> None:
 @flags.client_flags
 @flags.output_flag
 def import_(file: BinaryIO, dry_run: bool, reason: str | None, where: flags.Where, output: str) -> None:
-    """Make the policies that a document names as it says, all or none.
+    """Make policies as a document says, all of them or none.
 
     FILE is YAML or JSON, as export makes it; - is standard input. Policies that it does not name stay as they are.
     """

@@ -14,7 +14,10 @@ _reason = flags.flag("--reason", metavar="TEXT", help="Why; kept with it.")
 
 @click.group("shadow")
 def command() -> None:
-    """A changed version of a policy beside the live one: it judges the same samples, and tells nobody."""
+    """A changed policy beside the live one, that tells nobody.
+
+    It judges the same samples.
+    """
 
 
 @command.command("list")
@@ -43,9 +46,11 @@ def list_(where: flags.Where, output: str) -> None:
 @flags.client_flags
 @flags.output_flag
 def add(policy_id: str, changes: Sequence[str], reason: str | None, where: flags.Where, output: str) -> None:
-    """Run a changed version from now on, in place of an older shadow: probed policy shadow add ID sample_count=3
+    """Run a changed version from now on.
 
-    KEY=VALUE as for set.
+    As in: probed policy shadow add ID sample_count=3
+
+    It takes the place of an older shadow of the policy. KEY=VALUE as for set.
     """
     from probed.cli.output import Column, emit
 
@@ -108,6 +113,6 @@ def remove(policy_id: str, where: flags.Where) -> None:
 @flags.client_flags
 @flags.output_flag
 def promote(policy_id: str, reason: str | None, where: flags.Where, output: str) -> None:
-    """Make the shadow's change an ordinary edit of the policy, and end the shadow."""
+    """Make the shadow's change an edit of the policy, and end it."""
     answer = where.client().change("POST", f"{PATH}/{quoted(policy_id)}/shadow/promote", {"reason": reason or ""})
     tell_revision(output, answer, answer["revision"])

@@ -28,7 +28,9 @@ LONGEST_SECONDS = 300.0
 def backtest(
     policy_id: str, changes: Sequence[str], since: str, until: str | None, where: flags.Where, output: str
 ) -> None:
-    """What a change would have told of the recorded samples: probed policy backtest ID sample_count=3
+    """What a change would have told of the recorded samples.
+
+    As in: probed policy backtest ID sample_count=3
 
     Nothing is changed. KEY=VALUE as for set; without one, what the policy as it is tells. What other events would have
     suppressed is counted on both sides.
@@ -136,9 +138,10 @@ def _bar(done: float | None) -> None:
 @flags.client_flags
 @flags.output_flag
 def proposals(days: int, where: flags.Where, output: str) -> None:
-    """Policies that tell too much, or never anything, and a value that the recorded samples speak for.
+    """Policies that tell too much or nothing, and a better value.
 
-    Nothing is changed; try one further with backtest or shadow, make it with set.
+    One that the recorded samples speak for. Nothing is changed; try one further with backtest or shadow, make it with
+    set.
     """
     from probed.cli.output import Column, emit
 

@@ -102,7 +102,10 @@ def add(
 @flags.client_flags
 @flags.output_flag
 def list_(state: str | None, where: flags.Where, output: str) -> None:
-    """Silences that hold or will hold, those of the configuration included."""
+    """Silences that hold or will hold.
+
+    Those of the configuration included.
+    """
     answer = where.client().items(PATH, {"state": state}, MAX_LISTED)
     if state is None:
         answer = {**answer, "items": [item for item in answer["items"] if item["state"] != "expired"]}

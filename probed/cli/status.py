@@ -37,8 +37,8 @@ def _show(client: Any, instance: str | None, output: str) -> None:
         emit(output, answer, [Column(key) for key in keys], rows)
         return
     if not answer["instances"]:
-        known = f"; there is no instance {instance}" if instance else ""
-        click.echo(f"Nothing is watched yet{known}. An instance appears when the settings declare it.")
+        missing = f"There is no instance {instance}" if instance else "Nothing is watched yet"
+        click.echo(f"{missing}. An instance appears when the settings declare it.")
         return
     events = client.items("/api/v1/events", {"state": "open"}, limit=1000)["items"]
     for number, item in enumerate(answer["instances"]):

@@ -16,7 +16,17 @@ from probed.errors import ConfigError, Problem
 
 def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from ``probed.yml``. ConfigError carries every problem: syntax, keys, types, missing secrets."""
-    document = strict_yaml.read(path, environ=environ)
+    try:
+        return _settings(strict_yaml.read(path, environ=environ), path)
+    except strict_yaml.Flawed as flawed:
+        try:
+            _settings(flawed.document, path)
+        except ConfigError as error:
+            raise flawed.with_all(error.problems) from None
+        raise
+
+
+def _settings(document: strict_yaml.Document, path: Path) -> Settings:
     if document.data is None:
         raise ConfigError([Problem(str(path), "is empty; declare at least one instance")])
     if not isinstance(document.data, dict):

@@ -95,7 +95,8 @@ class Ledger:
         try:
             return _from_json(json.loads(self.path.read_text()))
         except FileNotFoundError:
-            raise LabError(f"no lab runs in {self.directory}: there is no {self.path.name}") from None
+            message = f"no lab runs in {self.directory}: `probed demo` starts one, --directory says where it is"
+            raise LabError(message) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"{self.path} cannot be read as a lab's state: {error!r}") from error
 

@@ -75,7 +75,7 @@ def break_fault(directory: Path, name: str) -> None:
     fault = find_fault(name)
     print(f"{name}: {fault.says}")
     asyncio.run(_do(fault.break_(_attached(directory))))
-    mend = f" Mend it with: probed demo heal {name}" if name in broken_faults(_attached(directory)) else ""
+    mend = f" Mend it with: {_typed(directory, f'heal {name}')}" if name in broken_faults(_attached(directory)) else ""
     print(f"done; expect: {', '.join(fault.expects)}.{mend}")
 
 
@@ -90,6 +90,13 @@ def heal_fault(directory: Path, name: str) -> None:
 def list_faults() -> Sequence[tuple[str, str, str]]:
     """(name, what it does, the events to expect)."""
     return [(fault.name, fault.says, ", ".join(fault.expects)) for fault in FAULTS.values()]
+
+
+def _typed(directory: Path, deed: str) -> str:
+    """The command as somebody has to type it in another terminal: from a checkout ``probed`` is on nobody's PATH."""
+    called = sys.argv[0] if Path(sys.argv[0]).name == "probed" and shutil.which("probed") is None else "probed"
+    where = "" if directory == default_directory() else f" --directory {directory}"
+    return f"{called} demo{where} {deed}"
 
 
 def _attached(directory: Path) -> Lab:
@@ -174,7 +181,7 @@ async def _watch(settings: Settings, lab: Lab, directory: Path, stop: asyncio.Ev
     try:
         url = f"http://{settings.web.listen[0]}"
         client = Client(socket_path=settings.socket)
-        hint = "probed demo break NAME | heal NAME | list            Ctrl-C ends everything\n"
+        hint = f"in another terminal: {_typed(directory, 'break NAME')}, heal NAME, list; Ctrl-C ends everything\n"
         hint += f"page {url}/   API {url}/api/v1/status   metrics {url}/metrics\n"
         hint += f"to change policies or silence from another terminal: export PROBED_SOCKET={settings.socket}\n"
         hint += f"configuration {directory / 'probed.yml'}   log {directory / 'probed.log'}"

@@ -64,12 +64,19 @@ def read(directory: Path | None, files: Sequence[Path] = ()) -> tuple[dict[str, 
     return filed, problems
 
 
+_OF_ONES_OWN = " (one of your own names its probe, and its rule under detect)"
+
+
 def lay(filed: dict[str, Filed], overrides: Sequence[Document], problems: list[Problem]) -> None:
     """Lay files over what is there, in their order; one that may not be is left out and told."""
     for document in overrides:
         identity = document.data["id"]
         known = filed.get(identity)
-        if known is None:
+        if known is None and not document.data.keys() & {"probe", "detect"}:  # meant to change one, not to be one
+            close = strict_yaml.did_you_mean(identity, list(filed))
+            message = f'there is no policy "{identity}" to change{close}' + _OF_ONES_OWN
+            problems.append(document.problem(("id",), message))
+        elif known is None:
             filed[identity] = Filed(document, document, built_in=False)
         elif known.built_in:
             refused = forbidden(known.document, document)

@@ -44,7 +44,7 @@ class Measured(Struct, frozen=True):
     """Identity of the counter series, for probes with counters."""
     facts: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
     keep: Mapping[str, object] | None = None
-    """Becomes ``Context.kept`` and is durable together with the event that the readings lead to."""
+    """Becomes ``Context.kept`` (``View.kept``) and is durable together with the event that the readings lead to."""
 
 
 class Context(Struct):
@@ -101,9 +101,11 @@ class View(Struct, frozen=True):
     at: float
     mono: float
     before: Sample | None = None
-    """This combined probe's own previous sample: its only memory."""
+    """This combined probe's own previous sample: its memory, while the daemon runs."""
     several: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
     """Probe -> newest samples of targets that are one of several without a node (etcd members, write ports)."""
+    kept: Mapping[str, object] = field(default_factory=lambda: NO_FACTS)
+    """The newest ``Measured.keep`` that was judged, in this daemon or the last."""
 
     def of(self, probe: str, node: str | None = None) -> Sample | None:
         """The newest sample of a probe on a node, by default on the view's own."""

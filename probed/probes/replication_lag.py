@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from msgspec import Struct
@@ -8,6 +8,10 @@ from probed.model import Outcome, Reading
 from probed.probes import Measured, Readings, View, combined
 
 MAX_RING = 512
+MAX_KEPT = 16
+"""Marks that outlive the daemon: a standby that is an hour behind is then known to four minutes after a restart."""
+WORTH_KEEPING = 10.0
+"""Seconds of delay from which on the clock is kept; what is less says itself anew within a few cycles."""
 
 
 class Mark(Struct, frozen=True):
@@ -46,7 +50,8 @@ def replication_lag(view: View) -> Readings | Measured:
     does none of this: it grows on an idle primary, and the usual mends of it read 0 on a standby that is cut off.
 
     While the primary cannot be read, the end of WAL that the streaming receiver reports stands in for it. A wanted
-    delay (recovery_min_apply_delay) is subtracted. After a start of the daemon the reading is a lower bound.
+    delay (recovery_min_apply_delay) is subtracted. A delay of 10 s or more outlives a restart of the daemon; of what
+    began while no daemon looked, the reading is a lower bound.
 
     Not applicable on a primary.
     """
@@ -57,8 +62,8 @@ def replication_lag(view: View) -> Readings | Measured:
     if observed and not stats.readings["in_recovery"]:
         raise NotApplicable("a primary does not lag behind itself")
     own: Mapping[str, object] = stats.facts if observed else {}
-    remembered = view.before.facts.get("clock") if view.before is not None else None
-    clock, readable = _wind(view, own, cast(LsnClock | None, remembered))
+    remembered = cast(LsnClock | None, view.before.facts.get("clock")) if view.before is not None else _kept(view)
+    clock, readable = _wind(view, own, remembered)
     facts = {"clock": clock}
     if not observed:
         # The clock goes on while the standby is away: its delay is known as soon as it answers again.
@@ -71,13 +76,41 @@ def replication_lag(view: View) -> Readings | Measured:
         return Measured({}, reason="the primary's WAL position cannot be read", facts=facts)
     delay = own["apply_delay"]
     wanted = delay if isinstance(delay, float) else 0.0
+    age = 0.0 if since is None else view.mono - since
     readings: dict[str, Reading] = {
-        "lag_seconds": 0.0 if since is None else max(0.0, view.mono - since - wanted),
+        "lag_seconds": max(0.0, age - wanted),
         "lag_bytes": max(0.0, clock.marks[-1].lsn - replayed),
     }
     clock = LsnClock(clock.source, clock.asked, _still_needed(clock.marks, replayed))
     reason = "replay is paused on this standby" if own["replay_paused"] else ""
-    return Measured(readings, reason=reason, facts={"clock": clock})
+    return Measured(readings, reason=reason, facts={"clock": clock}, keep=_to_keep(view, clock, age))
+
+
+def _kept(view: View) -> LsnClock | None:
+    """The clock that the last daemon kept: without it a standby that stands still would seem to have caught up."""
+    if not view.kept:
+        return None
+    shift = view.mono - view.at
+    marks = tuple(
+        # A clock that was set back meanwhile must not put a mark into the future.
+        Mark(min(asked + shift, view.mono), min(seen + shift, view.mono), lsn)
+        for asked, seen, lsn in cast(Sequence[tuple[float, float, float]], view.kept["marks"])
+    )
+    return LsnClock(cast(str, view.kept["source"]), marks[-1].seen, marks)
+
+
+def _to_keep(view: View, clock: LsnClock, age: float) -> Mapping[str, object] | None:
+    """The clock in wall time, for the next daemon; rarely another one, because each is a write."""
+    if age < WORTH_KEEPING:
+        return {} if view.kept else None
+    if view.kept.get("source") == clock.source:
+        _, seen, lsn = cast(Sequence[tuple[float, float, float]], view.kept["marks"])[-1]
+        if lsn == clock.marks[-1].lsn or view.at - seen < max(WORTH_KEEPING, age / 8):
+            return None
+    marks, shift = clock.marks, view.at - view.mono
+    while len(marks) > MAX_KEPT:
+        marks = _every_second(marks)
+    return {"source": clock.source, "marks": [[mark.asked + shift, mark.seen + shift, mark.lsn] for mark in marks]}
 
 
 def _wind(view: View, own: Mapping[str, object], clock: LsnClock | None) -> tuple[LsnClock | None, bool]:
@@ -131,5 +164,10 @@ def _still_needed(marks: tuple[Mark, ...], replayed: float) -> tuple[Mark, ...]:
 
 
 def _thin(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
-    """A standby that is down for days must not fill memory: every second mark goes, the first and last stay."""
-    return marks if len(marks) <= MAX_RING else (marks[0], *marks[2:-1:2], marks[-1])
+    """A standby that is down for days must not fill memory."""
+    return marks if len(marks) <= MAX_RING else _every_second(marks)
+
+
+def _every_second(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    """Half of the scale goes; the first two stay, between which the standby is, and the last."""
+    return (*marks[:2], *marks[3:-1:2], marks[-1])

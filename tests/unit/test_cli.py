@@ -251,6 +251,19 @@ def test_a_flag_is_read_from_its_variable(daemon: Daemon) -> None:
     assert daemon.asked == [("/api/v1/events", {"limit": "7", "suppressed": "true"})]
 
 
+def test_what_a_command_is_for_stands_whole_in_the_list_of_commands() -> None:
+    def cut(command: click.Command, *path: str) -> list[str]:
+        if not isinstance(command, click.Group):
+            return []
+        with click.Context(command, info_name="probed", terminal_width=80) as context:
+            shown = [line for line in command.get_help(context).splitlines() if line.endswith("...")]
+            below = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+        inner = [line for name, found in below if found is not None for line in cut(found, *path, name)]
+        return [" ".join((*path, line)) for line in shown if "Usage" not in line and "ARGS" not in line] + inner
+
+    assert cut(cli) == []
+
+
 def test_a_mistyped_command_is_a_usage_error_with_a_hint() -> None:
     result = run("stauts")
     assert result.exit_code == 2
@@ -403,7 +416,7 @@ def test_status_shows_the_tree_and_what_is_open(daemon: Daemon) -> None:
 
 def test_status_of_one_instance_leaves_out_the_others(daemon: Daemon) -> None:
     assert json.loads(run("status", "--instance", "none", "-o", "json", "--url", daemon.url).stdout)["instances"] == []
-    assert "there is no instance none" in run("status", "--instance", "none", "--url", daemon.url).stdout
+    assert "There is no instance none" in run("status", "--instance", "none", "--url", daemon.url).stdout
 
 
 def on_a_terminal(*arguments: str, **environ: str) -> str:
@@ -651,6 +664,15 @@ def test_check_finds_out_itself_what_a_file_is_and_is_quiet_about_good_ones(tmp_
     result = run("check", config, override, built_in)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"{config}: ok\n{override}: ok\n{built_in}: ok\n"
+
+
+def test_check_takes_every_policy_that_the_page_about_ones_own_shows(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "own-policies.md").read_text()
+    shown = re.findall(r"```yaml\n(id: .*?)```", page, re.DOTALL)
+    files = [write(tmp_path / f"{index}.yml", text) for index, text in enumerate(shown)]
+    result = run("check", *files)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(files) >= 4
 
 
 def test_check_reports_the_policies_of_a_configuration_too(tmp_path: Path) -> None:

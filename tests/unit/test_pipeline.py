@@ -25,6 +25,7 @@ from probed.model import (
     Severity,
     Threshold,
 )
+from probed.probes import Combined, Measured, View
 from probed.testing import settle
 from probed.topology import causes, may_hide
 from tests.unit.bench import INSTANCE, NA, OK, POLICIES, B, Bench, F, postgres
@@ -922,6 +923,20 @@ async def test_what_was_kept_of_a_target_that_is_not_probed_any_more_is_forgotte
     assert bench.ledger.commits[-1].kept == {gone: None}
     assert bench.pipeline.kept("connections", postgres(A)) == {}
     assert bench.pipeline.kept("connections", postgres(Z)) == {"total": 1}
+
+
+async def test_a_combined_probe_finds_in_its_next_cycle_what_it_kept() -> None:
+    bench = Bench()
+    found: list[dict[str, object]] = []
+
+    def counting(view: View) -> Measured:
+        found.append(dict(view.kept))
+        return Measured({}, keep={"n": len(found)})
+
+    probe = Combined("counting", counting, "node", "postgres", ("connections",), {}, "")
+    for _ in range(2):
+        bench.pipeline.accept(INSTANCE, [], [(probe, postgres(A))])
+    assert found == [{}, {"n": 1}]
 
 
 async def test_an_identity_rule_of_ones_own_is_told_like_a_switchover() -> None:

@@ -292,7 +292,11 @@ def test_files_that_are_no_yaml_are_left_alone(tmp_path: Path) -> None:
          'mine.yaml:7:10: enabled: "my_lag" is mandatory (can_disable: false) and cannot be switched off'),
         (OWN.replace("5}", "'1e999'}"), "mine.yaml:5:17: params.limit: expected a number that can be reckoned with"),
         (OWN.replace("count: 1", "count: limits"), 'mine.yaml:6:64: detect.count: "limits" is not a parameter'),
-        (OWN.replace("threshold,", "treshold,"), "mine.yaml:6:9: detect: "),
+        (OWN.replace("threshold,", "treshold,"),
+         'mine.yaml:6:16: detect.type: expected one of threshold, increase, change, occurrence, got "treshold"; did you'),
+        ("{id: no_leader, detect: {type: treshold}}", "mine.yaml:1:32: detect.type: expected one of threshold, "),
+        ("{id: no_leder, params: {no_leader_count: 3}}",
+         'mine.yaml:1:6: id: there is no policy "no_leder" to change; did you mean "no_leader"? (one of your own names '),
         (OWN.replace("name: My lag\n", ""), 'mine.yaml:1:1: name: required key "name" is missing'),
     ],
 )  # fmt: skip

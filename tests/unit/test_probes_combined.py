@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from probed.leadership import Passage, Promotion
 from probed.model import Outcome, Sample, Target
 from probed.probes import Combined, View, catalogue
 from probed.probes._patroni import ClusterMember, Scheduled, history_of, member_of, scheduled_of
-from probed.probes.replication_lag import MAX_RING
+from probed.probes.replication_lag import MAX_KEPT, MAX_RING
 from probed.sampling import combine
 
 PROBES = {name: probe for name, probe in catalogue().items() if isinstance(probe, Combined)}
@@ -42,6 +43,9 @@ class Instance:
         self.target = Target("orders", node, component, f"{node}:5432" if node else "")
         self.said: dict[tuple[str, str], Sample] = {}
         self.before: Sample | None = None
+        self.kept: Mapping[str, Any] = {}
+        self.written = 0
+        self.booted = 0.0
 
     def say(
         self, probe: str, node: str, outcome: Outcome = OK, readings: Mapping[str, Any] | None = None, *,
@@ -81,10 +85,18 @@ class Instance:
 
     def ask(self, after: float = 5.0) -> Sample:
         """The probe's sample of this cycle."""
-        view = View(self.target, self.nodes, dict(self.said), self.mono, self.mono, self.before)
+        at = self.booted + self.mono
+        view = View(self.target, self.nodes, dict(self.said), at, self.mono, self.before, kept=self.kept)
         self.before = combine(self.probe, view)
+        keep = self.before.keep
+        if keep is not None and keep != self.kept:
+            self.kept, self.written = json.loads(json.dumps(keep)), self.written + 1
         self.mono += after
         return self.before
+
+    def restart(self, after: float) -> None:
+        """Another daemon, that nobody looked before it for so long: it has what was kept, and no more."""
+        self.before, self.booted, self.mono = None, self.booted + self.mono + after, 0.0
 
     def reading(self, name: str, after: float = 5.0) -> Any:
         return self.ask(after).readings.get(name)
@@ -556,6 +568,75 @@ def test_the_clocks_memory_is_bounded_while_a_replica_lags_and_while_it_is_away(
         assert seen.reading("lag_seconds") == pytest.approx(15.0 * MAX_RING, rel=0.02)
 
 
+def test_a_replica_that_stands_still_has_not_caught_up_because_the_daemon_restarted() -> None:
+    seen = lagging()
+    seen.ask()
+    for index in range(1, 9):
+        seen.primary("a", current_lsn=1000.0 + index)
+        seen.ask()
+    seen.restart(after=12.0)
+    assert seen.reading("lag_seconds") == pytest.approx(57.0)
+    seen.primary("a", current_lsn=2000.0)
+    assert seen.reading("lag_seconds") == pytest.approx(62.0)
+    seen.stats("a", F)
+    seen.standby("b", receiver_status=None, latest_end_lsn=None)
+    seen.restart(after=12.0)
+    assert seen.reading("lag_seconds") == pytest.approx(79.0)
+
+
+def test_a_replica_that_follows_at_a_distance_shows_that_distance_also_after_a_restart_of_the_daemon() -> None:
+    seen = lagging()
+    for index in range(40):
+        if index == 30:
+            seen.restart(after=0.0)
+        seen.primary("a", current_lsn=1000.0 + 10.0 * index)
+        seen.standby("b", replay_lsn=1000.0 + 10.0 * max(0, index - 8))
+        lag = seen.reading("lag_seconds")
+        if index >= 30:
+            assert 25.0 <= lag <= 45.0
+
+
+def test_of_a_delay_that_began_while_no_daemon_looked_the_reading_is_a_lower_bound() -> None:
+    seen = lagging()
+    seen.ask()
+    seen.restart(after=3600.0)
+    seen.primary("a", current_lsn=2000.0)
+    assert [seen.reading("lag_seconds") for _ in range(3)] == pytest.approx([0.0, 5.0, 10.0])
+
+
+def test_a_replica_that_caught_up_while_no_daemon_looked_does_not_lag() -> None:
+    for set_back in (0.0, -7200.0):
+        seen = lagging()
+        seen.ask()
+        seen.primary("a", current_lsn=2000.0)
+        for _ in range(4):
+            seen.ask()
+        assert seen.kept
+        seen.restart(after=3600.0 + set_back)
+        seen.primary("a", current_lsn=3000.0)
+        seen.standby("b", replay_lsn=3000.0)
+        assert seen.reading("lag_seconds") == 0.0
+        assert not seen.kept
+
+
+def test_the_clock_is_kept_only_while_a_replica_is_late_and_not_in_every_cycle() -> None:
+    seen = lagging()
+    for index in range(20):
+        seen.primary("a", current_lsn=1000.0 + index)
+        seen.standby("b", replay_lsn=1000.0 + index)
+        seen.ask()
+    assert seen.written == 0
+    for index in range(720):
+        seen.primary("a", current_lsn=2000.0 + index)
+        seen.ask()
+    assert seen.written <= 50
+    assert len(seen.kept["marks"]) <= MAX_KEPT
+    seen.restart(after=10.0)
+    assert seen.reading("lag_seconds") == pytest.approx(3610.0, abs=5.0)
+    seen.standby("b", replay_lsn=2360.0)  # half of it
+    assert seen.reading("lag_seconds") == pytest.approx(1810.0, abs=300.0)
+
+
 def test_a_primary_does_not_lag_and_forgets_the_clock_it_had_as_a_replica() -> None:
     seen = lagging()
     seen.ask()
@@ -571,24 +652,34 @@ def test_a_replica_that_has_replayed_nothing_is_blind() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40), st.sampled_from([OK, OK, OK, OK, F, B])), max_size=60)
+    st.lists(
+        st.tuples(
+            st.integers(0, 300),
+            st.integers(0, 40),
+            st.sampled_from([OK, OK, OK, OK, F, B]),
+            st.sampled_from([False, False, False, True]),
+        ),
+        max_size=60,
+    )
 )
 def test_over_any_course_the_lag_is_at_most_the_time_since_the_replica_was_last_caught_up(
-    course: list[tuple[int, int, Outcome]],
+    course: list[tuple[int, int, Outcome, bool]],
 ) -> None:
     """Never a lag that cannot be: not negative, not without bytes behind, not older than the last moment of equality."""
     seen, written, replayed, equal = lagging(), 1000.0, 1000.0, 0.0
     seen.ask()
-    for rise, behind, outcome in course:
+    for rise, behind, outcome, restarted in course:
+        if restarted:
+            seen.restart(after=10.0)
         written += rise
         replayed = max(replayed, written - 10.0 * behind)
         if replayed >= written:
-            equal = seen.mono
+            equal = seen.booted + seen.mono
         seen.primary("a", current_lsn=written)
         if outcome is not OK:
             seen.stats("a", outcome)
         seen.standby("b", replay_lsn=replayed, latest_end_lsn=written)
-        now = seen.mono
+        now = seen.booted + seen.mono
         readings = seen.ask().readings
         lag = readings.get("lag_seconds", 0.0)
         assert isinstance(lag, float)

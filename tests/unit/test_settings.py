@@ -81,6 +81,26 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     return [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems]
 
 
+# --- what is told
+
+
+def test_a_key_written_twice_and_a_variable_that_is_not_set_hide_no_other_mistake(tmp_path: Path) -> None:
+    text = "observer: ${UNSET}\nobserver: b\ndefaults: {timeot: 2s, interval: $$}\ninstances: [{}]\n"
+    assert problems(tmp_path, text) == [
+        "probed.yml:1:11: observer: environment variable UNSET is not set; set it, or write ${UNSET:-default}",
+        'probed.yml:2:1: observer: duplicate key "observer", first at line 1',
+        'probed.yml:3:12: defaults.timeot: unknown key "timeot"; did you mean "timeout"?',
+        'probed.yml:3:34: defaults.interval: expected a duration such as 500ms, 10s, 5m or 1h30m, got "$"',
+        'probed.yml:4:13: instances[0].name: required key "name" is missing',
+    ]
+
+
+def test_a_file_that_is_wrong_only_in_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+    assert problems(tmp_path, SHORT + "observer: a\nobserver: b\n")[0].endswith(
+        'observer: duplicate key "observer", first at line 2'
+    )
+
+
 # --- what is accepted
 
 

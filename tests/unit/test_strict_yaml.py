@@ -317,10 +317,11 @@ def test_a_value_that_fits_none_of_several_types_is_one_problem() -> None:
     ]
 
 
-def test_an_unknown_form_is_told_at_its_map_with_the_known_forms() -> None:
-    (problem,) = complaints("pet:\n  type: bird\n")
-    assert problem.startswith("f.yml:2:3: pet: ")
-    assert "'cat', 'dog'" in problem
+def test_an_unknown_form_is_told_at_the_word_that_names_it_with_the_known_forms() -> None:
+    assert complaints("pet:\n  type: catt\n") == [
+        'f.yml:2:9: pet.type: expected one of cat, dog, got "catt"; did you mean "cat"?'
+    ]
+    assert complaints("pet:\n  {}\n") == ['f.yml:2:3: pet.type: required key "type" is missing']
 
 
 def test_a_secret_is_never_shown() -> None:

@@ -247,6 +247,8 @@ async def test_a_switchover_that_nobody_saw_is_told_as_inferred() -> None:
     assert isinstance(details, dict)
     assert (details["inferred"], details["switchovers"]) == (True, 1)
     assert "it happened while nobody looked" in bench.event("ha_switchover").message
+    recorded = [record for commit in bench.ledger.commits for record in commit.leadership]
+    assert [record.details for record in recorded] == [details]
 
 
 async def test_a_leadership_that_went_and_came_back_unseen_is_told_once() -> None:
