@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,8 @@ from probed.store import EventQuery
 
 LIMIT = limit()
 CURSOR = cursor("events", str)
+PASSAGES = cursor("leadership", lambda text: (_time(text), text.partition(" ")[2]))
+GAPS = cursor("gaps", lambda text: (_time(text), _time(text.partition(" ")[2])))
 INSTANCE = Word("instance", "Only of this instance.")
 EVENT = Word("event", "Only of this type: the id of a policy.")
 SEVERITY = Choice("severity", "Only of this severity.", Severity)
@@ -66,21 +69,25 @@ def routes(served: Served) -> list[Route]:
         return end - DAYS * 86400 if since is None else since, end
 
     async def leadership(call: Call) -> web.Response:
-        records = await served.store.leadership(call.query[INSTANCE], *span(call))
-        return as_json(shapes.page([shapes.leadership(record) for record in records], None))
+        limit, after = call.query[LIMIT], call.query[PASSAGES]
+        found = await served.store.leadership(call.query[INSTANCE], *span(call), limit + 1, after)
+        more = PASSAGES.at(f"{found[limit - 1].at!r} {found[limit - 1].instance}") if len(found) > limit else None
+        return as_json(shapes.page([shapes.leadership(record) for record in found[:limit]], more))
 
     async def gaps(call: Call) -> web.Response:
-        records = await served.store.gaps(*span(call))
-        return as_json(shapes.page([shapes.gap(record) for record in records], None))
+        limit, after = call.query[LIMIT], call.query[GAPS]
+        found = await served.store.gaps(*span(call), limit + 1, after)
+        more = GAPS.at(f"{found[limit - 1].ended_at!r} {found[limit - 1].began_at!r}") if len(found) > limit else None
+        return as_json(shapes.page([shapes.gap(record) for record in found[:limit]], more))
 
     return [
         Route(
             "GET", "/api/v1/leadership", leadership, "How the leadership went on, newest first.",
-            takes=(INSTANCE, SINCE, UNTIL), gives=schemas.Page[schemas.Leadership],
+            takes=(LIMIT, PASSAGES, INSTANCE, SINCE, UNTIL), gives=schemas.Page[schemas.Leadership],
         ),
         Route(
             "GET", "/api/v1/gaps", gaps, "Times in which nobody looked, newest first.",
-            takes=(SINCE, UNTIL), gives=schemas.Page[schemas.Gap],
+            takes=(LIMIT, GAPS, SINCE, UNTIL), gives=schemas.Page[schemas.Gap],
         ),
         Route(
             "GET", "/api/v1/events", listing,
@@ -116,6 +123,14 @@ def asked(call: Call) -> EventQuery:
         active_since=query[ACTIVE_SINCE],
         before_id=query[CURSOR],
     )
+
+
+def _time(text: str) -> float:
+    """The time with which a cursor's key begins. ValueError."""
+    at = float(text.partition(" ")[0])
+    if not math.isfinite(at):
+        raise ValueError(text)
+    return at
 
 
 def _midnight(at: float, days: int, zone: ZoneInfo) -> float:

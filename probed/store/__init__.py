@@ -319,12 +319,21 @@ class Store(Protocol):
         """Triggers per day, event and instance, by the day on which they opened or occurred in ``zone``."""
         ...
 
-    async def leadership(self, instance: str | None, since: float, until: float) -> Sequence[LeadershipRecord]:
-        """How the leadership of an instance, or of all, went on; newest first."""
+    async def leadership(
+        self,
+        instance: str | None,
+        since: float,
+        until: float,
+        limit: int = 1000,
+        after: tuple[float, str] | None = None,
+    ) -> Sequence[LeadershipRecord]:
+        """How the leadership of an instance, or of all, went on; newest first, from (time, instance) on."""
         ...
 
-    async def gaps(self, since: float, until: float) -> Sequence[GapRecord]:
-        """Times in which nobody looked that reach into a span; newest first."""
+    async def gaps(
+        self, since: float, until: float, limit: int = 1000, after: tuple[float, float] | None = None
+    ) -> Sequence[GapRecord]:
+        """Times in which nobody looked that reach into a span; the last to end first, from (end, beginning) on."""
         ...
 
     async def silence(self, silence_id: str) -> Silence | None: ...

@@ -398,20 +398,32 @@ class SqliteStore:
     async def daily(self, since: float, until: float, zone: str) -> Sequence[DailyCount]:
         return await self._reading(lambda read: counting.daily(read, since, until, ZoneInfo(zone)))
 
-    async def leadership(self, instance: str | None, since: float, until: float) -> Sequence[LeadershipRecord]:
+    async def leadership(
+        self,
+        instance: str | None,
+        since: float,
+        until: float,
+        limit: int = 1000,
+        after: tuple[float, str] | None = None,
+    ) -> Sequence[LeadershipRecord]:
         sql = """
             SELECT instance, at, details FROM leadership
-            WHERE at >= ? AND at < ? AND (? IS NULL OR instance = ?) ORDER BY at DESC LIMIT 1000
+            WHERE at >= ? AND at < ? AND (? IS NULL OR instance = ?) AND (at, instance) < (?, ?)
+            ORDER BY at DESC, instance DESC LIMIT ?
         """
-        rows = await self._select(sql, (since, until, instance, instance))
+        rows = await self._select(sql, (since, until, instance, instance, *(after or (math.inf, "")), limit))
         return [LeadershipRecord(row["instance"], row["at"], json.loads(row["details"])) for row in rows]
 
-    async def gaps(self, since: float, until: float) -> Sequence[GapRecord]:
+    async def gaps(
+        self, since: float, until: float, limit: int = 1000, after: tuple[float, float] | None = None
+    ) -> Sequence[GapRecord]:
         sql = """
             SELECT began_at, ended_at, observer, reason FROM gap
-            WHERE ended_at >= ? AND began_at < ? ORDER BY ended_at DESC LIMIT 1000
+            WHERE ended_at >= ? AND began_at < ? AND (ended_at, began_at) < (?, ?)
+            ORDER BY ended_at DESC, began_at DESC LIMIT ?
         """
-        return [GapRecord(**dict(row)) for row in await self._select(sql, (since, until))]
+        rows = await self._select(sql, (since, until, *(after or (math.inf, 0.0)), limit))
+        return [GapRecord(**dict(row)) for row in rows]
 
     async def silence(self, silence_id: str) -> Silence | None:
         rows = await self._select("SELECT * FROM silence WHERE id = ?", (silence_id,))

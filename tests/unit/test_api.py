@@ -435,6 +435,24 @@ async def test_how_the_leadership_went_on_is_listed_newest_first_also_what_was_n
     assert [item["lost_bytes"] for item in items] == [700.0]
 
 
+async def test_leaderships_and_gaps_are_told_page_by_page_each_once(api: Api) -> None:
+    passed = Passage("automatic_failover", "high", ("node-a fell silent",), "node-a", "node-b", 3, 4).as_details()
+    # Several at one moment: a cursor tells them apart.
+    passages = tuple(LeadershipRecord(name, NOON - at, passed) for at in range(3) for name in ("billing", "orders"))
+    gaps = tuple(GapRecord(NOON - 50 - at, NOON - 40 - at // 2, "watcher", "stalled") for at in range(5))
+    await api.seen.store.append(Commit(leadership=passages, gaps=gaps))
+    api.seen.clock.step(10)
+    for path, expected in (("leadership", 6), ("gaps", 5)):
+        whole = (await api.get(f"/api/v1/{path}"))["items"]
+        assert len(whole) == expected
+        paged, more = list[object](), ""
+        while more is not None:
+            page = await api.get(f"/api/v1/{path}?limit=2" + (f"&cursor={more}" if more else ""))
+            assert len(page["items"]) <= 2
+            paged, more = [*paged, *page["items"]], page["next_cursor"]
+        assert paged == whole
+
+
 async def test_times_in_which_nobody_looked_are_listed_when_they_reach_into_the_span(api: Api) -> None:
     await api.seen.store.append(Commit(gaps=(GapRecord(NOON - 100, NOON - 40, "watcher", "stopped"),)))
     api.seen.clock.step(10)
