@@ -17,6 +17,7 @@ LATE = (
 """Nobody can come in before the first look was had."""
 NEVER = (
     "rich", "pygments", "greenlet", "prometheus_client", "apprise", "weasyprint", "importlib.metadata",
+    "brotli", "frozenlist._frozenlist",
     "probed.backtest.replaying", "probed.inspection.examining", "probed.inspection.html", "probed.demo", "probed.docs",
 )  # fmt: skip
 """What only some command, receiver or visitor needs."""
