@@ -21,7 +21,7 @@ import yaml
 from msgspec import Struct, field
 
 # pydantic looks for plugins in everything that is installed. None is wanted: what a setting may be is not for others to
-# change. Its switch spares the search, but not the 32 modules that it would be made with, a twenty-fifth of a start and
+# change. Its switch spares the search, but not the 32 modules that it would be made with, a thirtieth of a start and
 # 0.7 MiB of every daemon: those are spared by a loader that knows of no plugin.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 _loader = types.ModuleType("pydantic.plugin._loader")
