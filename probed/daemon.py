@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from probed import telling
-from probed.access.web_file import WebFile
 from probed.board import Board
 from probed.canary import Canary
 from probed.clock import Clock, SystemClock
@@ -50,6 +49,7 @@ from probed.vitals import Gap, Vitals
 from probed.watching import detection_seconds
 
 if TYPE_CHECKING:
+    from probed.access.web_file import WebFile
     from probed.backtest.beside import Beside
     from probed.inspection.inspecting import Inspector
 
@@ -274,7 +274,11 @@ class Daemon:
 
     def _web_file(self, path: Path | None) -> WebFile | None:
         """``web.config_file``, followed from now on. ConfigError when it, or what goes with it, is bad."""
-        return None if path is None else WebFile(path, lambda it: load.web_misfits(self.settings.web, it), self.clock)
+        if path is None:
+            return None
+        from probed.access.web_file import WebFile
+
+        return WebFile(path, lambda it: load.web_misfits(self.settings.web, it), self.clock)
 
     def _apply(self) -> None:
         """Work by the settings and policies that are in force now."""

@@ -15,7 +15,7 @@ from probed import systemd
 from probed.config.settings import Settings
 from probed.daemon import Daemon, ReadSettings
 from probed.errors import ConfigError
-from probed.thrift import without_authorities
+from probed.thrift import server_alone
 from probed.tidying import settle
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Serve(Protocol):
 
 def _serving() -> _Serve:
     """The API and its server: as much to import as everything else, and nothing that a look needs."""
-    with without_authorities():
+    with server_alone():
         from probed.api.app import serve
     return serve
 

@@ -16,18 +16,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from probed.thrift import without
+
 # structlog imports what it finds: rich for a console form that is not used here, 6 MiB and 90 ms of every daemon, and
 # greenlet for locals of a kind that nobody has here, 1 MiB.
-_left_out = [name for name in ("rich", "greenlet") if name not in sys.modules]
-for _name in _left_out:
-    sys.modules[_name] = None  # type: ignore[assignment]
-import structlog  # noqa: E402
-from structlog.typing import EventDict, ExcInfo  # noqa: E402
+with without("rich", "greenlet"):
+    import structlog
+from structlog.typing import EventDict, ExcInfo
 
-for _name in _left_out:
-    del sys.modules[_name]
-
-from probed.redaction import MASK, clean, is_secret, redact, visible  # noqa: E402
+from probed.redaction import MASK, clean, is_secret, redact, visible
 
 Format = Literal["auto", "console", "json"]
 FORMATS = ("auto", "console", "json")

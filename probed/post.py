@@ -19,7 +19,7 @@ from probed.outlets import heartbeat
 from probed.probes._http import HttpClient
 from probed.store import Change
 from probed.supervising import Supervisor
-from probed.thrift import without_authorities
+from probed.thrift import server_alone
 from probed.unwritten import Unwritten
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Post:
         self._canary.every = every
         if every is None:
             return ()
-        with without_authorities():  # a server of aiohttp's, for those who have receivers
+        with server_alone():  # a server of aiohttp's, for those who have receivers
             from probed.loopback import HOST, Loopback
         self._loopback = self._loopback or Loopback(self._canary.came)
         try:

@@ -9,7 +9,6 @@ at logins and by failures, and those are young when they end.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 from collections.abc import Callable, Iterator
 
@@ -50,5 +49,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+    import ctypes  # 0.4 MiB, which its one call more than pays for; not before the first look
+
     with contextlib.suppress(OSError, AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -41,12 +41,12 @@ def command(
     Settings come from a file, or are found: name a Patroni or a PostgreSQL server and everything else is asked of it.
     SIGHUP reads the settings again. Exit code 78 means that they cannot be used.
     """
-    from probed import logs
-
-    logs.set_up(log_level, log_format)
     with _uncollected():
         import asyncio
 
+        from probed import logs
+
+        logs.set_up(log_level, log_format)
         from probed import life
         from probed.cli.sources import source
 

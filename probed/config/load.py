@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from probed import strict_yaml
-from probed.config import web_config
 from probed.config.settings import Settings
 from probed.config.web import Web, misfits
-from probed.config.web_config import WebConfig
 from probed.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from probed.config.web_config import WebConfig
 
 
 def load_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
@@ -127,6 +129,8 @@ def web_problems(settings: Settings, document: strict_yaml.Document | None = Non
     """Problems of the file that ``web.config_file`` names, and of what in ``document`` does not go together with it."""
     if settings.web.config_file is None:
         return []
+    from probed.config import web_config
+
     try:
         config = web_config.read(settings.web.config_file)
     except ConfigError as error:

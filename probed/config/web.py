@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from probed.config.values import HostPort, HttpUrl, PathText, is_loopback, split_address
-from probed.config.web_config import WebConfig
 from probed.model import Role
 from probed.strict_yaml import Strict, did_you_mean, no_items
+
+if TYPE_CHECKING:
+    from probed.config.web_config import WebConfig
 
 DEFAULT_LISTEN = "127.0.0.1:7432"
 
