@@ -119,9 +119,11 @@ class Unwritten:
             if not self.ahead:
                 raise
             stored = ()
-        found = [notice for notice in stored if (receiver, notice.transition) not in self._told]
+        # Also what was told when the store was asked: by now it may be noted, and forgotten here.
+        done |= {transition for name, transition in self._told if name == receiver}
+        found = [notice for notice in stored if notice.transition not in done]
         if self.ahead:
-            seen = {notice.transition for notice in stored}
+            seen = done | {notice.transition for notice in stored}
             found += [one for one in await self._remembered(receiver, without) if one.transition not in seen]
         else:
             self._note(receiver, stored)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from probed.clock import SystemClock
 from probed.errors import Blind, TargetFailed
@@ -269,7 +269,7 @@ async def test_a_server_is_reached_through_its_unix_socket(pair: Pair, eyes: Eye
     server.stop()
     server.start("-c", f"unix_socket_directories={place}")
     eye = eyes.on(server)
-    eye.session.login = dataclasses.replace(eye.session.login, host=place, sslmode="verify-full")
+    eye.session.login = replace(eye.session.login, host=place, sslmode="verify-full")
     for _ in range(2):
         alive, stats = await eye.cycle()
         assert (alive.outcome, stats.outcome) == (Outcome.OBSERVED, Outcome.OBSERVED), alive.reason
@@ -726,7 +726,7 @@ def authority(pair: Pair, tmp_path: Path) -> Iterator[Path]:
 
 def over_tls(eyes: Eyes, server: Server, host: str, sslmode: str, authority: Path | None = None) -> Eye:
     eye = eyes.on(server)
-    login = dataclasses.replace(eye.session.login, host=host, sslmode=sslmode, sslrootcert=authority)
+    login = replace(eye.session.login, host=host, sslmode=sslmode, sslrootcert=authority)
     eye.session.login = login
     return eye
 
@@ -789,7 +789,7 @@ async def test_a_server_that_hangs_after_the_tls_handshake_keeps_no_socket_of_ou
 
     async with hostile.listening(behave) as peer:
         eye = over_tls(eyes, pair.primary, "localhost", "verify-full", authority)
-        eye.session.login = dataclasses.replace(eye.session.login, port=peer.port)
+        eye.session.login = replace(eye.session.login, port=peer.port)
         eye.timeout = TIMEOUT / 4
         before = descriptors()
         for _ in range(4):  # each leaves the peer's own end open

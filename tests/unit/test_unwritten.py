@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from probed.probes import Context, Probe, catalogue
 from probed.receivers import Receiver
 from probed.sampling import take_sample
 from probed.store import AuditRecord, Change, EventQuery, sqlite
-from probed.store.notices import DeliveryQuery, Told
+from probed.store.notices import DeliveryQuery, Notice, Told
 from probed.store.sqlite import SqliteStore
 from probed.testing import FakeClock, settle
 from probed.unwritten import PATIENCE, Unwritten
@@ -232,6 +232,39 @@ async def test_what_is_posted_again_and_again_is_what_is_open_by_now(house: Hous
     await house.takes()
     await house.pass_(70, by=5)
     assert far.refreshed[-1] == [new.id]
+
+
+async def test_what_is_noted_while_the_store_is_read_is_not_told_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader saw it owed; before its answer comes it is noted as delivered, and forgotten here."""
+    far, read, released = Far(), house.store.owed, asyncio.Event()
+    await house.appoint(r=far)
+    with no_file_may_grow():
+        event = house.open()
+        await house.refuses()
+        await house.pass_(5)
+        await house.until(lambda: bool(far.got), "the alarm")
+        held: list[object] = []
+
+        async def slow(receiver: str, limit: int, without: Collection[str] = ()) -> Sequence[Notice]:
+            found = await read(receiver, limit, without)
+            if found and not held:
+                held.extend(found)
+                await released.wait()
+            return found
+
+        monkeypatch.setattr(house.store, "owed", slow)
+    await house.takes()
+    asked = asyncio.create_task(house.unwritten.owed("r", 10))
+    await house.until(lambda: bool(held), "a reader that found it owed")
+    while not released.is_set():
+        assert not await house.unwritten.owed("r", 10)
+        if not await read("r", 10, ()):  # it is noted
+            released.set()
+    assert await asked == []
+    await house.quiet()
+    assert heard(far) == [("opened", event.id)]
 
 
 async def test_whatever_the_disk_does_each_transition_is_told_once_and_in_order(house: House) -> None:
