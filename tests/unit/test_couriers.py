@@ -608,6 +608,7 @@ async def test_what_is_told_of_one_event_stays_together_when_a_batch_is_taken_ap
 async def test_what_is_open_is_told_again_every_minute_and_nothing_else_is(office: Office) -> None:
     far = Far(batch=100, refresh_seconds=60.0)
     await office.appoint(r=far)
+    await office.quiet()  # the first is of nothing
     event = await office.open()
     await office.open(suppressed=True)
     await office.open(flapping=True, details={"quiet": True})
@@ -623,6 +624,7 @@ async def test_what_is_open_is_told_again_every_minute_and_nothing_else_is(offic
 async def test_what_was_told_before_a_silence_is_told_again_under_it_lest_it_seem_over(office: Office) -> None:
     far = Far(batch=100, refresh_seconds=60.0)
     await office.appoint(r=far)
+    await office.quiet()  # the first is of nothing
     event = await office.open()
     muted = replace(event, silenced_by="s1", details={"silence": {}})
     assert muted.muted
